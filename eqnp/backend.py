@@ -1,0 +1,89 @@
+"""The one door to CuPy: which backend, an array's own module, copies to and from the host.
+
+There is no global state. CuPy is imported when it is asked for by name and never before; the functions of ``eqnp.ops``
+find the module of the arrays they are given and so run on either backend.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from eqnp.errors import BackendError
+
+Array: TypeAlias = Any  # numpy.ndarray or cupy.ndarray; annotations must not import CuPy
+
+NAMES = ("numpy", "cupy", "auto")
+
+
+def array_module(array: Array) -> ModuleType:
+    """Return the module that ``array`` belongs to: ``numpy``, ``cupy`` or a stand-in with the same functions."""
+    if isinstance(array, (np.ndarray, np.generic)):
+        return np
+    return sys.modules[type(array).__module__.partition(".")[0]]
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A named array module and the two copies between it and the host."""
+
+    name: str
+    xp: ModuleType
+
+    def asarray(self, host: np.ndarray, dtype: Any = None) -> Array:
+        """Copy a host array to the backend (no copy when it is already there in ``dtype``)."""
+        return self.xp.asarray(host, dtype=dtype)
+
+    def to_host(self, array: Array) -> np.ndarray:
+        """Copy an array of this backend to a NumPy array."""
+        return to_host(array)
+
+
+def to_host(array: Array) -> np.ndarray:
+    """Copy an array of any backend to a NumPy array; the only place where the device is read back whole."""
+    return array if isinstance(array, (np.ndarray, np.generic)) else array.get()
+
+
+def get_backend(name: str = "numpy") -> Backend:
+    """Return the backend called ``name``: ``numpy``, ``cupy``, or ``auto`` (CuPy if a GPU answers, else NumPy).
+
+    Raises:
+        BackendError: the name is unknown, CuPy is not installed, or no GPU answers it.
+    """
+    if name == "numpy":
+        return Backend("numpy", np)
+    if name == "cupy":
+        return Backend("cupy", _cupy_with_gpu())
+    if name == "auto":
+        try:
+            return Backend("cupy", _cupy_with_gpu())
+        except BackendError:
+            return Backend("numpy", np)
+    raise BackendError(f"unknown backend {name!r}: choose one of {', '.join(NAMES)}")
+
+
+def _cupy_with_gpu() -> ModuleType:
+    """Import CuPy and make sure that a GPU answers, so that a missing one is reported here and not in a kernel."""
+    try:
+        cupy = importlib.import_module("cupy")
+    except ImportError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise BackendError(
+            f"backend cupy: CuPy cannot be imported ({reason}); install it for your CUDA version, "
+            "for example `pip install cupy-cuda12x`, or use --backend numpy"
+        ) from None
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except Exception as error:  # CuPy raises its own CUDARuntimeError, which cannot be named without importing it
+        reason = str(error).strip().splitlines()[0]
+        raise BackendError(
+            f"backend cupy: CuPy {cupy.__version__} is installed but no GPU answers ({reason}); use --backend numpy"
+        ) from None
+    if count == 0:
+        raise BackendError(f"backend cupy: CuPy {cupy.__version__} is installed but it sees no GPU; use --backend numpy")
+    return cupy

@@ -1,0 +1,59 @@
+"""The errors that a user can cause or meet, each with its exit code.
+
+Every message is one line that says what is wrong, where, and what to do. The command line prints the message without a
+traceback and ends with ``exit_code``; library users catch the classes.
+"""
+
+
+class EqnpError(Exception):
+    """Anything that eqnp reports to its user in one line."""
+
+    exit_code = 1
+
+
+class ConfigurationError(EqnpError):
+    """A wrong option, key, value or architecture."""
+
+    exit_code = 2
+
+
+class DataError(EqnpError):
+    """A dataset that is missing, truncated or of another format."""
+
+    exit_code = 3
+
+
+class BackendError(EqnpError):
+    """A backend or an optional package that is not there."""
+
+    exit_code = 4
+
+
+class CheckpointError(EqnpError):
+    """A checkpoint that is missing, damaged or of another network."""
+
+    exit_code = 5
+
+
+class DivergedError(EqnpError):
+    """States or weights that are no longer finite."""
+
+    exit_code = 6
+
+
+class OutOfMemoryError(EqnpError):
+    """Not enough memory on the host or the device."""
+
+    exit_code = 7
+
+
+class DiskError(EqnpError):
+    """A file that could not be written."""
+
+    exit_code = 8
+
+
+class RunBusyError(EqnpError):
+    """A run folder that another process is using."""
+
+    exit_code = 9
