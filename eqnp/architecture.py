@@ -1,0 +1,158 @@
+"""What a network is made of: frozen specs, the shapes that follow from them, and initial parameters.
+
+A network of L layers has states s^1 .. s^L and L connections, connection n leading from s^n to s^{n+1} (s^0 = x). With a
+readout the last dense layer is no state: it stands outside the system.
+
+Parameters are a flat dictionary: ``forward.n.weight``, ``forward.n.bias`` for connection n, ``readout.weight``,
+``readout.bias``. Conv weights are (KH, KW, C, K), dense weights (in, out).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from eqnp.errors import ConfigurationError
+from eqnp.ops.activations import ACTIVATIONS
+from eqnp.ops.conv import output_size
+
+POOLS = ("max", "average", "none")
+LOSSES = ("squared_error", "cross_entropy", "cross_entropy_readout")
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ConvLayer:
+    """P(w * s + b): a convolution to ``channels``, then a 2x2 pooling with stride 2 or none."""
+
+    channels: int
+    kernel: tuple[int, int]
+    stride: int = 1
+    padding: int = 0
+    pool: str = "none"
+
+    def __str__(self) -> str:
+        return f"conv {self.channels}, {self.kernel[0]}x{self.kernel[1]}"
+
+
+@dataclass(frozen=True)
+class DenseLayer:
+    """w s + b: every unit sees the whole layer below, flattened in (H, W, C) order."""
+
+    units: int
+
+    def __str__(self) -> str:
+        return f"dense {self.units}"
+
+
+Layer = ConvLayer | DenseLayer
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A chain of layers on an input of shape (H, W, C) or (D,), its activation and its loss.
+
+    ``loss`` is ``squared_error``, ``cross_entropy`` (on linear output units) or ``cross_entropy_readout`` (the last dense
+    layer is a softmax readout outside the system).
+
+    Raises:
+        ConfigurationError: the layers do not fit each other; the message names the layer and the sizes.
+    """
+
+    input_shape: Shape
+    layers: tuple[Layer, ...]
+    activation: str = "half_hard_sigmoid"
+    loss: str = "squared_error"
+
+    def __post_init__(self) -> None:
+        for what, value, known in (("activation", self.activation, ACTIVATIONS), ("loss", self.loss, LOSSES)):
+            if value not in known:
+                raise ConfigurationError(f"model.{what}: {value!r} is not known; choose one of {', '.join(known)}")
+        if not self.layers or not isinstance(self.layers[-1], DenseLayer):
+            raise ConfigurationError("model.layers: the last layer must be dense, it holds the classes")
+        if self.readout and len(self.layers) < 2:
+            raise ConfigurationError(
+                "model.layers: a readout stands on a layer of neurons; give one more layer, or another model.loss"
+            )
+        _ = self.layer_shapes  # raises where sizes do not fit
+
+    @property
+    def readout(self) -> bool:
+        """Whether the last dense layer is a readout outside the system."""
+        return self.loss == "cross_entropy_readout"
+
+    @property
+    def classes(self) -> int:
+        """The number of output units."""
+        return self.layer_shapes[-1][0]
+
+    @cached_property
+    def layer_shapes(self) -> tuple[Shape, ...]:
+        """Shapes of all layers above the input without the sample axis, the readout's logits last."""
+        shapes = [self.input_shape]
+        for n, layer in enumerate(self.layers):
+            shapes.append(_next_shape(n, layer, shapes[-1]))
+        return tuple(shapes[1:])
+
+    @property
+    def state_shapes(self) -> tuple[Shape, ...]:
+        """Shapes of the states s^1 .. s^L without the sample axis."""
+        return self.layer_shapes[:-1] if self.readout else self.layer_shapes
+
+    @property
+    def connection_names(self) -> tuple[str, ...]:
+        """The parameters' prefixes in order: ``forward.0``, ``forward.1``, ..., and ``readout`` where there is one."""
+        names = [f"forward.{n}" for n in range(len(self.state_shapes))]
+        return (*names, "readout") if self.readout else tuple(names)
+
+    def parameter_shapes(self) -> dict[str, Shape]:
+        """Return the shape of every parameter by name."""
+        shapes: dict[str, Shape] = {}
+        below = (self.input_shape, *self.layer_shapes)
+        for name, layer, shape in zip(self.connection_names, self.layers, below, strict=False):
+            if isinstance(layer, ConvLayer):
+                shapes[f"{name}.weight"] = (*layer.kernel, shape[-1], layer.channels)
+                shapes[f"{name}.bias"] = (layer.channels,)
+            else:
+                shapes[f"{name}.weight"] = (math.prod(shape), layer.units)
+                shapes[f"{name}.bias"] = (layer.units,)
+        return shapes
+
+    def initial_parameters(
+        self, generator: np.random.Generator, gain: float = 1.0, dtype: np.typing.DTypeLike = np.float32
+    ) -> dict[str, np.ndarray]:
+        """Draw weights and biases uniformly from +-gain / sqrt(fan_in), PyTorch's default at gain 1."""
+        shapes = self.parameter_shapes()
+        parameters = {}
+        for name in self.connection_names:
+            bound = gain / math.sqrt(math.prod(shapes[f"{name}.weight"][:-1]))
+            for kind in ("weight", "bias"):
+                key = f"{name}.{kind}"
+                parameters[key] = generator.uniform(-bound, bound, shapes[key]).astype(dtype)
+        return parameters
+
+
+def _next_shape(n: int, layer: Layer, below: Shape) -> Shape:
+    """Return the shape of the layer above ``below``, or raise with the layer's number and the sizes that clash."""
+    where = f"model.layers.{n} ({layer})"
+    if isinstance(layer, DenseLayer):
+        return (layer.units,)
+    if layer.pool not in POOLS:
+        raise ConfigurationError(f"{where}: pool {layer.pool!r} is not known; choose one of {', '.join(POOLS)}")
+    if len(below) != 3:
+        raise ConfigurationError(f"{where}: it needs an image (H, W, C) below but gets {below}; put conv before dense")
+    size = output_size(below[:2], layer.kernel, layer.stride, layer.padding)
+    if min(size) < 1:
+        raise ConfigurationError(
+            f"{where}: a {layer.kernel[0]}x{layer.kernel[1]} kernel with padding {layer.padding} does not fit "
+            f"its input of {below[0]}x{below[1]}"
+        )
+    if layer.pool == "none":
+        return (*size, layer.channels)
+    if min(size) < 2:
+        raise ConfigurationError(f"{where}: nothing to pool 2x2 in a convolution of size {size[0]}x{size[1]}")
+    return (size[0] // 2, size[1] // 2, layer.channels)

@@ -1,0 +1,61 @@
+"""Relaxation: the free and the nudged phase, with the residual that tells how settled a network is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from eqnp.backend import Array, array_module
+from eqnp.networks import Beta, PreparedNetwork, States
+
+Observer = Callable[[int, States], None]
+
+
+@dataclass(frozen=True)
+class Relaxation:
+    """Where a phase ended: the states, the residual of its last step, and the number of steps taken."""
+
+    states: list[Array]
+    residual: float
+    steps: int
+
+
+def residual(new: States, old: States) -> float:
+    """Return max |new - old| over all units and samples (not a number if any state is not)."""
+    largest = [array_module(a).abs(a - b).max() for a, b in zip(new, old, strict=True)]
+    xp = array_module(largest[0])
+    return float(xp.stack(largest).max())
+
+
+def relax(
+    network: PreparedNetwork,
+    states: States,
+    steps: int,
+    beta: Beta = 0.0,
+    target: Array | None = None,
+    tolerance: float = 0.0,
+    observe: Observer | None = None,
+) -> Relaxation:
+    """Repeat s <- sigma(dPhi/ds - beta dl/ds) from ``states``, which stay as they are.
+
+    A free phase has no ``target``; a nudged phase starts from the free steady state and has a target (N, K) and a beta.
+    It ends after ``steps`` steps, or earlier once the residual is at most ``tolerance`` (0: never earlier).
+    ``observe(t, states)`` is called after step t = 1, 2, ...; it must copy what it keeps.
+    """
+    old: States = states
+    buffers = [_like(states), _like(states)]  # a step reads one and writes the other: memory does not grow with steps
+    size, t = float("inf"), 0
+    for t in range(1, steps + 1):
+        new = network.step(old, beta, target, out=buffers[t % 2])
+        if tolerance > 0 or t == steps:
+            size = residual(new, old)
+        old = new
+        if observe is not None:
+            observe(t, new)
+        if size <= tolerance:
+            break
+    return Relaxation([s.copy() for s in old], size, t)
+
+
+def _like(states: States) -> list[Array]:
+    return [array_module(s).empty_like(s) for s in states]

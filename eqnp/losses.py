@@ -1,0 +1,73 @@
+"""Losses of the output units: value and gradient per sample, and the prediction.
+
+Letters: N samples, K classes; o (N, K) output units or logits, y (N, K) one-hot target.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from eqnp.backend import Array, array_module
+
+
+def one_hot(labels: Array, classes: int, dtype: object) -> Array:
+    """Return the target y: labels (N,) -> (N, classes), 1 at the label and 0 elsewhere."""
+    xp = array_module(labels)
+    return (labels[:, None] == xp.arange(classes)).astype(dtype)
+
+
+def predict(o: Array) -> Array:
+    """Return the class of the largest output: (N, K) -> (N,)."""
+    return o.argmax(axis=1)
+
+
+class Loss(ABC):
+    """A loss l(o, y) that nudges the outputs by -beta dl/do."""
+
+    linear_output: bool
+    """Whether output units inside the system have no activation."""
+
+    @abstractmethod
+    def value(self, o: Array, y: Array) -> Array:
+        """Return l for every sample: (N, K) -> (N,)."""
+
+    @abstractmethod
+    def gradient(self, o: Array, y: Array) -> Array:
+        """Return dl/do for every sample: (N, K) -> (N, K)."""
+
+
+class SquaredError(Loss):
+    """l = |o - y|^2 / 2, dl/do = o - y."""
+
+    linear_output = False
+
+    def value(self, o: Array, y: Array) -> Array:
+        """Return |o - y|^2 / 2: (N, K) -> (N,)."""
+        return ((o - y) ** 2).sum(axis=1) / 2
+
+    def gradient(self, o: Array, y: Array) -> Array:
+        """Return o - y: (N, K) -> (N, K)."""
+        return o - y
+
+
+class CrossEntropy(Loss):
+    """l = -log softmax(o)[label], dl/do = softmax(o) - y."""
+
+    linear_output = True
+
+    def value(self, o: Array, y: Array) -> Array:
+        """Return log(sum exp o) - o[label]: (N, K) -> (N,)."""
+        shifted = o - o.max(axis=1, keepdims=True)
+        log_sum = array_module(o).log(array_module(o).exp(shifted).sum(axis=1))
+        return log_sum - (shifted * y).sum(axis=1)
+
+    def gradient(self, o: Array, y: Array) -> Array:
+        """Return softmax(o) - y: (N, K) -> (N, K)."""
+        return softmax(o) - y
+
+
+def softmax(o: Array) -> Array:
+    """Return exp(o) / sum exp(o) over the classes, shifted by the maximum so that it cannot overflow."""
+    exponential = array_module(o).exp(o - o.max(axis=1, keepdims=True))
+    exponential /= exponential.sum(axis=1, keepdims=True)
+    return exponential

@@ -1,0 +1,44 @@
+"""Pure functions on arrays, in adjoint pairs: whoever knows one of a pair knows the derivative of the other.
+
+| function | its adjoint |
+|---|---|
+| ``dense(s, w)`` | ``dense_transpose(v, w)`` in s, ``dense_weight_gradient(s, v)`` in w |
+| ``conv2d(x, w)`` | ``conv2d_transpose(g, w)`` in x, ``conv2d_weight_gradient(x, g)`` in w |
+| ``columns(x)`` | ``gather_columns(c)`` |
+| ``max_unpool(p, winner)`` | ``pick_winners(u, winner)`` |
+| ``average_pool(u)`` | ``average_unpool(p)`` |
+
+Read ``dense``, then ``conv``, ``pooling`` and ``activations``.
+"""
+
+from eqnp.ops.activations import ACTIVATIONS, Activation
+from eqnp.ops.conv import (
+    columns,
+    conv2d,
+    conv2d_transpose,
+    conv2d_weight_gradient,
+    gather_columns,
+    output_size,
+)
+from eqnp.ops.dense import dense, dense_transpose, dense_weight_gradient, flatten
+from eqnp.ops.pooling import average_pool, average_unpool, max_pool, max_unpool, pick_winners
+
+__all__ = [
+    "ACTIVATIONS",
+    "Activation",
+    "average_pool",
+    "average_unpool",
+    "columns",
+    "conv2d",
+    "conv2d_transpose",
+    "conv2d_weight_gradient",
+    "dense",
+    "dense_transpose",
+    "dense_weight_gradient",
+    "flatten",
+    "gather_columns",
+    "max_pool",
+    "max_unpool",
+    "output_size",
+    "pick_winners",
+]

@@ -1,0 +1,80 @@
+"""The activations sigma of the literature, each with its derivative.
+
+The derivative is a function of the argument u. At a kink it is the one from inside (1 at both ends of a clip), as in the
+published code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from eqnp.backend import Array, array_module
+
+
+@dataclass(frozen=True)
+class Activation:
+    """``value(u, out=None)`` is sigma(u), ``derivative(u)`` is sigma'(u); both elementwise, shape and dtype of u."""
+
+    name: str
+    formula: str
+    value: Callable[..., Array]
+    derivative: Callable[[Array], Array]
+
+
+def _sigmoid(u: Array, out: Array | None = None) -> Array:
+    # 1 / (1 + exp(-4 v)) = (1 + tanh(2 v)) / 2 with v = u - 1/2: the right side cannot overflow
+    xp = array_module(u)
+    out = xp.multiply(u, 2, out=out)
+    out -= 1
+    xp.tanh(out, out=out)
+    out += 1
+    out *= 0.5
+    return out
+
+
+def _sigmoid_derivative(u: Array) -> Array:
+    sigma = _sigmoid(u)
+    return 4 * sigma * (1 - sigma)
+
+
+def _tanh(u: Array, out: Array | None = None) -> Array:
+    return array_module(u).tanh(u, out=out)
+
+
+def _tanh_derivative(u: Array) -> Array:
+    return 1 - _tanh(u) ** 2
+
+
+def _linear(u: Array, out: Array | None = None) -> Array:
+    return array_module(u).multiply(u, 1, out=out)
+
+
+def _clip(name: str, formula: str, slope: float, low: float, high: float) -> Activation:
+    """Return sigma(u) = clip(slope u, low, high)."""
+
+    def value(u: Array, out: Array | None = None) -> Array:
+        xp = array_module(u)
+        if slope != 1:
+            u = xp.multiply(u, slope, out=out)
+        return xp.clip(u, low, high, out=out)
+
+    def derivative(u: Array) -> Array:
+        inside = (u * slope >= low) & (u * slope <= high)
+        return inside.astype(u.dtype) * slope
+
+    return Activation(name, formula, value, derivative)
+
+
+LINEAR = Activation("linear", "u", _linear, lambda u: array_module(u).ones_like(u))
+
+ACTIVATIONS: dict[str, Activation] = {
+    activation.name: activation
+    for activation in (
+        Activation("sigmoid", "1 / (1 + exp(-4 (u - 1/2)))", _sigmoid, _sigmoid_derivative),
+        _clip("hard_sigmoid", "clip(u, 0, 1)", 1, 0, 1),
+        _clip("half_hard_sigmoid", "clip(u / 2, 0, 1)", 0.5, 0, 1),
+        _clip("centered_hard_sigmoid", "clip(u, -1/2, 1/2)", 1, -0.5, 0.5),
+        Activation("tanh", "tanh(u)", _tanh, _tanh_derivative),
+    )
+}

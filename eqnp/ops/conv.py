@@ -1,0 +1,114 @@
+"""Convolution (cross-correlation, as everywhere in the field) as one matrix product, and its two adjoints.
+
+Letters: N samples, (H, W) input size, C input channels, (KH, KW) kernel, (P, Q) output size, K output channels.
+Arrays are channels-last: x (N, H, W, C), w (KH, KW, C, K), y (N, P, Q, K).
+
+    y[n, p, q, k] = sum over i, j, c of  x[n, p S + i - D, q S + j - D, c] w[i, j, c, k]
+
+with stride S, and padding D of zeros. Every patch that the kernel sees is written out as one row of a matrix of *columns*
+(N P Q, KH KW C); the convolution is then columns . w, its transpose gathers (y . w^T) back to where the rows came from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from eqnp.backend import Array, array_module
+from eqnp.workspace import Workspace
+
+Size = tuple[int, int]
+
+
+def output_size(size: Size, kernel: Size, stride: int, padding: int) -> Size:
+    """Return (P, Q), P = floor((H + 2 D - KH) / S) + 1, for an input of ``size`` (H, W)."""
+    p, q = ((n + 2 * padding - k) // stride + 1 for n, k in zip(size, kernel, strict=True))
+    return p, q
+
+
+def _taps(kernel: Size, stride: int, out_size: Size) -> Iterator[tuple[int, int, tuple[slice, slice, slice]]]:
+    """Yield (i, j, where): the places of the padded input that the kernel's entry (i, j) meets, one per output."""
+    (kh, kw), (p, q) = kernel, out_size
+    for i in range(kh):
+        for j in range(kw):
+            rows = slice(i, i + (p - 1) * stride + 1, stride)
+            cols = slice(j, j + (q - 1) * stride + 1, stride)
+            yield i, j, (slice(None), rows, cols)
+
+
+def _interior(padding: int, size: Size) -> tuple[slice, slice, slice]:
+    """Return the index of the unpadded (H, W) inside the padded input."""
+    return slice(None), slice(padding, padding + size[0]), slice(padding, padding + size[1])
+
+
+def columns(x: Array, kernel: Size, stride: int = 1, padding: int = 0, space: Workspace | None = None) -> Array:
+    """Write out every patch of x: (N, H, W, C) -> (N, P, Q, KH, KW, C). Adjoint: ``gather_columns``."""
+    space = space or Workspace()
+    n, h, w, c = x.shape
+    out_size = output_size((h, w), kernel, stride, padding)
+    if padding:
+        padded = space.take_zeros("padded", (n, h + 2 * padding, w + 2 * padding, c), x)
+        padded[_interior(padding, (h, w))] = x
+        x = padded
+    out = space.take("columns", (n, *out_size, *kernel, c), x)
+    for i, j, where in _taps(kernel, stride, out_size):
+        out[:, :, :, i, j, :] = x[where]
+    return out
+
+
+def gather_columns(col: Array, size: Size, stride: int = 1, padding: int = 0, space: Workspace | None = None) -> Array:
+    """Add every patch back to where it came from: (N, P, Q, KH, KW, C) -> (N, H, W, C). The adjoint of ``columns``.
+
+    The array returned is a view into the workspace's padded buffer: valid until that workspace gathers again.
+    """
+    space = space or Workspace()
+    n, p, q, kh, kw, c = col.shape
+    h, w = size
+    padded = space.take("gathered", (n, h + 2 * padding, w + 2 * padding, c), col)
+    padded.fill(0)
+    for i, j, where in _taps((kh, kw), stride, (p, q)):
+        padded[where] += col[:, :, :, i, j, :]
+    return padded[_interior(padding, size)]
+
+
+def conv2d(x: Array, w: Array, stride: int = 1, padding: int = 0, space: Workspace | None = None) -> Array:
+    """Return ``w * x``: (N, H, W, C), (KH, KW, C, K) -> (N, P, Q, K).
+
+    Adjoint in x: ``conv2d_transpose``; in w: ``conv2d_weight_gradient``.
+    """
+    space = space or Workspace()
+    kh, kw, c, k = w.shape
+    col = columns(x, (kh, kw), stride, padding, space)
+    n, p, q = col.shape[:3]
+    out = space.take("convolved", (n, p, q, k), x)
+    # (N P Q, KH KW C) . (KH KW C, K)
+    array_module(x).matmul(col.reshape(n * p * q, kh * kw * c), w.reshape(kh * kw * c, k), out=out.reshape(-1, k))
+    return out
+
+
+def conv2d_transpose(
+    g: Array, w: Array, size: Size, stride: int = 1, padding: int = 0, space: Workspace | None = None
+) -> Array:
+    """Return ``w~ * g``, the adjoint of ``conv2d`` in x: (N, P, Q, K), (KH, KW, C, K) -> (N, H, W, C).
+
+    ``size`` is (H, W): with a stride several inputs have the same output size, so it must be said.
+    """
+    space = space or Workspace()
+    kh, kw, c, k = w.shape
+    n, p, q = g.shape[:3]
+    col = space.take("columns", (n, p, q, kh, kw, c), g)
+    # (N P Q, K) . (K, KH KW C)
+    flat = col.reshape(n * p * q, kh * kw * c)
+    array_module(g).matmul(g.reshape(n * p * q, k), w.reshape(kh * kw * c, k).T, out=flat)
+    return gather_columns(col, size, stride, padding, space)
+
+
+def conv2d_weight_gradient(
+    x: Array, g: Array, kernel: Size, stride: int = 1, padding: int = 0, space: Workspace | None = None
+) -> Array:
+    """Return the adjoint of ``conv2d`` in w, summed over samples: (N, H, W, C), (N, P, Q, K) -> (KH, KW, C, K)."""
+    col = columns(x, kernel, stride, padding, space)
+    n, p, q, kh, kw, c = col.shape
+    k = g.shape[-1]
+    # (KH KW C, N P Q) . (N P Q, K)
+    product = array_module(x).matmul(col.reshape(n * p * q, kh * kw * c).T, g.reshape(n * p * q, k))
+    return product.reshape(kh, kw, c, k)

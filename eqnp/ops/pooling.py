@@ -1,0 +1,94 @@
+"""2x2 pooling with stride 2, its inverse P^{-1}, and their adjoints.
+
+Letters: N samples, (H, W) size before and (P, Q) = (H // 2, W // 2) after pooling, C channels. A last odd row or column
+belongs to no window: it is dropped going up and zero coming back.
+
+A window's four places are numbered in row-major order, 0 1 / 2 3. ``winner`` (uint8) is the place of the maximum, the first
+one when several are equal; a free phase starts from zeros, where every window ties.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from eqnp.backend import Array, array_module
+from eqnp.workspace import Workspace
+
+Size = tuple[int, int]
+
+
+def _places(size: Size) -> Iterator[tuple[int, tuple[slice, slice, slice]]]:
+    """Yield (place, where) for the four places of all windows of an array (N, H, W, C)."""
+    h, w = size[0] // 2 * 2, size[1] // 2 * 2
+    for place in range(4):
+        i, j = divmod(place, 2)
+        yield place, (slice(None), slice(i, h, 2), slice(j, w, 2))
+
+
+def max_pool(u: Array, space: Workspace | None = None) -> tuple[Array, Array]:
+    """Return the maximum of every window and its place: (N, H, W, C) -> p, winner, both (N, P, Q, C).
+
+    At fixed winners the map is linear: ``pick_winners``, whose adjoint is ``max_unpool``.
+    """
+    space = space or Workspace()
+    xp = array_module(u)
+    a, b, c, d = (u[where] for _, where in _places(u.shape[1:3]))
+    top, top_wins = _first_maximum(xp, space, "top", a, b)
+    bottom, bottom_wins = _first_maximum(xp, space, "bottom", c, d)
+    # Rows of a window first, then the better of the two rows: "greater", never "greater or equal", so ties go to the first.
+    p = xp.maximum(top, bottom, out=space.take("pooled", top.shape, u))
+    lower = xp.greater(bottom, top, out=space.take("lower", top.shape, u, dtype=bool))
+    winner = space.take("winner", top.shape, u, dtype=xp.uint8)
+    winner[...] = xp.where(lower, bottom_wins.view(xp.uint8) + xp.uint8(2), top_wins.view(xp.uint8))
+    return p, winner
+
+
+def _first_maximum(xp: Array, space: Workspace, name: str, first: Array, second: Array) -> tuple[Array, Array]:
+    """Return max(first, second) and where it is the second (not on a tie)."""
+    larger = xp.maximum(first, second, out=space.take((name, "max"), first.shape, first))
+    is_second = xp.greater(second, first, out=space.take((name, "wins"), first.shape, first, dtype=bool))
+    return larger, is_second
+
+
+def max_unpool(p: Array, winner: Array, size: Size, space: Workspace | None = None) -> Array:
+    """Return P^{-1}(p): every value at the winner of its window, zero elsewhere: (N, P, Q, C) -> (N, H, W, C).
+
+    Adjoint: ``pick_winners``.
+    """
+    space = space or Workspace()
+    n, c = p.shape[0], p.shape[-1]
+    u = space.take_zeros("unpooled", (n, *size, c), p)  # the odd last row and column are never written: they stay zero
+    xp = array_module(p)
+    for place, where in _places(size):
+        u[where] = xp.multiply(p, winner == place, out=space.take("placed", p.shape, p))
+    return u
+
+
+def pick_winners(u: Array, winner: Array) -> Array:
+    """Return the value of u at every window's winner: (N, H, W, C) -> (N, P, Q, C). The adjoint of ``max_unpool``."""
+    xp = array_module(u)
+    p = xp.zeros_like(u, shape=winner.shape)
+    for place, where in _places(u.shape[1:3]):
+        p += u[where] * (winner == place)
+    return p
+
+
+def average_pool(u: Array, space: Workspace | None = None) -> Array:
+    """Return the mean of every window: (N, H, W, C) -> (N, P, Q, C). Adjoint: ``average_unpool``."""
+    space = space or Workspace()
+    a, b, c, d = (u[where] for _, where in _places(u.shape[1:3]))
+    p = array_module(u).add(a, b, out=space.take("pooled", a.shape, u))
+    p += c
+    p += d
+    p *= 0.25
+    return p
+
+
+def average_unpool(p: Array, size: Size, space: Workspace | None = None) -> Array:
+    """Spread every value over its window, a quarter each: (N, P, Q, C) -> (N, H, W, C). Adjoint of ``average_pool``."""
+    space = space or Workspace()
+    u = space.take_zeros("unpooled", (p.shape[0], *size, p.shape[-1]), p)
+    quarter = p * 0.25
+    for _, where in _places(size):
+        u[where] = quarter
+    return u

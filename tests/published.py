@@ -1,0 +1,107 @@
+"""Reads what the authors' code computed (see ``tests/fixtures/README.md``) into eqnp's names and channels-last layout."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from eqnp.architecture import Architecture, ConvLayer, DenseLayer
+
+FOLDER = Path(__file__).parent / "fixtures"
+ACTIVATIONS = {
+    "mysig": "sigmoid",
+    "hard_sigmoid": "hard_sigmoid",
+    "my_hard_sig": "half_hard_sigmoid",
+    "ctrd_hard_sig": "centered_hard_sigmoid",
+    "tanh": "tanh",
+}
+POOLS = {"m": "max", "a": "average", "i": "none"}
+
+
+def paths() -> list[Path]:
+    """Return the fixtures of the project and those in the folder named by EQNP_FIXTURES."""
+    folders = [FOLDER, *(Path(p) for p in [os.environ.get("EQNP_FIXTURES")] if p)]
+    return [path for folder in folders for path in sorted(folder.glob("*.npz"))]
+
+
+@dataclass
+class Published:
+    """One fixture, its arrays already in eqnp's layout."""
+
+    config: dict
+    architecture: Architecture
+    arrays: dict[str, np.ndarray]
+
+    def group(self, prefix: str) -> dict[str, np.ndarray]:
+        """Return the arrays below ``prefix``, by the rest of their name."""
+        return {key[len(prefix) + 1 :]: a for key, a in self.arrays.items() if key.startswith(prefix + "/")}
+
+    def states(self, phase: str) -> list[np.ndarray]:
+        """Return the states s^1 .. s^L of a phase."""
+        group = self.group(phase)
+        return [group[str(n)] for n in range(len(group))]
+
+
+def model(path: Path) -> str:
+    """Return the kind of network in a fixture: MLP, CNN, VFMLP or VFCNN."""
+    with np.load(path, allow_pickle=False) as file:
+        return json.loads(str(file["config"]))["model"]
+
+
+def read(path: Path) -> Published:
+    """Read one fixture and permute its arrays."""
+    with np.load(path, allow_pickle=False) as file:
+        raw = {key: file[key] for key in file.files}
+    config = json.loads(str(raw.pop("config")))
+    architecture = _architecture(config)
+    layout = _Layout(architecture)
+    return Published(config, architecture, {layout.name(k): layout.permute(k, a) for k, a in raw.items()})
+
+
+def _architecture(config: dict) -> Architecture:
+    loss = "squared_error" if config["loss"] == "mse" else "cross_entropy"
+    loss += "_readout" if config.get("softmax") else ""
+    activation = ACTIVATIONS[config["act"]]
+    if config["model"].endswith("MLP"):
+        sizes = config["archi"]
+        return Architecture((sizes[0],), tuple(DenseLayer(n) for n in sizes[1:]), activation, loss)
+    size, channels = config["in_size"], config["channels"]
+    rows = zip(channels[1:], config["kernels"], config["strides"], config["paddings"], config["pools"], strict=True)
+    convs = [ConvLayer(k, (kernel, kernel), s, p, POOLS[pool]) for k, kernel, s, p, pool in rows]
+    return Architecture((size, size, channels[0]), (*convs, *map(DenseLayer, config["fc"])), activation, loss)
+
+
+class _Layout:
+    """Knows which published array becomes which of ours, and how its axes move."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        self.architecture = architecture
+        self.last = len(architecture.layers) - 1
+        self.below = (architecture.input_shape, *architecture.layer_shapes)
+
+    def name(self, key: str) -> str:
+        return key.replace(f"forward.{self.last}.", "readout.") if self.architecture.readout else key
+
+    def permute(self, key: str, a: np.ndarray) -> np.ndarray:
+        kind, _, rest = key.partition("/")
+        lead = 1 if kind.startswith("per_step") else 0  # time comes first
+        if rest.endswith(".weight"):
+            return self._weight(rest, a, lead)
+        return np.moveaxis(a, lead + 1, -1) if a.ndim == 4 + lead else a  # (N, C, H, W) -> (N, H, W, C)
+
+    def _weight(self, rest: str, a: np.ndarray, lead: int) -> np.ndarray:
+        side, number, _ = rest.split(".")
+        n = int(number) + (side == "backward")  # backward.I is the weight of connection I + 1
+        if a.ndim == 4 + lead:  # (K, C, KH, KW) -> (KH, KW, C, K)
+            return np.moveaxis(a, (lead, lead + 1), (-1, -2))
+        if side == "backward" and not isinstance(self.architecture.layers[0], ConvLayer):
+            return a  # a VFMLP stores them as (in, out)
+        shape = self.below[n]
+        if len(shape) == 3:  # columns run over (C, H, W)
+            h, w, c = shape
+            a = np.moveaxis(a.reshape(*a.shape[:-1], c, h, w), -3, -1).reshape(*a.shape)
+        return np.swapaxes(a, -1, -2)  # (out, in) -> (in, out)

@@ -1,0 +1,22 @@
+"""The only numbers that say how close is close, each with its reason."""
+
+import numpy as np
+
+ADJOINT = {
+    np.float64: 1e-12,  # two inner products of a few thousand terms, 2.2e-16 each
+    np.float32: 2e-5,  # the same with 1.2e-7 each
+}
+ORACLE = {
+    np.float64: 1e-12,  # the same sums in another order
+    np.float32: 1e-5,
+}
+PUBLISHED = 1e-10  # the issue's: the authors' float64 arrays after up to 80 + 15 steps, relative to the largest entry
+DIRECTIONAL = 1e-7  # central difference of step 1e-5: truncation 1e-10, cancellation 1e-16 / 1e-5, times a margin
+ORDER = 0.08  # how far the ratio of two biases may be from 2 or 4 (seen: 1.95 to 1.98, 4.00 to 4.01)
+EXACT = 0.0  # the same operations in the same order
+
+
+def relative_error(actual: np.ndarray, expected: np.ndarray) -> float:
+    """Return max |actual - expected| relative to max |expected|."""
+    scale = float(np.abs(expected).max()) or 1.0
+    return float(np.abs(np.asarray(actual) - expected).max()) / scale
