@@ -85,5 +85,7 @@ def _cupy_with_gpu() -> ModuleType:
             f"backend cupy: CuPy {cupy.__version__} is installed but no GPU answers ({reason}); use --backend numpy"
         ) from None
     if count == 0:
-        raise BackendError(f"backend cupy: CuPy {cupy.__version__} is installed but it sees no GPU; use --backend numpy")
+        raise BackendError(
+            f"backend cupy: CuPy {cupy.__version__} is installed but it sees no GPU; use --backend numpy"
+        )
     return cupy

@@ -35,7 +35,7 @@ def max_pool(u: Array, space: Workspace | None = None) -> tuple[Array, Array]:
     a, b, c, d = (u[where] for _, where in _places(u.shape[1:3]))
     top, top_wins = _first_maximum(xp, space, "top", a, b)
     bottom, bottom_wins = _first_maximum(xp, space, "bottom", c, d)
-    # Rows of a window first, then the better of the two rows: "greater", never "greater or equal", so ties go to the first.
+    # The better of each row, then of the two rows: "greater", never "greater or equal", so ties go to the first.
     p = xp.maximum(top, bottom, out=space.take("pooled", top.shape, u))
     lower = xp.greater(bottom, top, out=space.take("lower", top.shape, u, dtype=bool))
     winner = space.take("winner", top.shape, u, dtype=xp.uint8)

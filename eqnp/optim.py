@@ -1,0 +1,130 @@
+"""Optimisers as init / update on dictionaries of arrays, and the schedule of the rate.
+
+Letters: theta a parameter, g its gradient, eta the rate, lambda the weight decay (added to the gradient as lambda theta),
+mu the momentum. Rates and decays are given per parameter name.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from eqnp.backend import Array, array_module
+
+Parameters = dict[str, Array]
+State = dict[str, Any]  # nested dictionaries of arrays and numbers: what a checkpoint holds
+
+
+class Optimizer(ABC):
+    """``init`` makes the state of an optimiser, ``update`` returns new parameters and a new state."""
+
+    @abstractmethod
+    def init(self, parameters: Mapping[str, Array]) -> State:
+        """Return the state before the first update."""
+
+    @abstractmethod
+    def update(
+        self,
+        gradient: Mapping[str, Array],
+        state: State,
+        parameters: Mapping[str, Array],
+        rates: Mapping[str, float],
+        decays: Mapping[str, float],
+    ) -> tuple[Parameters, State]:
+        """Return parameters one step down the gradient, and the state after it. Arguments stay as they are."""
+
+
+@dataclass(frozen=True)
+class SGD(Optimizer):
+    """v <- mu v + g + lambda theta;  theta <- theta - eta v."""
+
+    momentum: float = 0.0
+
+    def init(self, parameters: Mapping[str, Array]) -> State:
+        """Return zero velocities, or nothing without momentum."""
+        return {"velocity": _zeros_like(parameters)} if self.momentum else {}
+
+    def update(
+        self,
+        gradient: Mapping[str, Array],
+        state: State,
+        parameters: Mapping[str, Array],
+        rates: Mapping[str, float],
+        decays: Mapping[str, float],
+    ) -> tuple[Parameters, State]:
+        """Return theta - eta v and the new velocities v."""
+        new, velocity = {}, {}
+        for name, theta in parameters.items():
+            v = gradient[name] + decays[name] * theta
+            if self.momentum:
+                v += self.momentum * state["velocity"][name]
+                velocity[name] = v
+            new[name] = theta - rates[name] * v
+        return new, ({"velocity": velocity} if self.momentum else {})
+
+
+@dataclass(frozen=True)
+class Adam(Optimizer):
+    """Adam with bias correction (Kingma and Ba 2015, Algorithm 1); weight decay is added to the gradient.
+
+    m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2;
+    theta <- theta - eta (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + epsilon).
+    """
+
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+
+    def init(self, parameters: Mapping[str, Array]) -> State:
+        """Return zero moments and a count of 0."""
+        return {"count": 0, "mean": _zeros_like(parameters), "variance": _zeros_like(parameters)}
+
+    def update(
+        self,
+        gradient: Mapping[str, Array],
+        state: State,
+        parameters: Mapping[str, Array],
+        rates: Mapping[str, float],
+        decays: Mapping[str, float],
+    ) -> tuple[Parameters, State]:
+        """Return the parameters after one step and the new moments."""
+        count = state["count"] + 1
+        # sqrt(v / c2) + epsilon = (sqrt(v) + epsilon sqrt(c2)) / sqrt(c2): the corrections become two numbers
+        root = math.sqrt(1 - self.beta2**count)
+        scale = root / (1 - self.beta1**count)
+        new, mean, variance = {}, {}, {}
+        for name, theta in parameters.items():
+            xp = array_module(theta)
+            g = gradient[name]
+            if decays[name]:
+                g = g + decays[name] * theta
+            m = state["mean"][name] * self.beta1
+            m += (1 - self.beta1) * g
+            scratch = xp.square(g)
+            scratch *= 1 - self.beta2
+            v = state["variance"][name] * self.beta2
+            v += scratch
+            xp.sqrt(v, out=scratch)
+            scratch += self.epsilon * root
+            xp.divide(m, scratch, out=scratch)
+            scratch *= -rates[name] * scale
+            scratch += theta
+            new[name], mean[name], variance[name] = scratch, m, v
+        return new, {"count": count, "mean": mean, "variance": variance}
+
+
+def _zeros_like(parameters: Mapping[str, Array]) -> Parameters:
+    return {name: array_module(theta).zeros_like(theta) for name, theta in parameters.items()}
+
+
+def cosine(epoch: int, rate: float, minimum: float, t_max: int) -> float:
+    """Return the rate of an epoch (from 0): minimum + (rate - minimum) (1 + cos(pi epoch / T_max)) / 2, then minimum.
+
+    It stops at T_max, where the same formula run further would rise again.
+    """
+    if epoch >= t_max:
+        return minimum
+    return minimum + (rate - minimum) * (1 + math.cos(math.pi * epoch / t_max)) / 2
