@@ -1,7 +1,7 @@
 """What a network is made of: frozen specs, the shapes that follow from them, and initial parameters.
 
-A network of L layers has states s^1 .. s^L and L connections, connection n leading from s^n to s^{n+1} (s^0 = x). With a
-readout the last dense layer is no state: it stands outside the system.
+A network of L layers has states s^1 .. s^L and L connections, connection n leading from s^n to s^{n+1} (s^0 = x).
+With a readout the last dense layer is no state: it stands outside the system.
 
 Parameters are a flat dictionary: ``forward.n.weight``, ``forward.n.bias`` for connection n, ``readout.weight``,
 ``readout.bias``. Conv weights are (KH, KW, C, K), dense weights (in, out).
@@ -56,8 +56,8 @@ Layer = ConvLayer | DenseLayer
 class Architecture:
     """A chain of layers on an input of shape (H, W, C) or (D,), its activation and its loss.
 
-    ``loss`` is ``squared_error``, ``cross_entropy`` (on linear output units) or ``cross_entropy_readout`` (the last dense
-    layer is a softmax readout outside the system).
+    ``loss`` is ``squared_error``, ``cross_entropy`` (on linear output units) or ``cross_entropy_readout`` (the last
+    dense layer is a softmax readout outside the system).
 
     Raises:
         ConfigurationError: the layers do not fit each other; the message names the layer and the sizes.

@@ -1,7 +1,8 @@
 """Dense and conv-pool connections: the four maps of DESIGN, each one line of mathematics.
 
-Phi = sum over connections of  s^{n+1} . d(s^n),  with the drive d(s) = P(w * s + b) or w s + b. In what follows s is the
-state below, v the state above, both with the sample axis first, and ``winner`` the place that each pooling window chose.
+Phi = sum over connections of  s^{n+1} . d(s^n),  with the drive d(s) = P(w * s + b) or w s + b. In what follows s is
+the state below, v the state above, both with the sample axis first, and ``winner`` the place that each pooling window
+chose.
 
 | map | dense | conv-pool |
 |---|---|---|

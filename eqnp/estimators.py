@@ -4,8 +4,9 @@ With Phi_beta = Phi - beta l, s_beta the steady state under nudging beta, and po
 
     g = - sum over k of  c_k dPhi_{beta_k}/dtheta (s_{beta_k}),    dPhi_beta/dtheta = dPhi/dtheta - beta dl/dtheta
 
-A stencil whose c_k beta_k^m sum to 0 for m = 0 and to 1 for m = 1 gives dL/dtheta in the limit of small beta. Its bias is of
-order beta for the one-sided one and of order beta^2 for the symmetric one (the poster, "Symmetric estimate").
+A stencil whose c_k beta_k^m sum to 0 for m = 0 and to 1 for m = 1 gives dL/dtheta in the limit of small beta. Its
+bias is of order beta for the one-sided one and of order beta^2 for the symmetric one (the poster, "Symmetric
+estimate").
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def one_sided(beta: float) -> Stencil:
 
 
 def random_sign(beta: float, generator: np.random.Generator) -> Stencil:
-    """Return the one-sided stencil at +beta or -beta with equal chance: unbiased to order beta on average, but noisy."""
+    """Return the one-sided stencil at +beta or -beta with equal chance: no bias of order beta on average, but noise."""
     sign = 1 if generator.random() < 0.5 else -1
     return Stencil("random-sign", one_sided(sign * beta).points)
 

@@ -4,8 +4,8 @@
     dPhi/ds^n        = d_{n-1}(s^{n-1}) + f_n(s^{n+1})         drive from below, feedback from above
     s               <- sigma(dPhi/ds - beta dl/ds)             all layers at once, from the old states
 
-Weights and input stand still during a relaxation, so a network is first *prepared* with them: the drive of the static input
-is computed once, and all buffers are made once. Then it is stepped.
+Weights and input stand still during a relaxation, so a network is first *prepared* with them: the drive of the static
+input is computed once, and all buffers are made once. Then it is stepped.
 """
 
 from __future__ import annotations
@@ -103,7 +103,8 @@ class PreparedNetwork:
         self.x = x
         self._spaces = [Workspace() for _ in network.connections]
         self._space = Workspace()
-        # The input does not move: neither do its drive and the winners of its windows. No other call uses this workspace.
+        # The input does not move: neither do its drive and the winners of its windows. No other call uses this
+        # workspace.
         self.input_drive, self.input_winner = self._drive(0, x, Workspace())
 
     def zero_states(self) -> list[Array]:

@@ -1,7 +1,7 @@
 """Optimisers as init / update on dictionaries of arrays, and the schedule of the rate.
 
-Letters: theta a parameter, g its gradient, eta the rate, lambda the weight decay (added to the gradient as lambda theta),
-mu the momentum. Rates and decays are given per parameter name.
+Letters: theta a parameter, g its gradient, eta the rate, lambda the weight decay (added to the gradient as lambda
+theta), mu the momentum. Rates and decays are given per parameter name.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A batch cut into shards, one thread each, and their gradients summed.
 
-Samples never meet during a relaxation, so a batch may be cut anywhere. The cut is a function of the number of threads and the
-sum runs in the order of the shards, so a result does not depend on which thread was first. The same cut would serve
-several devices or hosts.
+Samples never meet during a relaxation, so a batch may be cut anywhere. The cut is a function of the number of threads
+and the sum runs in the order of the shards, so a result does not depend on which thread was first. The same cut would
+serve several devices or hosts.
 """
 
 from __future__ import annotations
@@ -10,24 +10,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import TypeVar
 
 from threadpoolctl import threadpool_limits
 
 from eqnp.backend import Array
 
-LARGEST_SHARD = 32  # samples; measured on the presets: larger ones fall out of the cache, smaller ones pay more per call
+# Samples. Measured on the presets: larger shards fall out of the cache, smaller ones pay more for every call.
+LARGEST_SHARD = 32
 
 T = TypeVar("T")
 Map = Callable[[Callable[[slice], T], Sequence[slice]], list[T]]
 
 
 def cut(samples: int, threads: int) -> list[slice]:
-    """Cut ``samples`` into equal shards (to within one sample): as many for every thread, none above ``LARGEST_SHARD``."""
+    """Cut ``samples`` into shards equal to within one sample, as many for every thread, none over ``LARGEST_SHARD``."""
     rounds = -(-samples // (LARGEST_SHARD * threads))
     count = min(samples, rounds * threads)
     edges = [samples * i // count for i in range(count + 1)]
-    return [slice(a, b) for a, b in zip(edges, edges[1:], strict=False)]
+    return [slice(a, b) for a, b in pairwise(edges)]
 
 
 @contextmanager

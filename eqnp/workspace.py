@@ -11,8 +11,8 @@ from eqnp.backend import Array, array_module
 class Workspace:
     """Scratch arrays by name. What ``take`` returns holds whatever the last user of that name left in it.
 
-    A workspace belongs to one thread and one prepared network; functions of ``eqnp.ops`` that are given none make one of
-    their own, which is the plain allocating form.
+    A workspace belongs to one thread and one prepared network; functions of ``eqnp.ops`` that are given none make one
+    of their own, which is the plain allocating form.
     """
 
     def __init__(self) -> None:

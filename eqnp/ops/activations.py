@@ -1,7 +1,7 @@
 """The activations sigma of the literature, each with its derivative.
 
-The derivative is a function of the argument u. At a kink it is the one from inside (1 at both ends of a clip), as in the
-published code.
+The derivative is a function of the argument u. At a kink it is the one from inside (1 at both ends of a clip), as in
+the published code.
 """
 
 from __future__ import annotations

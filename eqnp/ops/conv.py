@@ -5,8 +5,9 @@ Arrays are channels-last: x (N, H, W, C), w (KH, KW, C, K), y (N, P, Q, K).
 
     y[n, p, q, k] = sum over i, j, c of  x[n, p S + i - D, q S + j - D, c] w[i, j, c, k]
 
-with stride S, and padding D of zeros. Every patch that the kernel sees is written out as one row of a matrix of *columns*
-(N P Q, KH KW C); the convolution is then columns . w, its transpose gathers (y . w^T) back to where the rows came from.
+with stride S, and padding D of zeros. Every patch that the kernel sees is written out as one row of a matrix of
+*columns* (N P Q, KH KW C); the convolution is then columns . w, its transpose gathers (y . w^T) back to where the
+rows came from.
 """
 
 from __future__ import annotations

@@ -14,7 +14,10 @@ def flatten(s: Array) -> Array:
 
 
 def dense(s: Array, w: Array, out: Array | None = None) -> Array:
-    """Return ``s . w``: (N, D), (D, K) -> (N, K). Adjoint in s: ``dense_transpose``; in w: ``dense_weight_gradient``."""
+    """Return ``s . w``: (N, D), (D, K) -> (N, K).
+
+    Adjoint in s: ``dense_transpose``; in w: ``dense_weight_gradient``.
+    """
     return array_module(s).matmul(s, w, out=out)
 
 

@@ -3,8 +3,8 @@
 Letters: N samples, (H, W) size before and (P, Q) = (H // 2, W // 2) after pooling, C channels. A last odd row or column
 belongs to no window: it is dropped going up and zero coming back.
 
-A window's four places are numbered in row-major order, 0 1 / 2 3. ``winner`` (uint8) is the place of the maximum, the first
-one when several are equal; a free phase starts from zeros, where every window ties.
+A window's four places are numbered in row-major order, 0 1 / 2 3. ``winner`` (uint8) is the place of the maximum, the
+first one when several are equal; a free phase starts from zeros, where every window ties.
 """
 
 from __future__ import annotations

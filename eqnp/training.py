@@ -1,0 +1,188 @@
+"""Training: one batch is estimate, average, update; an epoch is its batches; everything a run needs to go on is its State.
+
+Units: errors in percent, losses per sample, times in seconds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from eqnp.backend import Array, Backend, to_host
+from eqnp.dynamics import relax
+from eqnp.errors import DivergedError
+from eqnp.estimators import Stencil, estimate, make_stencil
+from eqnp.losses import one_hot, predict
+from eqnp.networks import Network
+from eqnp.optim import Optimizer
+from eqnp.sharding import Map, add_gradients, cut
+
+# What a random stream is for; with the run's seed it makes a generator of its own.
+_PARAMETERS, _SIGNS = 101, 102
+
+
+class Batches(Protocol):
+    """Batches as functions of (epoch, index), so that a resumed run needs no replay."""
+
+    count: int
+
+    def batch(self, epoch: int, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return inputs (N, ...) and integer labels (N,)."""
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Running sums over samples: loss, mistakes, and the largest residual of a free phase."""
+
+    samples: int = 0
+    loss_sum: float = 0.0
+    mistakes: int = 0
+    residual: float = 0.0
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(
+            self.samples + other.samples,
+            self.loss_sum + other.loss_sum,
+            self.mistakes + other.mistakes,
+            max(self.residual, other.residual),
+        )
+
+    @property
+    def loss(self) -> float:
+        """The mean loss of a sample."""
+        return self.loss_sum / max(self.samples, 1)
+
+    @property
+    def error(self) -> float:
+        """The share of mistakes, in percent."""
+        return 100.0 * self.mistakes / max(self.samples, 1)
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a run is: parameters, optimiser, the epoch and the next batch in it, and the sums so far."""
+
+    parameters: dict[str, Array]
+    optimizer: dict[str, Any]
+    epoch: int = 0
+    batch: int = 0
+    tally: Tally = field(default_factory=Tally)
+    seconds: float = 0.0  # of training in this epoch
+    best_error: float = math.inf
+
+
+@dataclass(frozen=True)
+class Learner:
+    """What stays the same during a run: network, estimator, optimiser, and where they are computed.
+
+    ``rates`` maps a parameter's name to its rate at an epoch (from 0); ``decays`` to its weight decay.
+    """
+
+    network: Network
+    backend: Backend
+    estimator: str
+    T1: int
+    T2: int
+    beta: float
+    tolerance: float
+    optimizer: Optimizer
+    rates: Callable[[int], Mapping[str, float]]
+    decays: Mapping[str, float]
+    seed: int
+    threads: int
+
+    def initial_state(self, gain: float, dtype: str) -> State:
+        """Draw parameters from the run's seed, on the host, and start the optimiser."""
+        generator = np.random.default_rng([self.seed, _PARAMETERS])
+        drawn = self.network.architecture.initial_parameters(generator, gain, dtype)
+        parameters = {name: self.backend.asarray(p) for name, p in drawn.items()}
+        return State(parameters, self.optimizer.init(parameters))
+
+    def stencil(self, epoch: int, batch: int) -> Stencil:
+        """Return the estimator's stencil for one batch; a random sign is a function of (seed, epoch, batch)."""
+        generator = np.random.default_rng([self.seed, _SIGNS, epoch, batch])
+        return make_stencil(self.estimator, self.beta, generator)
+
+    def shards(self, samples: int) -> list[slice]:
+        """Return the cut of a batch: one shard per thread on the CPU, the whole batch on a GPU."""
+        return cut(samples, self.threads) if self.backend.name == "numpy" else [slice(0, samples)]
+
+
+def train_batch(learner: Learner, state: State, x: np.ndarray, labels: np.ndarray, run: Map) -> State:
+    """Return the state after one update on a batch, its sums added.
+
+    Raises:
+        DivergedError: the loss or a state is no longer finite; the state passed in is still good.
+    """
+    network, stencil = learner.network, learner.stencil(state.epoch, state.batch)
+
+    def work(shard: slice) -> tuple[dict[str, Array], Tally]:
+        xs, target, ys = _to_backend(learner, x[shard], labels[shard])
+        result = estimate(network, state.parameters, xs, target, stencil, learner.T1, learner.T2, learner.tolerance)
+        return result.gradient, _tally(result.loss, result.outputs, ys, result.free.residual)
+
+    gradients, tallies = zip(*run(work, learner.shards(len(x))), strict=True)
+    tally = sum(tallies, Tally())
+    if not (math.isfinite(tally.loss_sum) and math.isfinite(tally.residual)):
+        raise DivergedError(
+            f"diverged at epoch {state.epoch + 1}, batch {state.batch + 1}: the loss is {tally.loss}; "
+            "lower optimizer.rates, model.gain or dynamics.beta"
+        )
+    gradient = add_gradients(gradients)
+    for g in gradient.values():
+        g /= len(x)
+    parameters, optimizer = learner.optimizer.update(
+        gradient, state.optimizer, state.parameters, learner.rates(state.epoch), learner.decays
+    )
+    return replace(state, parameters=parameters, optimizer=optimizer, batch=state.batch + 1, tally=state.tally + tally)
+
+
+def train_epoch(learner: Learner, state: State, batches: Batches, run: Map) -> Iterator[State]:
+    """Yield the state after every batch from ``state.batch`` to the end of its epoch. Stop anywhere: it can go on there."""
+    while state.batch < batches.count:
+        state = train_batch(learner, state, *batches.batch(state.epoch, state.batch), run)
+        yield state
+
+
+def next_epoch(state: State) -> State:
+    """Return the state at the start of the epoch after ``state``'s."""
+    return replace(state, epoch=state.epoch + 1, batch=0, tally=Tally(), seconds=0.0)
+
+
+def evaluate(
+    learner: Learner,
+    parameters: Mapping[str, Array],
+    batches: Batches,
+    run: Map,
+    progress: Callable[[int], None] = lambda index: None,
+) -> Tally:
+    """Return loss, mistakes and the largest residual over all batches, each settled freely for T1 steps."""
+    network, total = learner.network, Tally()
+
+    def work(shard: slice) -> Tally:
+        xs, target, ys = _to_backend(learner, x[shard], labels[shard])
+        prepared = network.prepare(parameters, xs)
+        free = relax(prepared, prepared.zero_states(), learner.T1, tolerance=learner.tolerance)
+        outputs = network.outputs(parameters, free.states)
+        return _tally(network.loss.value(outputs, target), outputs, ys, free.residual)
+
+    for index in range(batches.count):
+        x, labels = batches.batch(0, index)
+        total = sum(run(work, learner.shards(len(x))), total)
+        progress(index + 1)
+    return total
+
+
+def _to_backend(learner: Learner, x: np.ndarray, labels: np.ndarray) -> tuple[Array, Array, Array]:
+    """Return inputs, one-hot targets and labels on the learner's backend."""
+    xs, ys = learner.backend.asarray(x), learner.backend.asarray(labels)
+    return xs, one_hot(ys, learner.network.architecture.classes, xs.dtype), ys
+
+
+def _tally(loss: Array, outputs: Array, labels: Array, residual: float) -> Tally:
+    mistakes = int(to_host((predict(outputs) != labels).sum()))
+    return Tally(len(labels), float(to_host(loss.sum())), mistakes, residual)
