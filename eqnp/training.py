@@ -1,4 +1,5 @@
-"""Training: one batch is estimate, average, update; an epoch is its batches; everything a run needs to go on is its State.
+"""Training: one batch is estimate, average, update; an epoch is its batches; everything a run needs to go on is its
+State.
 
 Units: errors in percent, losses per sample, times in seconds.
 """
@@ -142,7 +143,10 @@ def train_batch(learner: Learner, state: State, x: np.ndarray, labels: np.ndarra
 
 
 def train_epoch(learner: Learner, state: State, batches: Batches, run: Map) -> Iterator[State]:
-    """Yield the state after every batch from ``state.batch`` to the end of its epoch. Stop anywhere: it can go on there."""
+    """Yield the state after every batch from ``state.batch`` to the end of its epoch.
+
+    Stop anywhere: it can go on there.
+    """
     while state.batch < batches.count:
         state = train_batch(learner, state, *batches.batch(state.epoch, state.batch), run)
         yield state

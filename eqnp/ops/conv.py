@@ -50,10 +50,19 @@ def columns(x: Array, kernel: Size, stride: int = 1, padding: int = 0, space: Wo
         padded = space.take_zeros("padded", (n, h + 2 * padding, w + 2 * padding, c), x)
         padded[_interior(padding, (h, w))] = x
         x = padded
+    else:
+        x = array_module(x).ascontiguousarray(x)
     out = space.take("columns", (n, *out_size, *kernel, c), x)
-    for i, j, where in _taps(kernel, stride, out_size):
-        out[:, :, :, i, j, :] = x[where]
+    out[...] = _patches(x, kernel, stride, out_size)
     return out
+
+
+def _patches(x: Array, kernel: Size, stride: int, out_size: Size) -> Array:
+    """Return a read-only view (N, P, Q, KH, KW, C) of a contiguous padded input: every patch, nothing copied yet."""
+    xp = array_module(x)
+    sn, sh, sw, sc = x.strides
+    shape = (x.shape[0], *out_size, *kernel, x.shape[3])
+    return xp.lib.stride_tricks.as_strided(x, shape, (sn, stride * sh, stride * sw, sh, sw, sc))
 
 
 def gather_columns(col: Array, size: Size, stride: int = 1, padding: int = 0, space: Workspace | None = None) -> Array:

@@ -1,0 +1,37 @@
+"""``eqnp data``: which datasets are here, and fetching those that are not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.group()
+def data() -> None:
+    """List and fetch datasets."""
+
+
+@data.command("list")
+def list_datasets() -> None:
+    """Show every dataset that eqnp knows, and where it was found."""
+    from eqnp.data import describe
+
+    for line in describe():
+        click.echo(line)
+
+
+@data.command()
+@click.argument("name")
+@click.option("--folder", type=click.Path(path_type=Path), help="Where to; default a folder of eqnp's own.")
+def fetch(name: str, folder: Path | None) -> None:
+    """Download a dataset over https and check it; a broken download goes on where it stopped."""
+    from eqnp.cli.progress import Progress
+    from eqnp.data import fetch as fetch_dataset
+
+    progress = Progress()
+    where = fetch_dataset(
+        name, folder, progress=lambda file, done, total: progress.update([f"{file}  {done / 1e6:.1f} of {total / 1e6:.1f} MB"])
+    )
+    progress.clear()
+    click.echo(f"{name} is in {where}")

@@ -1,0 +1,39 @@
+"""``eqnp evaluate``: the error of a run's weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from eqnp.cli.options import backend_option, checkpoint_option, run_argument, set_option, split_option
+
+
+@click.command()
+@run_argument
+@checkpoint_option
+@split_option
+@backend_option
+@set_option
+def evaluate(run: Path, checkpoint: str, split: str, backend: str, overrides: tuple[str, ...]) -> None:
+    """Measure the error of a run: settle every sample freely and compare its output with its label."""
+    from eqnp.cli.progress import Progress
+    from eqnp.cli.session import open_run
+    from eqnp.sharding import thread_map
+    from eqnp.training import evaluate as evaluate_batches
+
+    session, state = open_run(run, backend, overrides, checkpoint)
+    batches, progress = session.ordered_batches(split), Progress()
+    with thread_map(session.config.training.threads) as run_shards:
+        tally = evaluate_batches(
+            session.learner,
+            state.parameters,
+            batches,
+            run_shards,
+            lambda index: progress.update([f"batch {index}/{batches.count}"]),
+        )
+    progress.clear()
+    click.echo(f"{split} error   {tally.error:.2f} % ({tally.mistakes} of {tally.samples} samples of {session.dataset.name})")
+    click.echo(f"{split} loss    {tally.loss:.4f}")
+    click.echo(f"residual     {tally.residual:.1e} after {session.learner.T1} free steps at most")
+    click.echo(f"weights      {checkpoint}.h5 after {state.epoch} epochs and {state.batch} batches")

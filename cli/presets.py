@@ -1,0 +1,22 @@
+"""``eqnp presets``: what is ready to train."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command()
+@click.argument("name", required=False)
+def presets(name: str | None) -> None:
+    """List the presets, or print the TOML of one: a start for a configuration of your own."""
+    from eqnp import presets as available
+    from eqnp.config import load
+
+    if name is not None:
+        load(name, ())  # an unknown name is an error that suggests the nearest one
+        click.echo(available.read(name), nl=False)
+        return
+    names = available.names()
+    width = max(map(len, names))
+    for each in names:
+        click.echo(f"{each:<{width}}  {load(each, ()).description}")

@@ -1,0 +1,84 @@
+"""What the commands share: a configuration's data, backend and learner, made once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from eqnp import checkpoint
+from eqnp.backend import Backend, get_backend
+from eqnp.config import Config, load
+from eqnp.data import Augmentation, Batches, Dataset, Normalisation
+from eqnp.data import load as load_data
+from eqnp.experiment import from_content, make_learner
+from eqnp.runfolder import RunFolder
+from eqnp.training import Learner, State
+
+KIND = "training"  # of a run's checkpoints
+
+
+@dataclass(frozen=True)
+class Session:
+    """A configuration with everything that it needs in memory."""
+
+    config: Config
+    dataset: Dataset
+    learner: Learner
+
+    @classmethod
+    def start(cls, config: Config, backend: Backend) -> Session:
+        """Read the data and build the learner."""
+        d = config.data
+        dataset = load_data(d.name, d.folder or None, d.train_samples, d.test_samples)
+        learner = make_learner(config, dataset.train_images.shape[1:], len(dataset.classes), backend)
+        return cls(config, dataset, learner)
+
+    def initial_state(self) -> State:
+        """Return the state of a run that has not begun."""
+        return self.learner.initial_state(self.config.model.gain, self.config.training.dtype)
+
+    def restore(self, path: Path) -> State:
+        """Return the state in a checkpoint of this configuration."""
+        return from_content(checkpoint.load(path, kind=KIND), self.learner, self.initial_state())
+
+    def training_batches(self) -> Batches:
+        """Return shuffled, augmented batches of the training images."""
+        d = self.config.data
+        return self._batches("train", augmentation=Augmentation(d.flip, d.crop))
+
+    def ordered_batches(self, split: str) -> Batches:
+        """Return the images of ``split`` (test or train) in order, as they are."""
+        return self._batches(split, in_order=True)
+
+    def samples(self, split: str, indices: list[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Return normalised images and labels of chosen samples."""
+        images, labels = self._split(split)
+        batches = self._make(images[indices], labels[indices], len(indices), in_order=True)
+        return batches.batch(0, 0)
+
+    def count(self, split: str) -> int:
+        """Return the number of samples in ``split``."""
+        return len(self._split(split)[1])
+
+    def _split(self, split: str) -> tuple[np.ndarray, np.ndarray]:
+        d = self.dataset
+        return (d.test_images, d.test_labels) if split == "test" else (d.train_images, d.train_labels)
+
+    def _batches(self, split: str, **options: object) -> Batches:
+        return self._make(*self._split(split), self.config.training.batch_size, **options)
+
+    def _make(self, images: np.ndarray, labels: np.ndarray, size: int, **options: object) -> Batches:
+        normalisation = Normalisation.named(self.config.data.normalisation, self.config.data.name)
+        training = self.config.training
+        return Batches(
+            images, labels, size, normalisation=normalisation, seed=training.seed, dtype=training.dtype, **options
+        )
+
+
+def open_run(path: Path, backend: str, overrides: tuple[str, ...], which: str) -> tuple[Session, State]:
+    """Return a run's session and the state in its ``which`` ("best" or "last") checkpoint, for reading."""
+    folder = RunFolder.open(path)
+    session = Session.start(load(str(folder.config_path), overrides), get_backend(backend))
+    return session, session.restore(folder.best_path if which == "best" else folder.last_path)

@@ -1,0 +1,53 @@
+"""``eqnp states``: the neurons' states, step by step, for plotting."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from eqnp.cli.options import backend_option, checkpoint_option, run_argument, set_option, split_option
+
+
+@click.command()
+@run_argument
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The HDF5 file to write.")
+@click.option("--samples", default="0:10", show_default=True, help="Which samples: 3,5 or 0:10 or 0:100:10.")
+@click.option("--steps", default="", help="Which steps of every phase, likewise; 0 is its start. Default: all.")
+@click.option("--force", is_flag=True, help="Write over a file that exists.")
+@checkpoint_option
+@split_option
+@backend_option
+@set_option
+def states(
+    run: Path,
+    out: Path,
+    samples: str,
+    steps: str,
+    force: bool,
+    checkpoint: str,
+    split: str,
+    backend: str,
+    overrides: tuple[str, ...],
+) -> None:
+    """Save the neurons' states of chosen samples at chosen steps to HDF5.
+
+    The file has the groups free, plus and minus (nudged by +beta and -beta), each with `steps` and one array
+    (step, sample, ...) per layer, s1 the lowest. docs/files.md shows how to plot it in five lines.
+    """
+    from eqnp import checkpoint as files
+    from eqnp.cli.selection import parse_selection
+    from eqnp.cli.session import open_run
+    from eqnp.errors import ConfigurationError
+    from eqnp.trajectories import record
+
+    if out.exists() and not force:
+        raise ConfigurationError(f"--out {out}: the file exists; give another name or --force")
+    session, state = open_run(run, backend, overrides, checkpoint)
+    chosen = parse_selection("--samples", samples, session.count(split))
+    x, labels = session.samples(split, chosen)
+    wanted = parse_selection("--steps", steps, max(session.learner.T1, session.learner.T2) + 1) if steps else None
+    content = record(session.learner, state.parameters, x, labels, wanted)
+    content["samples"] |= {"index": files.integers(chosen), "split": split, "dataset": session.dataset.name}
+    files.save(out, content, kind="states")
+    click.echo(f"{out}: {len(chosen)} samples, {', '.join(content['phases'])}")

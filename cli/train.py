@@ -1,0 +1,43 @@
+"""``eqnp train``: a configuration becomes a run folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from eqnp.cli.options import backend_option, set_option
+
+
+@click.command()
+@click.argument("source", required=False, metavar="[PRESET | CONFIG.toml]")
+@backend_option
+@set_option
+@click.option("--threads", type=click.IntRange(min=0), help="CPU threads; 0 takes what suits the net and the cores.")
+@click.option("--out", type=click.Path(path_type=Path), help="The run folder to make; default runs/NAME-TIME.")
+@click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="Go on where this run stopped.")
+@click.option("--quiet", is_flag=True, help="No progress line.")
+def train(
+    source: str | None,
+    backend: str,
+    overrides: tuple[str, ...],
+    threads: int | None,
+    out: Path | None,
+    resume: Path | None,
+    quiet: bool,
+) -> int:
+    """Train a network by Equilibrium Propagation.
+
+    Without arguments: a small ConvNet on embedded digits. `eqnp presets` lists what else is ready.
+    """
+    from eqnp.cli.progress import Progress
+    from eqnp.cli.training import resume_run, start_run
+
+    if threads is not None:
+        overrides = (*overrides, f"training.threads={threads}")
+    progress = Progress(quiet)
+    if resume is None:
+        return start_run(source, overrides, backend, out, progress)
+    if source is not None or out is not None:
+        raise click.UsageError("--resume goes on with a run's own configuration: give no PRESET and no --out with it")
+    return resume_run(resume, overrides, backend, progress)

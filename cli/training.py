@@ -1,0 +1,177 @@
+"""The training run: epochs, progress, metrics, checkpoints, and stopping so that it can go on."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from eqnp import checkpoint
+from eqnp.backend import Backend, get_backend
+from eqnp.cli.progress import Progress, clock
+from eqnp.cli.session import KIND, Session
+from eqnp.cli.signals import StopRequest
+from eqnp.config import Config, load, to_toml
+from eqnp.environment import describe_environment
+from eqnp.errors import CheckpointError, EqnpError
+from eqnp.experiment import default_threads, to_content
+from eqnp.runfolder import RunFolder
+from eqnp.sharding import Map, thread_map
+from eqnp.training import State, Tally, evaluate, next_epoch, train_epoch
+
+SAVE_SECONDS = 300.0  # between two checkpoints inside a long epoch
+
+
+def start_run(source: str | None, overrides: tuple[str, ...], backend: str, out: Path | None, progress: Progress) -> int:
+    """Train from the beginning in a new run folder; return the exit code."""
+    config = _with_threads(load(source, overrides))
+    chosen = get_backend(backend)
+    session = Session.start(config, chosen)  # everything that can be wrong with the input is found before a folder is made
+    state = session.initial_state()
+    with RunFolder.create(out or RunFolder.default_path(config.name), to_toml(config)) as folder:
+        folder.write_environment(describe_environment(chosen.name))
+        checkpoint.save(folder.last_path, to_content(state), kind=KIND)
+        return _Run(session, folder, progress).go_on(state)
+
+
+def resume_run(path: Path, overrides: tuple[str, ...], backend: str, progress: Progress) -> int:
+    """Go on with a run from its ``last.h5``; return the exit code."""
+    with RunFolder.open(path, lock=True) as folder:
+        config = _with_threads(load(str(folder.config_path), overrides))
+        session = Session.start(config, get_backend(backend))
+        state = session.restore(folder.last_path)
+        folder.truncate_metrics(state.epoch)
+        if overrides:
+            folder.write_config(to_toml(config))
+        return _Run(session, folder, progress).go_on(state)
+
+
+def _with_threads(config: Config) -> Config:
+    """Return the configuration with its threads settled, so that a resumed run cuts its batches the same way."""
+    threads = config.training.threads or default_threads(config.model, len(os.sched_getaffinity(0)))
+    return replace(config, training=replace(config.training, threads=threads))
+
+
+class _Run:
+    """A session that trains in a run folder."""
+
+    def __init__(self, session: Session, folder: RunFolder, progress: Progress) -> None:
+        self.session = session
+        self.folder = folder
+        self.progress = progress
+        self.epochs = session.config.training.epochs
+        self.training = session.training_batches()
+        self.test = session.ordered_batches("test")
+
+    def go_on(self, state: State) -> int:
+        """Train until the last epoch is done or a signal asks to stop."""
+        self.progress.message(self._title(state))
+        with StopRequest() as stop, thread_map(self.session.config.training.threads) as run:
+            try:
+                while state.epoch < self.epochs and stop.exit_code is None:
+                    state = self._epoch(state, run, stop)
+            except EqnpError as error:
+                raise type(error)(f"{error}; `eqnp train --resume {self.folder.path}` goes on from last.h5") from None
+        if stop.exit_code is not None:
+            self.progress.message(f"stopped; `eqnp train --resume {self.folder.path}` goes on from here")
+            return stop.exit_code
+        click.echo(self._summary(state))
+        return 0
+
+    def _epoch(self, state: State, run: Map, stop: StopRequest) -> State:
+        """Train one epoch, or its rest, then evaluate and save. A stop inside it saves and returns early."""
+        learner = self.session.learner
+        began = saved = time.monotonic()
+        before, first = state.seconds, state.batch
+        for state in train_epoch(learner, state, self.training, run):
+            now = time.monotonic()
+            state = replace(state, seconds=before + now - began)
+            self._show(state, (state.batch - first) / max(now - began, 1e-9))
+            if stop.exit_code is not None and state.batch < self.training.count:
+                self._save(state)
+                return state
+            if now - saved > SAVE_SECONDS:
+                self._save(state)
+                saved = time.monotonic()
+        result = evaluate(learner, state.parameters, self.test, run, self._show_evaluation)
+        return self._finish_epoch(state, result)
+
+    def _finish_epoch(self, state: State, result: Tally) -> State:
+        """Write metrics and checkpoints of a full epoch, and return the state at the start of the next."""
+        self.progress.message(_epoch_line(state, result, self.epochs))
+        self.folder.append_metrics(_metrics(state, result, max(self.session.learner.rates(state.epoch).values())))
+        after = next_epoch(state)
+        if result.error < state.best_error:
+            after = replace(after, best_error=result.error)
+            checkpoint.save(self.folder.best_path, to_content(after), kind=KIND)
+        self._save(after)
+        return after
+
+    def _save(self, state: State) -> None:
+        checkpoint.save(self.folder.last_path, to_content(state), kind=KIND)
+
+
+    def _show(self, state: State, rate: float) -> None:
+        tally, count = state.tally, self.training.count
+        left = (count - state.batch + (self.epochs - state.epoch - 1) * count) / rate
+        self.progress.update(
+            [
+                f"epoch {state.epoch + 1}/{self.epochs}  batch {state.batch}/{count}",
+                f"error {tally.error:.1f} %",
+                f"left {clock(left)}",
+                f"loss {tally.loss:.3f}",
+                f"{rate:.1f} batch/s" if rate >= 1 else f"{1 / rate:.1f} s/batch",
+                f"residual {tally.residual:.0e}",
+            ]
+        )
+
+    def _show_evaluation(self, index: int) -> None:
+        self.progress.update([f"evaluating  batch {index}/{self.test.count}"])
+
+    def _title(self, state: State) -> str:
+        config, network = self.session.config, self.session.learner.network
+        weights = sum(p.size for p in state.parameters.values())
+        where = f"epoch {state.epoch + 1}, batch {state.batch + 1}" if state.epoch or state.batch else "the beginning"
+        return (
+            f"{config.name}: {' - '.join(map(str, network.architecture.layers))} on {self.session.dataset.name}, "
+            f"{weights} parameters, {config.training.estimator} estimator, from {where}, in {self.folder.path}"
+        )
+
+    def _summary(self, state: State) -> str:
+        best = f"{state.best_error:.2f} %" if state.best_error <= 100 else "not measured"
+        return "\n".join(
+            [
+                f"best test error  {best}",
+                f"run folder       {self.folder.path}",
+                f"  weights        {self.folder.best_path.name} (best), {self.folder.last_path.name} (to go on from)",
+                f"  metrics        {self.folder.metrics_path.name}",
+                f"  configuration  {self.folder.config_path.name}",
+                f"next             eqnp evaluate {self.folder.path}",
+            ]
+        )
+
+
+def _epoch_line(state: State, result: Tally, epochs: int) -> str:
+    return (
+        f"epoch {state.epoch + 1}/{epochs}: train loss {state.tally.loss:.4f} error {state.tally.error:.2f} %, "
+        f"test loss {result.loss:.4f} error {result.error:.2f} %, residual {state.tally.residual:.1e}, "
+        f"{clock(state.seconds)}"
+    )
+
+
+def _metrics(state: State, result: Tally, rate: float) -> dict[str, float]:
+    """Return a row of metrics.csv; errors in percent, seconds of training."""
+    return {
+        "epoch": state.epoch + 1,
+        "train_loss": state.tally.loss,
+        "train_error_percent": state.tally.error,
+        "test_loss": result.loss,
+        "test_error_percent": result.error,
+        "train_residual": state.tally.residual,
+        "test_residual": result.residual,
+        "largest_rate": rate,
+        "seconds": round(state.seconds, 3),
+    }

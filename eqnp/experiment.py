@@ -1,0 +1,137 @@
+"""From a configuration to a network and a learner, and from a run's state to a checkpoint and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from eqnp.architecture import Architecture, ConvLayer, DenseLayer, Layer, Shape
+from eqnp.backend import Backend, to_host
+from eqnp.checkpoint import restore_into
+from eqnp.config import Config, Model
+from eqnp.config import Layer as LayerConfig
+from eqnp.errors import ConfigurationError
+from eqnp.networks import SymmetricNetwork
+from eqnp.optim import SGD, Adam, Optimizer, cosine
+from eqnp.training import Learner, State, Tally
+
+
+def make_architecture(model: Model, input_shape: Shape, classes: int) -> Architecture:
+    """Return the architecture of ``model`` on inputs of ``input_shape``.
+
+    Raises:
+        ConfigurationError: layers do not fit the input or each other, or the last one is not the number of classes.
+    """
+    layers = tuple(_layer(layer) for layer in model.layers)
+    architecture = Architecture(input_shape, layers, model.activation, model.loss)
+    if architecture.classes != classes:
+        raise ConfigurationError(
+            f"model.layers.{len(layers) - 1} ({layers[-1]}): the data has {classes} classes, "
+            f"so the last layer needs {classes} units"
+        )
+    return architecture
+
+
+def make_learner(config: Config, input_shape: Shape, classes: int, backend: Backend) -> Learner:
+    """Return the learner that ``config`` describes, for inputs of ``input_shape`` (H, W, C)."""
+    architecture = make_architecture(config.model, input_shape, classes)
+    return Learner(
+        network=SymmetricNetwork(architecture),
+        backend=backend,
+        estimator=config.training.estimator,
+        T1=config.dynamics.T1,
+        T2=config.dynamics.T2,
+        beta=config.dynamics.beta,
+        tolerance=config.dynamics.tolerance,
+        optimizer=_optimizer(config),
+        rates=_rates(config, architecture),
+        decays=_per_parameter(architecture, config.optimizer.weight_decay),
+        seed=config.training.seed,
+        threads=config.training.threads,
+    )
+
+
+def default_threads(model: Model, cores: int) -> int:
+    """Return the threads for ``training.threads = 0``: the cores, but one for a net without convolutions.
+
+    The steps of a small dense net are too short for Python to feed two threads; it leaves the cores to the products.
+    """
+    return cores if any(layer.conv for layer in model.layers) else 1
+
+
+def to_content(state: State) -> dict[str, Any]:
+    """Return what a checkpoint holds of a state: host arrays and numbers."""
+    return {
+        "parameters": _host(state.parameters),
+        "optimizer": _host(state.optimizer),
+        "progress": {
+            "epoch": state.epoch,
+            "batch": state.batch,
+            "seconds": state.seconds,
+            "best_error": state.best_error,
+            **asdict(state.tally),
+        },
+    }
+
+
+def from_content(content: Mapping[str, Any], learner: Learner, template: State) -> State:
+    """Return the state in a checkpoint's content; ``template`` is a fresh state, whose names and shapes it must have.
+
+    Raises:
+        CheckpointError: a name, shape or dtype differs; the first one is named.
+    """
+    fresh = to_content(template)
+    restore_into(fresh, content)
+    progress = dict(content["progress"])
+    own = {key: progress.pop(key) for key in ("epoch", "batch", "seconds", "best_error")}
+    return State(
+        parameters=_device(content["parameters"], learner.backend),
+        optimizer=_device(content.get("optimizer", {}), learner.backend),
+        tally=Tally(**progress),
+        **own,
+    )
+
+
+def _layer(layer: LayerConfig) -> Layer:
+    if layer.dense:
+        return DenseLayer(layer.dense)
+    return ConvLayer(layer.conv, layer.kernel, layer.stride, layer.padding, layer.pool)
+
+
+def _optimizer(config: Config) -> Optimizer:
+    o = config.optimizer
+    return SGD(o.momentum) if o.name == "sgd" else Adam(o.beta1, o.beta2, o.epsilon)
+
+
+def _rates(config: Config, architecture: Architecture) -> Callable[[int], dict[str, float]]:
+    """Return the rate of every parameter as a function of the epoch (from 0)."""
+    o, base = config.optimizer, _per_parameter(architecture, config.optimizer.rates)
+    if o.schedule == "constant":
+        return lambda epoch: base
+    t_max = o.T_max or max(config.training.epochs, 1)
+    return lambda epoch: {name: cosine(epoch, rate, o.minimum_rate, t_max) for name, rate in base.items()}
+
+
+def _per_parameter(architecture: Architecture, value: float | tuple[float, ...]) -> dict[str, float]:
+    """Return a value, or one per connection, by parameter name; a bias has its weight's."""
+    names = architecture.connection_names
+    values = value if isinstance(value, tuple) else (value,) * len(names)
+    by_connection = dict(zip(names, values, strict=True))
+    return {name: float(by_connection[name.rpartition(".")[0]]) for name in architecture.parameter_shapes()}
+
+
+def _host(tree: Any) -> Any:
+    if isinstance(tree, Mapping):
+        return {key: _host(value) for key, value in tree.items()}
+    return tree if isinstance(tree, (int, float, str)) else np.asarray(to_host(tree))
+
+
+def _device(tree: Any, backend: Backend) -> Any:
+    if isinstance(tree, Mapping):
+        return {key: _device(value, backend) for key, value in tree.items()}
+    return tree if isinstance(tree, (int, float, str)) else backend.asarray(tree)
+
+

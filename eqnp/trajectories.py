@@ -1,0 +1,64 @@
+"""The states of chosen samples at chosen steps of the free and the two nudged phases."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import numpy as np
+
+from eqnp.backend import Array, to_host
+from eqnp.dynamics import Relaxation, relax
+from eqnp.losses import one_hot
+from eqnp.networks import PreparedNetwork, States
+from eqnp.training import Learner
+
+
+def record(
+    learner: Learner,
+    parameters: Mapping[str, Array],
+    x: np.ndarray,
+    labels: np.ndarray,
+    steps: Collection[int] | None = None,
+) -> dict[str, Any]:
+    """Return the states of ``x`` (N, ...) through the free phase and both nudged ones, all steps or those in ``steps``.
+
+    The result is nested by name: ``samples`` (x, labels, prediction), ``phases`` with ``free``, ``plus``, ``minus``, each
+    with ``beta``, ``residual``, ``steps`` (T,) and ``s1`` .. ``sL`` (T, N, ...). Step 0 is where a phase starts.
+    """
+    network, backend = learner.network, learner.backend
+    xs, ys = backend.asarray(x), backend.asarray(labels)
+    target = one_hot(ys, network.architecture.classes, xs.dtype)
+    prepared = network.prepare(parameters, xs)
+    free, content = _record_phase(prepared, prepared.zero_states(), learner.T1, 0.0, None, learner.tolerance, steps)
+    phases = {"free": content}
+    for name, beta in (("plus", learner.beta), ("minus", -learner.beta)):
+        _, phases[name] = _record_phase(prepared, free.states, learner.T2, beta, target, learner.tolerance, steps)
+    outputs = to_host(network.outputs(parameters, free.states))
+    return {"samples": {"x": x, "label": labels, "prediction": outputs.argmax(axis=1)}, "phases": phases}
+
+
+def _record_phase(
+    prepared: PreparedNetwork,
+    start: States,
+    count: int,
+    beta: float,
+    target: Array | None,
+    tolerance: float,
+    steps: Collection[int] | None,
+) -> tuple[Relaxation, dict[str, Any]]:
+    """Relax from ``start`` and return the relaxation with what was recorded."""
+    taken: list[int] = []
+    kept: list[list[np.ndarray]] = []
+
+    def observe(t: int, states: States) -> None:
+        if steps is None or t in steps:
+            taken.append(t)
+            kept.append([np.array(to_host(s)) for s in states])
+
+    observe(0, start)
+    phase = relax(prepared, start, count, beta, target, tolerance, observe)
+    content: dict[str, Any] = {"beta": beta, "residual": phase.residual, "steps": np.array(taken, dtype=np.int64)}
+    for layer, series in enumerate(zip(*kept, strict=True), start=1):
+        content[f"s{layer}"] = np.stack(series)  # (T, N, ...)
+    return phase, content
