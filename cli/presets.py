@@ -10,7 +10,7 @@ import click
 def presets(name: str | None) -> None:
     """List the presets, or print the TOML of one: a start for a configuration of your own."""
     from eqnp import presets as available
-    from eqnp.config import load
+    from eqnp.configfile import load
 
     if name is not None:
         load(name, ())  # an unknown name is an error that suggests the nearest one

@@ -9,7 +9,8 @@ import numpy as np
 
 from eqnp import checkpoint
 from eqnp.backend import Backend, get_backend
-from eqnp.config import Config, load
+from eqnp.config import Config
+from eqnp.configfile import load
 from eqnp.data import Augmentation, Batches, Dataset, Normalisation
 from eqnp.data import load as load_data
 from eqnp.experiment import from_content, make_learner

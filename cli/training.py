@@ -14,7 +14,8 @@ from eqnp.backend import Backend, get_backend
 from eqnp.cli.progress import Progress, clock
 from eqnp.cli.session import KIND, Session
 from eqnp.cli.signals import StopRequest
-from eqnp.config import Config, load, to_toml
+from eqnp.config import Config
+from eqnp.configfile import load, to_toml
 from eqnp.environment import describe_environment
 from eqnp.errors import CheckpointError, EqnpError
 from eqnp.experiment import default_threads, to_content

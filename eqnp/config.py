@@ -1,0 +1,143 @@
+"""The configuration of a run: one frozen dataclass per TOML table, every key with its type, default, range and meaning.
+
+``eqnp.configfile`` reads, overrides and writes it. What depends on shapes is checked in ``eqnp.architecture``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from eqnp.errors import ConfigurationError
+
+ACTIVATION_NAMES = ("half_hard_sigmoid", "hard_sigmoid", "centered_hard_sigmoid", "sigmoid", "tanh")
+
+
+def key(
+    default: Any, meaning: str, *, choices: Sequence[str] = (), low: float | None = None, above: float | None = None
+) -> Any:
+    """Declare a key: its default, what it means, and what is accepted (choices; at least ``low``; more than ``above``)."""
+    return field(default=default, metadata={"meaning": meaning, "choices": choices, "low": low, "above": above})
+
+
+@dataclass(frozen=True)
+class Data:
+    """Which samples, and what is done to them."""
+
+    name: str = key("mnist-small", "dataset", choices=("mnist-small", "mnist", "fashion-mnist", "cifar10"))
+    folder: str = key("", "folder to look in first; empty: only the usual places")
+    normalisation: str = key(
+        "unit", "unit: pixels / 255; published: as the paper's code for the dataset", choices=("unit", "published")
+    )
+    flip: bool = key(False, "mirror half of the training images")
+    crop: int = key(0, "pixels of edge padding for random crops of the training images; 0: none", low=0)
+    train_samples: int = key(0, "use only the first of the training samples; 0: all", low=0)
+    test_samples: int = key(0, "use only the first of the test samples; 0: all", low=0)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One connection: a convolution with a pooling, or a dense layer. Exactly one of ``conv`` and ``dense`` is given."""
+
+    conv: int = key(0, "channels of a convolution", low=0)
+    dense: int = key(0, "units of a dense layer", low=0)
+    kernel: tuple[int, int] = key((3, 3), "kernel of a convolution, a number or [KH, KW]", low=1)
+    stride: int = key(1, "stride of a convolution", low=1)
+    padding: int = key(0, "zeros around the input of a convolution", low=0)
+    pool: str = key("none", "2x2 pooling after a convolution", choices=("max", "average", "none"))
+
+
+@dataclass(frozen=True)
+class Model:
+    """The network."""
+
+    kind: str = key("symmetric", "forward and backward weights are the same", choices=("symmetric",))
+    activation: str = key("half_hard_sigmoid", "sigma of every neuron", choices=ACTIVATION_NAMES)
+    loss: str = key(
+        "cross_entropy_readout",
+        "squared_error; cross_entropy on linear output units; cross_entropy_readout: softmax outside the system",
+        choices=("squared_error", "cross_entropy", "cross_entropy_readout"),
+    )
+    gain: float = key(1.0, "initial weights and biases are uniform in +-gain / sqrt(fan_in)", above=0)
+    layers: tuple[Layer, ...] = key((), "the connections from the input up, one inline table each")
+
+
+@dataclass(frozen=True)
+class Dynamics:
+    """The phases."""
+
+    T1: int = key(20, "steps of the free phase", low=1)
+    T2: int = key(8, "steps of each nudged phase", low=1)
+    beta: float = key(0.5, "strength of the nudging", above=0)
+    tolerance: float = key(0.0, "a phase ends early once its residual is at most this; 0: never", low=0)
+
+
+@dataclass(frozen=True)
+class Training:
+    """The run."""
+
+    estimator: str = key("symmetric", "stencil in beta", choices=("symmetric", "one-sided", "random-sign"))
+    epochs: int = key(5, "passes over the training samples", low=0)
+    batch_size: int = key(50, "samples per update", low=1)
+    seed: int = key(0, "seed of weights, order of samples, augmentation and random signs", low=0)
+    dtype: str = key("float32", "type of all numbers", choices=("float32", "float64"))
+    threads: int = key(0, "CPU threads, each with a share of every batch; 0: what suits the net and the cores", low=0)
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """The update of the weights."""
+
+    name: str = key("sgd", "optimiser", choices=("sgd", "adam"))
+    rates: float | tuple[float, ...] = key(0.1, "learning rate, or one per layer (weights and biases)", low=0)
+    weight_decay: float | tuple[float, ...] = key(0.0, "weight decay, or one per layer (weights and biases)", low=0)
+    momentum: float = key(0.0, "momentum of sgd, below 1", low=0)
+    beta1: float = key(0.9, "adam: decay of the mean, below 1", low=0)
+    beta2: float = key(0.999, "adam: decay of the variance, below 1", low=0)
+    epsilon: float = key(1e-8, "adam: added to the root", above=0)
+    schedule: str = key("constant", "how the rate moves, epoch by epoch", choices=("constant", "cosine"))
+    T_max: int = key(0, "cosine: epochs until the rate is minimum_rate, where it stays; 0: all epochs", low=0)
+    minimum_rate: float = key(0.0, "cosine: the last rate", low=0)
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole run."""
+
+    name: str = key("run", "name of the run, and of its folder")
+    description: str = key("", "one line about it")
+    data: Data = field(default_factory=Data)
+    model: Model = field(default_factory=Model)
+    dynamics: Dynamics = field(default_factory=Dynamics)
+    training: Training = field(default_factory=Training)
+    optimizer: Optimizer = field(default_factory=Optimizer)
+
+
+def check(config: Config) -> None:
+    """Check what one key alone cannot tell.
+
+    Raises:
+        ConfigurationError: the first thing that does not fit, by its key.
+    """
+    layers, optimizer = config.model.layers, config.optimizer
+    if not layers:
+        raise ConfigurationError("model.layers: give at least one layer, for example layers = [{ dense = 10 }]")
+    for n, layer in enumerate(layers):
+        if bool(layer.conv) == bool(layer.dense):
+            raise ConfigurationError(f"model.layers.{n}: give either conv (channels) or dense (units)")
+        if layer.dense and layer != Layer(dense=layer.dense):
+            raise ConfigurationError(f"model.layers.{n}: kernel, stride, padding and pool belong to conv, not to dense")
+    for what in ("rates", "weight_decay"):
+        values = getattr(optimizer, what)
+        if isinstance(values, tuple) and len(values) != len(layers):
+            raise ConfigurationError(
+                f"optimizer.{what}: {len(values)} values for {len(layers)} layers; give one number or one per layer"
+            )
+    for what in ("momentum", "beta1", "beta2"):
+        if getattr(optimizer, what) >= 1:
+            raise ConfigurationError(f"optimizer.{what}: {getattr(optimizer, what)} is not below 1")
+    if optimizer.momentum and optimizer.name != "sgd":
+        raise ConfigurationError("optimizer.momentum: belongs to sgd; adam has beta1 and beta2")
+    if not config.name or any(c in config.name for c in "/\\\0") or config.name.startswith("."):
+        raise ConfigurationError(f"name: {config.name!r} cannot be the name of a folder")

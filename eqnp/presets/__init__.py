@@ -1,0 +1,15 @@
+"""Configurations that are ready to train, one TOML file each."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+
+def names() -> list[str]:
+    """Return the presets' names in order."""
+    return sorted(path.name.removesuffix(".toml") for path in files(__name__).iterdir() if path.name.endswith(".toml"))
+
+
+def read(name: str) -> str:
+    """Return the TOML of a preset, comments included."""
+    return (files(__name__) / f"{name}.toml").read_text(encoding="utf-8")
