@@ -31,7 +31,9 @@ def fetch(name: str, folder: Path | None) -> None:
 
     progress = Progress()
     where = fetch_dataset(
-        name, folder, progress=lambda file, done, total: progress.update([f"{file}  {done / 1e6:.1f} of {total / 1e6:.1f} MB"])
+        name,
+        folder,
+        progress=lambda file, done, total: progress.update([f"{file}  {done / 1e6:.1f} of {total / 1e6:.1f} MB"]),
     )
     progress.clear()
     click.echo(f"{name} is in {where}")

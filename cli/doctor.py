@@ -8,13 +8,14 @@ import click
 @click.command()
 def doctor() -> None:
     """Show what is installed, which backends answer, which BLAS with how many threads, and which data was found."""
-    from eqnp.backend import get_backend
     from eqnp.data import describe
+
+    from eqnp.backend import get_backend
     from eqnp.environment import describe_environment
     from eqnp.errors import BackendError
 
     click.echo("installed")
-    for key, value in describe_environment("numpy").items():
+    for key, value in describe_environment().items():
         click.echo(f"  {key:<12} {value}")
     click.echo("backends")
     for name in ("numpy", "cupy"):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-
 from eqnp.cli.options import backend_option, checkpoint_option, run_argument, set_option, split_option
 
 
@@ -19,6 +18,7 @@ def evaluate(run: Path, checkpoint: str, split: str, backend: str, overrides: tu
     """Measure the error of a run: settle every sample freely and compare its output with its label."""
     from eqnp.cli.progress import Progress
     from eqnp.cli.session import open_run
+
     from eqnp.sharding import thread_map
     from eqnp.training import evaluate as evaluate_batches
 
@@ -33,7 +33,9 @@ def evaluate(run: Path, checkpoint: str, split: str, backend: str, overrides: tu
             lambda index: progress.update([f"batch {index}/{batches.count}"]),
         )
     progress.clear()
-    click.echo(f"{split} error   {tally.error:.2f} % ({tally.mistakes} of {tally.samples} samples of {session.dataset.name})")
+    click.echo(
+        f"{split} error   {tally.error:.2f} % ({tally.mistakes} of {tally.samples} samples of {session.dataset.name})"
+    )
     click.echo(f"{split} loss    {tally.loss:.4f}")
     click.echo(f"residual     {tally.residual:.1e} after {session.learner.T1} free steps at most")
     click.echo(f"weights      {checkpoint}.h5 after {state.epoch} epochs and {state.batch} batches")

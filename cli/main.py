@@ -72,7 +72,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(error), error.exit_code)
     except MemoryError as error:
         reason = f" ({error})" if str(error) else ""
-        return _fail(f"out of memory{reason}; lower training.batch_size or training.threads", OutOfMemoryError.exit_code)
+        return _fail(
+            f"out of memory{reason}; lower training.batch_size or training.threads", OutOfMemoryError.exit_code
+        )
     except (KeyboardInterrupt, click.Abort):
         return _fail("stopped", 130)
     except BrokenPipeError:

@@ -1,4 +1,4 @@
-"""The live line of a training run: on a terminal it is rewritten in place, elsewhere it is a plain line now and then."""
+"""The live line of a run: rewritten in place on a terminal, a plain line now and then elsewhere."""
 
 from __future__ import annotations
 

@@ -6,18 +6,18 @@ import signal
 from types import FrameType, TracebackType
 from typing import Any
 
+_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+
 
 class StopRequest:
     """Inside ``with StopRequest() as stop``, ``stop.exit_code`` becomes 130 or 143 when a signal asks to stop."""
-
-    _CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
     def __init__(self) -> None:
         self.exit_code: int | None = None
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> StopRequest:
-        for number in self._CODES:
+        for number in _CODES:
             self._before[number] = signal.signal(number, self._remember)
         return self
 
@@ -30,4 +30,4 @@ class StopRequest:
     def _remember(self, number: int, frame: FrameType | None) -> None:
         if self.exit_code is not None:
             raise KeyboardInterrupt
-        self.exit_code = self._CODES[signal.Signals(number)]
+        self.exit_code = _CODES[signal.Signals(number)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-
 from eqnp.cli.options import backend_option, checkpoint_option, run_argument, set_option, split_option
 
 
@@ -35,9 +34,10 @@ def states(
     The file has the groups free, plus and minus (nudged by +beta and -beta), each with `steps` and one array
     (step, sample, ...) per layer, s1 the lowest. docs/files.md shows how to plot it in five lines.
     """
-    from eqnp import checkpoint as files
     from eqnp.cli.selection import parse_selection
     from eqnp.cli.session import open_run
+
+    from eqnp import checkpoint as files
     from eqnp.errors import ConfigurationError
     from eqnp.trajectories import record
 

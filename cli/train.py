@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-
 from eqnp.cli.options import backend_option, set_option
 
 

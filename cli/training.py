@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import click
-
-from eqnp import checkpoint
-from eqnp.backend import Backend, get_backend
 from eqnp.cli.progress import Progress, clock
 from eqnp.cli.session import KIND, Session
 from eqnp.cli.signals import StopRequest
+
+from eqnp import checkpoint
+from eqnp.backend import get_backend
 from eqnp.config import Config
 from eqnp.configfile import load, to_toml
-from eqnp.environment import describe_environment
-from eqnp.errors import CheckpointError, EqnpError
+from eqnp.environment import available_cores, describe_environment
+from eqnp.errors import EqnpError
 from eqnp.experiment import default_threads, to_content
 from eqnp.runfolder import RunFolder
 from eqnp.sharding import Map, thread_map
@@ -26,14 +25,18 @@ from eqnp.training import State, Tally, evaluate, next_epoch, train_epoch
 SAVE_SECONDS = 300.0  # between two checkpoints inside a long epoch
 
 
-def start_run(source: str | None, overrides: tuple[str, ...], backend: str, out: Path | None, progress: Progress) -> int:
+def start_run(
+    source: str | None, overrides: tuple[str, ...], backend: str, out: Path | None, progress: Progress
+) -> int:
     """Train from the beginning in a new run folder; return the exit code."""
     config = _with_threads(load(source, overrides))
     chosen = get_backend(backend)
-    session = Session.start(config, chosen)  # everything that can be wrong with the input is found before a folder is made
+    session = Session.start(
+        config, chosen
+    )  # everything that can be wrong with the input is found before a folder is made
     state = session.initial_state()
     with RunFolder.create(out or RunFolder.default_path(config.name), to_toml(config)) as folder:
-        folder.write_environment(describe_environment(chosen.name))
+        folder.write_environment(describe_environment() | {"backend": chosen.name})
         checkpoint.save(folder.last_path, to_content(state), kind=KIND)
         return _Run(session, folder, progress).go_on(state)
 
@@ -52,7 +55,7 @@ def resume_run(path: Path, overrides: tuple[str, ...], backend: str, progress: P
 
 def _with_threads(config: Config) -> Config:
     """Return the configuration with its threads settled, so that a resumed run cuts its batches the same way."""
-    threads = config.training.threads or default_threads(config.model, len(os.sched_getaffinity(0)))
+    threads = config.training.threads or default_threads(config.model, available_cores())
     return replace(config, training=replace(config.training, threads=threads))
 
 
@@ -87,9 +90,9 @@ class _Run:
         learner = self.session.learner
         began = saved = time.monotonic()
         before, first = state.seconds, state.batch
-        for state in train_epoch(learner, state, self.training, run):
+        for after in train_epoch(learner, state, self.training, run):
             now = time.monotonic()
-            state = replace(state, seconds=before + now - began)
+            state = replace(after, seconds=before + now - began)
             self._show(state, (state.batch - first) / max(now - began, 1e-9))
             if stop.exit_code is not None and state.batch < self.training.count:
                 self._save(state)
@@ -113,7 +116,6 @@ class _Run:
 
     def _save(self, state: State) -> None:
         checkpoint.save(self.folder.last_path, to_content(state), kind=KIND)
-
 
     def _show(self, state: State, rate: float) -> None:
         tally, count = state.tally, self.training.count

@@ -17,7 +17,7 @@ ACTIVATION_NAMES = ("half_hard_sigmoid", "hard_sigmoid", "centered_hard_sigmoid"
 def key(
     default: Any, meaning: str, *, choices: Sequence[str] = (), low: float | None = None, above: float | None = None
 ) -> Any:
-    """Declare a key: its default, what it means, and what is accepted (choices; at least ``low``; more than ``above``)."""
+    """Declare a key: its default, its meaning, and what is accepted (choices; at least ``low``; more than ``above``)."""
     return field(default=default, metadata={"meaning": meaning, "choices": choices, "low": low, "above": above})
 
 
@@ -38,7 +38,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Layer:
-    """One connection: a convolution with a pooling, or a dense layer. Exactly one of ``conv`` and ``dense`` is given."""
+    """One connection: a convolution with a pooling, or a dense layer. Either ``conv`` or ``dense`` is given."""
 
     conv: int = key(0, "channels of a convolution", low=0)
     dense: int = key(0, "units of a dense layer", low=0)

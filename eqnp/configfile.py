@@ -1,6 +1,7 @@
 """Reads a configuration from TOML, a preset or ``--set`` overrides, strictly, and writes it back whole.
 
-Every mistake is a ``ConfigurationError`` of one line: where (file or ``--set``), which key, what was given, what is accepted.
+Every mistake is a ``ConfigurationError`` of one line: where (file or ``--set``), which key, what was given, what is
+accepted.
 """
 
 from __future__ import annotations
@@ -126,7 +127,9 @@ def _build(kind: type, tree: Any, where: str, prefix: str) -> Any:
     for name in tree:
         if name not in known:
             what = "table or key" if kind is Config else "key"
-            raise ConfigurationError(f"{where}: no {what} {prefix}{name}{nearest(name, known)}; known: {', '.join(known)}")
+            raise ConfigurationError(
+                f"{where}: no {what} {prefix}{name}{nearest(name, known)}; known: {', '.join(known)}"
+            )
     hints = get_type_hints(kind)
     return kind(**{name: _value(known[name], hints[name], tree[name], where, prefix + name) for name in tree})
 

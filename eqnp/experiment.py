@@ -133,5 +133,3 @@ def _device(tree: Any, backend: Backend) -> Any:
     if isinstance(tree, Mapping):
         return {key: _device(value, backend) for key, value in tree.items()}
     return tree if isinstance(tree, (int, float, str)) else backend.asarray(tree)
-
-

@@ -1,5 +1,4 @@
-"""Training: one batch is estimate, average, update; an epoch is its batches; everything a run needs to go on is its
-State.
+"""Training: a batch is estimate, average, update; an epoch is its batches; a State is all that a run needs to go on.
 
 Units: errors in percent, losses per sample, times in seconds.
 """

@@ -23,8 +23,8 @@ def record(
 ) -> dict[str, Any]:
     """Return the states of ``x`` (N, ...) through the free phase and both nudged ones, all steps or those in ``steps``.
 
-    The result is nested by name: ``samples`` (x, labels, prediction), ``phases`` with ``free``, ``plus``, ``minus``, each
-    with ``beta``, ``residual``, ``steps`` (T,) and ``s1`` .. ``sL`` (T, N, ...). Step 0 is where a phase starts.
+    The result is nested by name: ``samples`` (x, labels, prediction), ``phases`` with ``free``, ``plus``, ``minus``,
+    each with ``beta``, ``residual``, ``steps`` (T,) and ``s1`` .. ``sL`` (T, N, ...). Step 0 is where a phase starts.
     """
     network, backend = learner.network, learner.backend
     xs, ys = backend.asarray(x), backend.asarray(labels)

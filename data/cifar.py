@@ -1,0 +1,205 @@
+"""CIFAR-10 in both forms in which it is published.
+
+Binary: records of one label byte and 3072 pixel bytes, channel-major. Python: a pickle written by Python 2, read here
+without unpickling: ``pickletools.genops`` lists its opcodes, which run nothing, and only the published shape is
+accepted.
+"""
+
+from __future__ import annotations
+
+import pickletools
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from eqnp.data.idx import Readable, read_file
+
+from eqnp.errors import DataError
+
+PIXELS = 3 * 32 * 32
+CLASSES = 10
+
+
+def read_cifar_binary(path: Readable) -> tuple[np.ndarray, np.ndarray]:
+    """Return images (n, 32, 32, 3) uint8 and labels (n,) uint8 of a ``.bin`` file.
+
+    Raises:
+        DataError: missing, not whole records, or a label above 9.
+    """
+    data = read_file(path)
+    if not data or len(data) % (PIXELS + 1):
+        raise DataError(f"{path}: truncated or no CIFAR-10 batch: {len(data)} bytes are no multiple of {PIXELS + 1}")
+    records = np.frombuffer(data, np.uint8).reshape(-1, PIXELS + 1)
+    return _images(records[:, 1:]), _labels(path, records[:, 0])
+
+
+def read_cifar_python(path: Readable) -> tuple[np.ndarray, np.ndarray]:
+    """Return images (n, 32, 32, 3) uint8 and labels (n,) uint8 of a file of the python version.
+
+    Raises:
+        DataError: missing, or anything but the published dictionary of batch_label, labels, data and filenames.
+    """
+    data = read_file(path)
+    try:
+        batch = _Dictionary(data).read()
+        labels, pixels, names = batch[b"labels"], batch[b"data"], batch[b"filenames"]
+        if set(batch) != {b"batch_label", b"labels", b"data", b"filenames"} or not isinstance(pixels, _Array):
+            raise _NotPublishedError("its keys are others")
+        if not isinstance(labels, list) or not all(type(label) is int and 0 <= label < CLASSES for label in labels):
+            raise _NotPublishedError("its labels are not numbers from 0 to 9")
+        if not isinstance(names, list) or len(names) != len(labels) or pixels.shape != (len(labels), PIXELS):
+            raise _NotPublishedError("labels, filenames and data are not of one length")
+    except _NotPublishedError as error:
+        raise DataError(f"{path}: not a CIFAR-10 batch in the published form ({error})") from None
+    except Exception as error:  # pickletools raises what it likes on bytes that are no pickle
+        reason = " ".join(str(error).split())[:80]
+        raise DataError(f"{path}: truncated or not a CIFAR-10 batch ({type(error).__name__}: {reason})") from None
+    images = np.frombuffer(pixels.data, np.uint8).reshape(pixels.shape)
+    return _images(images), np.array(labels, np.uint8)
+
+
+def _images(pixels: np.ndarray) -> np.ndarray:
+    """Return (n, 3072) channel-major pixels as images (n, 32, 32, 3)."""
+    return np.ascontiguousarray(pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
+
+
+def _labels(path: Readable, labels: np.ndarray) -> np.ndarray:
+    if labels.max() >= CLASSES:
+        raise DataError(f"{path}: not a CIFAR-10 batch: it has the label {labels.max()}")
+    return labels.copy()
+
+
+class _NotPublishedError(Exception):
+    """The pickle is well formed but is not the one that is published."""
+
+
+class _Mark:
+    """Stands on the stack where a MARK opcode put it."""
+
+
+class _Array:
+    """What the pickle builds of ``numpy.ndarray``: its shape and bytes, once BUILD has given them."""
+
+    shape: tuple[int, ...] = ()
+    data: bytes = b""
+
+
+class _DType:
+    """What the pickle builds of ``numpy.dtype('u1')``."""
+
+
+_RECONSTRUCT, _NDARRAY, _DTYPE = "numpy.core.multiarray _reconstruct", "numpy ndarray", "numpy dtype"
+_CONSTANTS = {"SHORT_BINSTRING", "BINSTRING", "BININT", "BININT1", "BININT2", "INT", "LONG1"}
+_VALUES = {"NONE": None, "EMPTY_TUPLE": (), "NEWTRUE": True, "NEWFALSE": False}
+_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+
+
+class _Dictionary:
+    """A stack machine for the opcodes of one published batch. It calls nothing: three names are known, as constants."""
+
+    def __init__(self, data: bytes) -> None:
+        self.opcodes: Iterator[tuple[Any, Any, int | None]] = pickletools.genops(data)
+        self.stack: list[Any] = []
+        self.memo: dict[int, Any] = {}
+
+    def read(self) -> dict[bytes, Any]:
+        """Run to STOP and return the dictionary."""
+        for opcode, argument, _ in self.opcodes:
+            if opcode.name == "STOP":
+                break
+            self._step(opcode.name, argument)
+        if len(self.stack) != 1 or not isinstance(self.stack[0], dict):
+            raise _NotPublishedError("it is no dictionary")
+        return self.stack[0]
+
+    def _step(self, name: str, argument: Any) -> None:
+        stack = self.stack
+        if name in _CONSTANTS:
+            stack.append(argument.encode("latin-1") if isinstance(argument, str) else argument)
+        elif name in _VALUES:
+            stack.append(_VALUES[name])
+        elif name in _TUPLES:
+            self._tuple(self._pop(_TUPLES[name]))
+        elif name in ("BINPUT", "LONG_BINPUT"):
+            self.memo[argument] = stack[-1]
+        elif name in ("BINGET", "LONG_BINGET"):
+            stack.append(self.memo[argument])
+        elif name == "PROTO" and argument == 2:
+            pass
+        elif name == "MARK":
+            stack.append(_Mark())
+        elif name == "EMPTY_DICT":
+            stack.append({})
+        elif name == "EMPTY_LIST":
+            stack.append([])
+        else:
+            self._combine(name, argument)
+
+    def _combine(self, name: str, argument: Any) -> None:
+        """Do the opcodes that build something of what is on the stack."""
+        stack = self.stack
+        if name == "TUPLE":
+            self._tuple(self._pop_mark())
+        elif name == "APPENDS":
+            items = self._pop_mark()
+            self._top(list).extend(items)
+        elif name == "APPEND":
+            (item,) = self._pop(1)
+            self._top(list).append(item)
+        elif name in ("SETITEMS", "SETITEM"):
+            items = self._pop_mark() if name == "SETITEMS" else self._pop(2)
+            self._top(dict).update(zip(items[::2], items[1::2], strict=True))
+        elif name == "GLOBAL" and argument in (_RECONSTRUCT, _NDARRAY, _DTYPE):
+            stack.append(argument)
+        elif name == "REDUCE":
+            function, arguments = self._pop(2)
+            stack.append(_reduce(function, arguments))
+        elif name == "BUILD":
+            (state,) = self._pop(1)
+            _build(stack[-1], state)
+        else:
+            raise _NotPublishedError(f"opcode {name} {'' if argument is None else repr(argument)[:60]}".rstrip())
+
+    def _tuple(self, items: list[Any]) -> None:
+        self.stack.append(tuple(items))
+
+    def _top(self, kind: type) -> Any:
+        if not isinstance(self.stack[-1], kind):
+            raise _NotPublishedError("its opcodes do not fit together")
+        return self.stack[-1]
+
+    def _pop(self, count: int) -> list[Any]:
+        if len(self.stack) < count:
+            raise _NotPublishedError("its opcodes do not fit together")
+        items = self.stack[-count:]
+        del self.stack[-count:]
+        return items
+
+    def _pop_mark(self) -> list[Any]:
+        place = max(i for i, item in enumerate(self.stack) if isinstance(item, _Mark))
+        items = self.stack[place + 1 :]
+        del self.stack[place:]
+        return items
+
+
+def _reduce(function: Any, arguments: Any) -> _Array | _DType:
+    """Return what the only two calls of the published files make."""
+    if function == _RECONSTRUCT and arguments == (_NDARRAY, (0,), b"b"):
+        return _Array()
+    if function == _DTYPE and arguments == (b"u1", 0, 1):
+        return _DType()
+    raise _NotPublishedError(f"it calls {function!r}")
+
+
+def _build(target: Any, state: Any) -> None:
+    """Give an array its shape and bytes; a dtype's state says nothing that matters for bytes."""
+    if isinstance(target, _DType) and state == (3, b"|", None, None, None, -1, -1, 0):
+        return
+    if not isinstance(target, _Array) or not isinstance(state, tuple) or len(state) != 5:
+        raise _NotPublishedError("it builds something else than an array")
+    version, shape, dtype, fortran, data = state
+    if version != 1 or not isinstance(dtype, _DType) or fortran not in (0, False) or not isinstance(data, bytes):
+        raise _NotPublishedError("its array is not one of bytes in C order")
+    if len(shape) != 2 or not all(type(n) is int and n >= 0 for n in shape) or shape[0] * shape[1] != len(data):
+        raise _NotPublishedError("its array has not the size that it says")
+    target.shape, target.data = shape, data

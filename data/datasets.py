@@ -1,0 +1,130 @@
+"""Datasets by name: images (N, H, W, C) uint8 and labels, from wherever they were found."""
+
+from __future__ import annotations
+
+import difflib
+import zipfile
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+from eqnp.data.cifar import read_cifar_binary, read_cifar_python
+from eqnp.data.fetch import fetchable
+from eqnp.data.idx import Readable, read_idx
+from eqnp.data.locate import IDX_PARTS, Located, find, places
+
+from eqnp.errors import ConfigurationError, DataError
+
+DIGITS = tuple("0123456789")
+CLOTHES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+OBJECTS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+CLASSES = {"mnist-small": DIGITS, "mnist": DIGITS, "fashion-mnist": CLOTHES, "cifar10": OBJECTS}
+
+Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # train images, labels, test images, labels
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset in memory. ``source`` says where it was read and in which form."""
+
+    name: str
+    train_images: np.ndarray  # (N, H, W, C) uint8
+    train_labels: np.ndarray  # (N,) int64
+    test_images: np.ndarray
+    test_labels: np.ndarray
+    classes: tuple[str, ...]
+    source: str
+
+
+def load(name: str, folder: str | Path | None = None, train_samples: int = 0, test_samples: int = 0) -> Dataset:
+    """Read the dataset called ``name``; keep the first ``train_samples`` and ``test_samples`` (0: all).
+
+    Raises:
+        ConfigurationError: no dataset of that name, or fewer samples than asked for.
+        DataError: not found (the message says where it was looked for), or damaged.
+    """
+    if name not in CLASSES:
+        near = difflib.get_close_matches(name, CLASSES, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(CLASSES)}"
+        raise ConfigurationError(f"no dataset {name!r}; {hint}")
+    if name == "mnist-small":
+        arrays, source = (
+            _read_idx_set([files("eqnp.data.mnist_small") / f"{part}-ubyte.gz" for part in IDX_PARTS]),
+            "embedded",
+        )
+    else:
+        located = find(name, folder)
+        if located is None:
+            raise DataError(_missing(name, folder))
+        arrays, source = _read(located), f"{located.folder} ({located.form})"
+    _check(name, source, arrays)
+    x, y, tx, ty = arrays
+    x, y = _first(name, "train_samples", train_samples, x, y)
+    tx, ty = _first(name, "test_samples", test_samples, tx, ty)
+    return Dataset(name, x, y.astype(np.int64), tx, ty.astype(np.int64), CLASSES[name], source)
+
+
+def describe() -> list[str]:
+    """Return a line for every dataset: where it was found, or how to get it."""
+    lines = ["mnist-small    in the package"]
+    for name in list(CLASSES)[1:]:
+        located = find(name)
+        hint = f"`eqnp data fetch {name}`" if name in fetchable() else "put its files where docs/data.md says"
+        lines.append(f"{name:<14} " + (f"{located.folder} ({located.form})" if located else f"not found; {hint}"))
+    return lines
+
+
+def _missing(name: str, folder: str | Path | None) -> str:
+    where = ", ".join(str(place) for place in places(folder))
+    return (
+        f"dataset {name} not found in {where}; run `eqnp data fetch {name}` or name its folder: --set data.folder=..."
+    )
+
+
+def _read(located: Located) -> Arrays:
+    if located.form == "idx":
+        return _read_idx_set(list(located.files))
+    if located.form == "npz":
+        return _read_npz(located.files[0])
+    read = read_cifar_binary if located.form == "binary" else read_cifar_python
+    *train, test = (read(path) for path in located.files)
+    images, labels = (np.concatenate(parts) for parts in zip(*train, strict=True))
+    return images, labels, *test
+
+
+def _read_idx_set(paths: list[Readable]) -> Arrays:
+    x, y, tx, ty = (read_idx(path) for path in paths)
+    for path, images, labels in ((paths[0], x, y), (paths[2], tx, ty)):
+        if images.ndim != 3 or labels.ndim != 1:
+            raise DataError(f"{path}: not the images that its name says")
+    return x[..., None], y, tx[..., None], ty
+
+
+def _read_npz(path: Path) -> Arrays:
+    """Read Keras' mnist.npz: plain arrays, no pickles."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            x, y, tx, ty = (file[key] for key in ("x_train", "y_train", "x_test", "y_test"))
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile, EOFError) as error:
+        reason = " ".join(str(error).split())[:80]
+        raise DataError(f"{path}: damaged or not Keras' mnist.npz ({reason}); fetch it again") from None
+    return x[..., None], y, tx[..., None], ty
+
+
+def _check(name: str, source: str, arrays: Arrays) -> None:
+    """Check that images and labels belong together."""
+    shape = (32, 32, 3) if name == "cifar10" else (28, 28, 1)
+    for what, images, labels in (("training", *arrays[:2]), ("test", *arrays[2:])):
+        if images.shape[1:] != shape or images.dtype != np.uint8:
+            raise DataError(f"{name} in {source}: its {what} images are {images.dtype} {images.shape[1:]}, not {shape}")
+        if len(images) != len(labels) or not len(labels):
+            raise DataError(f"{name} in {source}: {len(images)} {what} images but {len(labels)} labels")
+        if labels.max() >= len(CLASSES[name]):
+            raise DataError(f"{name} in {source}: a {what} label is {labels.max()}, with {len(CLASSES[name])} classes")
+
+
+def _first(name: str, what: str, count: int, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    if count > len(x):
+        raise ConfigurationError(f"data.{what}: {count} asked for, {name} has {len(x)}")
+    return (x[:count], y[:count]) if count else (x, y)

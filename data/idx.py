@@ -1,0 +1,61 @@
+"""The IDX format of MNIST and Fashion-MNIST, plain or compressed by gzip.
+
+An IDX file is: two zero bytes, a type byte (8: uint8), the number of dimensions, each size as a big-endian 32-bit
+integer, then the values. Compression is told from the first bytes, not from the name.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import struct
+import zlib
+from typing import Protocol
+
+import numpy as np
+
+from eqnp.errors import DataError
+
+UINT8 = 8
+
+
+class Readable(Protocol):
+    """A path, or a file in a package."""
+
+    def read_bytes(self) -> bytes:
+        """Return the whole file."""
+
+
+def read_idx(path: Readable) -> np.ndarray:
+    """Return the uint8 array in an IDX file.
+
+    Raises:
+        DataError: missing, not IDX, or shorter or longer than it says.
+    """
+    data = read_file(path)
+    if data[:2] == b"\x1f\x8b":
+        try:
+            data = gzip.decompress(data)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise DataError(f"{path}: damaged or truncated gzip ({error}); fetch it again") from None
+    if len(data) < 4 or data[:2] != b"\0\0" or data[2] != UINT8 or not 1 <= data[3] <= 4:
+        raise DataError(f"{path}: not an IDX file of bytes")
+    start = 4 + 4 * data[3]
+    if len(data) < start:
+        raise DataError(f"{path}: truncated: its header is cut short; fetch it again")
+    shape = struct.unpack(f">{data[3]}I", data[4:start])
+    expected = math.prod(shape)
+    if len(data) - start != expected:
+        what = "truncated" if len(data) - start < expected else "too long"
+        raise DataError(f"{path}: {what}: {len(data) - start} bytes where its header says {expected}; fetch it again")
+    return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
+
+
+def read_file(path: Readable) -> bytes:
+    """Return a file's bytes, or raise a DataError that names it."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"{path}: there is no such file") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
