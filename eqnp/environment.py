@@ -1,0 +1,66 @@
+"""What a run was computed with: versions, BLAS, machine, command."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import sys
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+
+from eqnp import __version__
+
+
+def describe_environment(backend_name: str) -> dict[str, str | int]:
+    """Return versions, the BLAS with its threads, platform, cores, backend and command line, each under a short name."""
+    packages = {name: _version(name) for name in ("numpy", "scipy", "h5py")}
+    result = {
+        "eqnp": __version__,
+        "python": platform.python_version(),
+        **packages,
+        "blas": _blas(),
+        "platform": platform.platform(),
+        "cores": available_cores(),
+        "backend": backend_name,
+        "command": shlex.join(sys.argv),
+    }
+    return result | (_gpu() if backend_name == "cupy" else {})
+
+
+def available_cores() -> int:
+    """Return the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # Linux: less than all in a container or a batch job
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _blas() -> str:
+    """Return the BLAS libraries in use, such as "openblas 0.3.29 (2 threads, Haswell)"."""
+    import numpy  # noqa: F401  loads its BLAS
+    from threadpoolctl import threadpool_info
+
+    found = [
+        f"{library['internal_api']} {library['version'] or '?'} "
+        f"({library['num_threads']} threads, {library.get('architecture', '?')})"
+        for library in threadpool_info()
+        if library["user_api"] == "blas"
+    ]
+    return "; ".join(dict.fromkeys(found)) or "not known"
+
+
+def _gpu() -> dict[str, str | int]:
+    cupy = import_module("cupy")
+    runtime = cupy.cuda.runtime
+    return {
+        "cupy": cupy.__version__,
+        "cuda": runtime.runtimeGetVersion(),
+        "gpu": runtime.getDeviceProperties(cupy.cuda.Device().id)["name"].decode(),
+    }

@@ -1,0 +1,151 @@
+"""Files that survive: a write that happens whole or not at all, and a lock that ends with its process."""
+
+from __future__ import annotations
+
+import errno
+import os
+import platform
+from contextlib import suppress
+from pathlib import Path
+
+from eqnp.errors import DiskError
+
+try:
+    import fcntl
+
+    def _lock(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def _unlock(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+except ImportError:  # Windows, where a locked byte cannot be read: lock one far behind the holder's name
+    import msvcrt
+
+    def _lock(descriptor: int) -> None:
+        os.lseek(descriptor, 4096, os.SEEK_SET)
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+
+    def _unlock(descriptor: int) -> None:
+        os.lseek(descriptor, 4096, os.SEEK_SET)
+        msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
+
+
+PART = ".eqnp-{}.part"  # the name of an unfinished file; one is left behind only by a process that was killed
+
+_ADVICE = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some of your quota",
+    errno.EFBIG: "raise the limit on file sizes (ulimit -f)",
+    errno.ENOENT: "make the folder first",
+    errno.EACCES: "check the permissions or choose another place",
+    errno.EPERM: "check the permissions or choose another place",
+    errno.EROFS: "choose a place that can be written",
+}
+_CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP)  # file systems that do not sync folders say so with one of these
+
+
+def write_atomic(path: str | Path, data: bytes | memoryview) -> None:
+    """Write ``data`` to ``path`` so that at every moment the file is either the old one or the whole new one.
+
+    Raises:
+        DiskError: it cannot be written (full disk, no permission, ...); the old file is as it was.
+    """
+    target = Path(os.path.realpath(path))  # a symbolic link stays, the file that it names is replaced
+    part = target.with_name(PART.format(os.urandom(8).hex()))
+    try:
+        if target.exists() and not target.is_file():  # renaming over a device or a pipe would destroy it
+            raise DiskError(f"{path}: cannot be written (not a regular file); give another name")
+        try:
+            _write_synced(part, data)
+            os.replace(part, target)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(part)
+            raise
+        _sync_folder(target.parent)
+    except OSError as error:
+        raise disk_error(path, error) from error
+
+
+def disk_error(path: str | Path, error: OSError) -> DiskError:
+    """Return the DiskError that says in one line that ``path`` could not be written, why, and what to do."""
+    advice = _ADVICE.get(error.errno or 0, "choose another place")
+    return DiskError(f"{path}: cannot be written ({error.strerror or error}); {advice}")
+
+
+def _write_synced(path: Path, data: bytes | memoryview) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+    try:
+        rest = memoryview(data)
+        while rest:  # a write may take only a part
+            rest = rest[os.write(descriptor, rest) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the new name itself durable."""
+    if os.name == "nt":  # has no such thing
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _CANNOT_SYNC:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+class FileLock:
+    """An exclusive lock on a file, which holds until ``release`` or the end of the process, however it ends.
+
+    The file stays, since removing it would let two processes lock two files of one name; it says who locked it last.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor: int | None = None
+
+    def acquire(self) -> bool:
+        """Take the lock and return True, or return False at once if somebody else has it.
+
+        Raises:
+            DiskError: the file cannot be made, or its file system has no locks.
+        """
+        try:
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise disk_error(self.path, error) from error
+        try:
+            _lock(descriptor)
+        except (BlockingIOError, PermissionError):  # what flock and Windows raise when somebody else has it
+            os.close(descriptor)
+            return False
+        except OSError as error:
+            os.close(descriptor)
+            reason = error.strerror or error
+            raise DiskError(
+                f"{self.path}: cannot be locked ({reason}); choose a place on another file system"
+            ) from error
+        self._descriptor = descriptor
+        with suppress(OSError):  # on a full disk the lock holds all the same, only without a name
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"process {os.getpid()} on {platform.node()}".encode())
+        return True
+
+    def release(self) -> None:
+        """Free the lock; nothing happens if it is not held."""
+        if self._descriptor is not None:
+            descriptor, self._descriptor = self._descriptor, None
+            _unlock(descriptor)
+            os.close(descriptor)
+
+    def holder(self) -> str:
+        """Return who locked the file last, as "process PID on HOST"."""
+        try:
+            return self.path.read_text("utf-8", "replace").strip() or "another process"
+        except OSError:
+            return "another process"
