@@ -34,10 +34,9 @@ def states(
     The file has the groups free, plus and minus (nudged by +beta and -beta), each with `steps` and one array
     (step, sample, ...) per layer, s1 the lowest. docs/files.md shows how to plot it in five lines.
     """
+    import numpy as np
     from eqnp.cli.selection import parse_selection
     from eqnp.cli.session import open_run
-
-    import numpy as np
 
     from eqnp import checkpoint as files
     from eqnp.errors import ConfigurationError
