@@ -34,7 +34,6 @@ def states(
     The file has the groups free, plus and minus (nudged by +beta and -beta), each with `steps` and one array
     (step, sample, ...) per layer, s1 the lowest. docs/files.md shows how to plot it in five lines.
     """
-    import numpy as np
     from eqnp.cli.selection import parse_selection
     from eqnp.cli.session import open_run
 

@@ -1,48 +1,66 @@
-"""What a run ran on: versions, BLAS, cores."""
+"""What a run was computed with: versions, BLAS, machine, command."""
 
 from __future__ import annotations
 
 import os
 import platform
+import shlex
+import sys
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 
-PACKAGES = ("numpy", "scipy", "h5py", "click", "threadpoolctl", "matplotlib")
+from eqnp import __version__
 
 
-def describe_environment() -> dict[str, str]:
-    """Return versions, platform, cores and BLAS, each as a short string."""
-    from eqnp import __version__
-
-    found = {"eqnp": __version__, "python": platform.python_version(), "platform": platform.platform()}
-    found["cores"] = str(available_cores())
-    found |= {name: package_version(name) for name in PACKAGES}
-    found["blas"] = describe_blas()
-    return found
+def describe_environment(backend_name: str) -> dict[str, str | int]:
+    """Return versions, the BLAS with its threads, platform, cores, backend and command line, each under a short name."""
+    packages = {name: _version(name) for name in ("numpy", "scipy", "h5py")}
+    result = {
+        "eqnp": __version__,
+        "python": platform.python_version(),
+        **packages,
+        "blas": _blas(),
+        "platform": platform.platform(),
+        "cores": available_cores(),
+        "backend": backend_name,
+        "command": shlex.join(sys.argv),
+    }
+    return result | (_gpu() if backend_name == "cupy" else {})
 
 
 def available_cores() -> int:
     """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):  # Linux: less than all in a container or a batch job
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
-def package_version(name: str) -> str:
-    """Return an installed package's version, or ``not installed``."""
+def _version(package: str) -> str:
     try:
-        return version(name)
+        return version(package)
     except PackageNotFoundError:
         return "not installed"
 
 
-def describe_blas() -> str:
-    """Return the BLAS that NumPy multiplies with and its number of threads."""
-    import numpy  # noqa: F401  (loads its BLAS)
+def _blas() -> str:
+    """Return the BLAS libraries in use, such as "openblas 0.3.29 (2 threads, Haswell)"."""
+    import numpy  # noqa: F401  loads its BLAS
     from threadpoolctl import threadpool_info
 
-    libraries = [each for each in threadpool_info() if each["user_api"] == "blas"]
-    return (
-        "; ".join(
-            f"{each['internal_api']} {each['version']} ({each.get('architecture', '?')}), {each['num_threads']} threads"
-            for each in libraries
-        )
-        or "none that threadpoolctl knows"
-    )
+    found = [
+        f"{library['internal_api']} {library['version'] or '?'} "
+        f"({library['num_threads']} threads, {library.get('architecture', '?')})"
+        for library in threadpool_info()
+        if library["user_api"] == "blas"
+    ]
+    return "; ".join(dict.fromkeys(found)) or "not known"
+
+
+def _gpu() -> dict[str, str | int]:
+    cupy = import_module("cupy")
+    runtime = cupy.cuda.runtime
+    return {
+        "cupy": cupy.__version__,
+        "cuda": runtime.runtimeGetVersion(),
+        "gpu": runtime.getDeviceProperties(cupy.cuda.Device().id)["name"].decode(),
+    }

@@ -1,77 +1,144 @@
-"""The folder of a run: configuration, metrics, environment, checkpoints, and a lock against a second process."""
+"""The folder of a run: configuration, environment, metrics and two checkpoints, in the hands of one process at a time."""
 
 from __future__ import annotations
 
 import csv
 import io
+import os
+import re
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import tomli_w
 
 from eqnp.errors import ConfigurationError, RunBusyError
-from eqnp.storage import FileLock, disk_error, write_atomic
+from eqnp.storage import PART, FileLock, disk_error, write_atomic
 
 _LOCK = ".lock"
 
 
 class RunFolder:
-    """A run's folder. As a context manager it holds the folder's lock, if it was opened with one, until the end."""
+    """A run's folder. Who writes to it holds its lock, from ``create`` or ``open(lock=True)`` to the end of ``with``."""
 
-    def __init__(self, path: Path, lock: FileLock | None) -> None:
-        self.path = path
-        self._lock = lock
-        self.config_path = path / "config.toml"
-        self.metrics_path = path / "metrics.csv"
-        self.environment_path = path / "environment.toml"
-        self.last_path = path / "last.h5"
-        self.best_path = path / "best.h5"
-
-    @staticmethod
-    def default_path(name: str) -> Path:
-        """Return runs/NAME-TIME, a folder that is not there yet."""
-        path = base = Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
-        count = 1
-        while path.exists():
-            count += 1
-            path = base.with_name(f"{base.name}-{count}")
-        return path
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.config_path = self.path / "config.toml"
+        self.environment_path = self.path / "environment.toml"
+        self.metrics_path = self.path / "metrics.csv"
+        self.last_path = self.path / "last.h5"
+        self.best_path = self.path / "best.h5"
+        self._lock = FileLock(self.path / _LOCK)
 
     @classmethod
-    def create(cls, path: Path, config_toml: str) -> RunFolder:
-        """Make a new run folder and lock it.
+    def create(cls, path: str | Path, config_toml: str) -> RunFolder:
+        """Make a run folder with this configuration, and lock it.
 
         Raises:
-            ConfigurationError: there is something at ``path``.
-            DiskError: the folder cannot be made.
+            ConfigurationError: something is at ``path`` already.
+            RunBusyError: another process is making a run there.
+            DiskError: the folder or the configuration cannot be written.
         """
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise ConfigurationError(
-                f"{path}: there is something already; go on with --resume, or choose another --out"
-            )
+        folder = cls(path)
+        _make_folder(folder.path)
+        folder._require_empty()  # before the lock too: no lock file is left in a folder of something else
+        folder._acquire()
         try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise disk_error(path, error) from None
-        folder = cls(path, _take_lock(path))
-        folder.write_config(config_toml)
+            folder._require_empty()
+            folder.write_config(config_toml)
+        except BaseException:
+            folder.close()
+            raise
         return folder
 
     @classmethod
-    def open(cls, path: Path, *, lock: bool = False) -> RunFolder:
-        """Open a run folder, to read or, with ``lock``, to go on writing.
+    def open(cls, path: str | Path, *, lock: bool = False) -> RunFolder:
+        """Return the run folder at ``path``: for reading, or with ``lock`` to go on with the run.
 
         Raises:
-            ConfigurationError: ``path`` is not a run folder.
-            RunBusyError: another process holds its lock.
+            ConfigurationError: there is no run folder.
+            RunBusyError: ``lock`` is set and another process has the folder.
+            DiskError: ``lock`` is set and the folder cannot be written.
         """
-        if not path.is_dir():
-            raise ConfigurationError(f"{path}: there is no such run folder")
-        if not (path / "config.toml").is_file():
-            raise ConfigurationError(f"{path}: not a run folder, it holds no config.toml")
-        return cls(path, _take_lock(path) if lock else None)
+        folder = cls(path)
+        if not os.path.isfile(folder.config_path):
+            raise ConfigurationError(f"{folder.path}: {_missing(folder.path)}; name the folder that `eqnp train` made")
+        if lock:
+            folder._acquire()
+        return folder
+
+    @staticmethod
+    def default_path(name: str, root: str | Path = "runs") -> Path:
+        """Make and return a new empty folder ROOT/NAME-YYYYmmdd-HHMMSS, with -2, -3, ... added if it is taken.
+
+        It is made here, so that two runs that start in the same second get two folders.
+        """
+        safe = re.sub(r"[^\w.-]+", "-", name).lstrip(".-") or "run"
+        stem = f"{safe}-{time.strftime('%Y%m%d-%H%M%S')}"
+        number = 1
+        while True:
+            path = Path(root) / (stem if number == 1 else f"{stem}-{number}")
+            if _make_folder(path):
+                return path
+            number += 1
+
+    def write_config(self, config_toml: str) -> None:
+        """Write config.toml."""
+        write_atomic(self.config_path, config_toml.encode())
+
+    def write_environment(self, environment: Mapping[str, Any]) -> None:
+        """Write environment.toml."""
+        write_atomic(self.environment_path, tomli_w.dumps(environment).encode())
+
+    def metrics(self) -> list[dict[str, str]]:
+        """Return the rows of metrics.csv as text, by column. A last line without its end is left out.
+
+        Raises:
+            ConfigurationError: the file cannot be read, or a row has more cells than there are columns, or no epoch.
+        """
+        try:
+            text = self.metrics_path.read_text("utf-8", "replace")
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            reason = error.strerror or error
+            raise ConfigurationError(f"{self.metrics_path}: cannot be read ({reason}); move it away") from error
+        whole = text[: text.rfind("\n") + 1]
+        rows = list(csv.DictReader(io.StringIO(whole), restval=""))
+        for number, row in enumerate(rows, start=1):
+            if None in row or not re.fullmatch(r"[0-9]+", row.get("epoch", "")):
+                raise ConfigurationError(f"{self.metrics_path}: row {number} is damaged; mend it or move the file away")
+        return rows
+
+    def append_metrics(self, row: Mapping[str, Any]) -> None:
+        """Add a row to metrics.csv. The file is written anew, so that no row is ever half there."""
+        self._write_metrics([*self.metrics(), row])
+
+    def truncate_metrics(self, last_epoch: int) -> None:
+        """Drop the rows of epochs after ``last_epoch``, which a run that goes on from a checkpoint will write again.
+
+        Raises:
+            ConfigurationError: the file is damaged; nothing is dropped.
+        """
+        rows = self.metrics()
+        if rows:
+            self._write_metrics([row for row in rows if int(row["epoch"]) <= last_epoch])
+
+    def _write_metrics(self, rows: list[Mapping[str, Any]]) -> None:
+        columns = list(dict.fromkeys(key for row in rows for key in row))
+        text = io.StringIO()
+        if columns:
+            writer = csv.DictWriter(text, columns, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+        write_atomic(self.metrics_path, text.getvalue().encode())
+
+    def close(self) -> None:
+        """Free the lock, if it is held."""
+        self._lock.release()
 
     def __enter__(self) -> RunFolder:
         return self
@@ -79,51 +146,51 @@ class RunFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._lock is not None:
-            self._lock.release()
+        self.close()
 
-    def write_config(self, config_toml: str) -> None:
-        """Write config.toml."""
-        write_atomic(self.config_path, config_toml.encode())
+    def _acquire(self) -> None:
+        if not self._lock.acquire():
+            raise RunBusyError(f"{self.path}: in use by {self._lock.holder()}; wait until it ends, or stop it")
+        for part in self.path.glob(PART.format("*")):  # left by a process that was killed while writing
+            with suppress(OSError):
+                part.unlink()
 
-    def write_environment(self, description: Mapping[str, str]) -> None:
-        """Write environment.toml."""
-        write_atomic(self.environment_path, tomli_w.dumps(dict(description)).encode())
-
-    def read_metrics(self) -> list[dict[str, str]]:
-        """Return the rows of metrics.csv as text; a last line that was cut short is left out."""
-        if not self.metrics_path.exists():
-            return []
-        rows = list(csv.DictReader(io.StringIO(self.metrics_path.read_text(encoding="utf-8"))))
-        return [row for row in rows if None not in row and None not in row.values()]
-
-    def append_metrics(self, row: Mapping[str, float]) -> None:
-        """Add one epoch's row to metrics.csv; its first key is ``epoch``."""
-        self._write_metrics([*self.read_metrics(), {name: _number(value) for name, value in row.items()}])
-
-    def truncate_metrics(self, last_epoch: int) -> None:
-        """Drop the rows after ``last_epoch``, which a resumed run is going to write again."""
-        rows = self.read_metrics()
-        kept = [row for row in rows if int(row["epoch"]) <= last_epoch]
-        if len(kept) < len(rows):
-            self._write_metrics(kept)
-
-    def _write_metrics(self, rows: list[dict[str, str]]) -> None:
-        text = io.StringIO()
-        if rows:
-            writer = csv.DictWriter(text, list(rows[-1]), lineterminator="\n", extrasaction="ignore", restval="")
-            writer.writeheader()
-            writer.writerows(rows)
-        write_atomic(self.metrics_path, text.getvalue().encode())
+    def _require_empty(self) -> None:
+        if os.path.lexists(self.config_path):
+            raise ConfigurationError(
+                f"{self.path}: has a run already; go on with `eqnp train --resume {self.path}` or give another --out"
+            )
+        try:
+            items = os.listdir(self.path)
+        except OSError as error:
+            raise disk_error(self.path, error) from error
+        if set(items) - {_LOCK}:
+            raise ConfigurationError(f"{self.path}: is not empty and has no run; give another --out")
 
 
-def _number(value: float) -> str:
-    return str(value) if isinstance(value, int) else f"{value:.6g}"
+def _make_folder(path: Path) -> bool:
+    """Make a folder and those above it; return whether it is new."""
+    try:
+        path.mkdir(parents=True)
+    except FileExistsError:
+        if not path.is_dir():
+            raise ConfigurationError(f"{path}: is a file, not a folder; give another --out") from None
+        return False
+    except NotADirectoryError:
+        raise ConfigurationError(f"{path}: lies below a file, not a folder; give another --out") from None
+    except OSError as error:
+        raise disk_error(path, error) from error
+    return True
 
 
-def _take_lock(path: Path) -> FileLock:
-    """Return the folder's lock, held, or raise with who has it."""
-    lock = FileLock(path / _LOCK)
-    if not lock.acquire():
-        raise RunBusyError(f"{path}: in use by {lock.holder()}; wait for it or stop it")
-    return lock
+def _missing(path: Path) -> str:
+    """Return why ``path`` is no run folder."""
+    try:
+        os.stat(path / "config.toml")
+    except FileNotFoundError:
+        return "is not a run folder (config.toml is missing)" if os.path.isdir(path) else "there is no such folder"
+    except NotADirectoryError:
+        return "is a file, not a run folder"
+    except OSError as error:
+        return f"config.toml cannot be read ({error.strerror or error})"
+    return "config.toml is not a file"
