@@ -15,7 +15,7 @@ def doctor() -> None:
     from eqnp.errors import BackendError
 
     click.echo("installed")
-    for key, value in describe_environment().items():
+    for key, value in describe_environment("numpy").items():
         click.echo(f"  {key:<12} {value}")
     click.echo("backends")
     for name in ("numpy", "cupy"):

@@ -48,6 +48,6 @@ def states(
     x, labels = session.samples(split, chosen)
     wanted = parse_selection("--steps", steps, max(session.learner.T1, session.learner.T2) + 1) if steps else None
     content = record(session.learner, state.parameters, x, labels, wanted)
-    content["samples"] |= {"index": files.integers(chosen), "split": split, "dataset": session.dataset.name}
+    content["samples"] |= {"index": np.array(chosen), "split": split, "dataset": session.dataset.name}
     files.save(out, content, kind="states")
     click.echo(f"{out}: {len(chosen)} samples, {', '.join(content['phases'])}")

@@ -36,7 +36,7 @@ def start_run(
     )  # everything that can be wrong with the input is found before a folder is made
     state = session.initial_state()
     with RunFolder.create(out or RunFolder.default_path(config.name), to_toml(config)) as folder:
-        folder.write_environment(describe_environment() | {"backend": chosen.name})
+        folder.write_environment(describe_environment(chosen.name))
         checkpoint.save(folder.last_path, to_content(state), kind=KIND)
         return _Run(session, folder, progress).go_on(state)
 

@@ -17,7 +17,7 @@ ACTIVATION_NAMES = ("half_hard_sigmoid", "hard_sigmoid", "centered_hard_sigmoid"
 def key(
     default: Any, meaning: str, *, choices: Sequence[str] = (), low: float | None = None, above: float | None = None
 ) -> Any:
-    """Declare a key: its default, its meaning, and what is accepted (choices; at least ``low``; more than ``above``)."""
+    """Declare a key: default, meaning, and what is accepted (choices; at least ``low``; more than ``above``)."""
     return field(default=default, metadata={"meaning": meaning, "choices": choices, "low": low, "above": above})
 
 

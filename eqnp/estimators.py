@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eqnp.backend import Array
+from eqnp.backend import Array, array_module
 from eqnp.dynamics import Relaxation, relax
 from eqnp.networks import Network, Parameters, PreparedNetwork, States
 
@@ -79,25 +79,42 @@ def estimate(
     T1: int,
     T2: int,
     tolerance: float = 0.0,
+    joint: bool = False,
 ) -> Estimate:
     """Estimate the gradient of the loss summed over the batch, by Equilibrium Propagation.
 
     The free phase takes ``T1`` steps from zero states, each nudged phase ``T2`` steps from where the free one ended.
-    x is (N, ...), target (N, K) one-hot.
+    x is (N, ...), target (N, K) one-hot. ``joint`` runs all nudged phases at once as one larger batch: the same numbers
+    with fewer, larger calls.
     """
     prepared = network.prepare(parameters, x)
     free = relax(prepared, prepared.zero_states(), T1, tolerance=tolerance)
-    nudged = []
-    terms: list[tuple[float, float, States]] = []
-    for beta, coefficient in stencil.points:
-        if beta == 0:
-            terms.append((coefficient, beta, free.states))
-            continue
-        nudged.append(relax(prepared, free.states, T2, beta, target, tolerance))
-        terms.append((coefficient, beta, nudged[-1].states))
+    betas = [beta for beta, _ in stencil.points if beta != 0]
+    phases = (_nudge_jointly if joint else _nudge)(prepared, free, betas, target, T2, tolerance)
+    at = {0.0: free.states} | {beta: phase.states for beta, phase in zip(betas, phases, strict=True)}
     outputs = network.outputs(parameters, free.states)
     loss = network.loss.value(outputs, target)
-    return Estimate(contrast(prepared, terms, target), loss, outputs, free, tuple(nudged))
+    terms = [(coefficient, beta, at[beta]) for beta, coefficient in stencil.points]
+    return Estimate(contrast(prepared, terms, target), loss, outputs, free, tuple(phases))
+
+
+def _nudge(
+    prepared: PreparedNetwork, free: Relaxation, betas: Sequence[float], target: Array, T2: int, tolerance: float
+) -> list[Relaxation]:
+    """Run a nudged phase for every beta, each from the free steady state."""
+    return [relax(prepared, free.states, T2, beta, target, tolerance) for beta in betas]
+
+
+def _nudge_jointly(
+    prepared: PreparedNetwork, free: Relaxation, betas: Sequence[float], target: Array, T2: int, tolerance: float
+) -> list[Relaxation]:
+    """Run the nudged phases of all betas as one batch: samples never meet, so each may have a beta of its own."""
+    xp, count, n = array_module(target), len(betas), len(target)
+    states = [xp.concatenate([s] * count) for s in free.states]
+    each = xp.repeat(xp.asarray(betas, dtype=target.dtype), n)[:, None]  # (N count, 1)
+    both = relax(prepared.repeated(count), states, T2, each, xp.concatenate([target] * count), tolerance)
+    parts = [[s[k * n : (k + 1) * n] for s in both.states] for k in range(count)]
+    return [Relaxation(part, both.residual, both.steps) for part in parts]
 
 
 def contrast(

@@ -51,6 +51,8 @@ def make_learner(config: Config, input_shape: Shape, classes: int, backend: Back
         decays=_per_parameter(architecture, config.optimizer.weight_decay),
         seed=config.training.seed,
         threads=config.training.threads,
+        # Steps of a dense net are so short that calling them costs; those of a convolution better stay in the cache.
+        joint=backend.name == "cupy" or not has_convolutions(config.model),
     )
 
 
@@ -59,7 +61,12 @@ def default_threads(model: Model, cores: int) -> int:
 
     The steps of a small dense net are too short for Python to feed two threads; it leaves the cores to the products.
     """
-    return cores if any(layer.conv for layer in model.layers) else 1
+    return cores if has_convolutions(model) else 1
+
+
+def has_convolutions(model: Model) -> bool:
+    """Return whether any layer is a convolution."""
+    return any(layer.conv for layer in model.layers)
 
 
 def to_content(state: State) -> dict[str, Any]:

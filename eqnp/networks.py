@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from copy import copy
 
 from eqnp.architecture import Architecture
 from eqnp.backend import Array, array_module
@@ -111,6 +112,16 @@ class PreparedNetwork:
         """Return zeros for every state."""
         return self.network.zero_states(self.x)
 
+    def repeated(self, times: int) -> PreparedNetwork:
+        """Return the same network with its samples repeated ``times`` times, one set after the other."""
+        xp, twin = array_module(self.x), copy(self)
+        twin.x = xp.concatenate([self.x] * times)
+        twin.input_drive = xp.concatenate([self.input_drive] * times)
+        if self.input_winner is not None:
+            twin.input_winner = xp.concatenate([self.input_winner] * times)
+        twin._spaces, twin._space = [Workspace() for _ in self._spaces], Workspace()
+        return twin
+
     def drives(self, states: States) -> tuple[list[Array], list[Winner]]:
         """Return d_n(s^n) for every connection n, and the winners found on the way."""
         drives, winners = [self.input_drive], [self.input_winner]
@@ -143,7 +154,10 @@ class PreparedNetwork:
         """
         u = self.dphi_ds(states)
         if target is not None:
-            u[-1] -= beta * self.network.dl_ds(self.parameters, states, target)
+            dl_ds = self.network.dl_ds(self.parameters, states, target)
+            if getattr(beta, "ndim", 0):
+                beta = beta.reshape(-1, *[1] * (dl_ds.ndim - 1))  # (N, 1) -> (N, 1, 1, 1) on a state with places
+            u[-1] -= beta * dl_ds
         out = [None] * len(u) if out is None else out
         return [sigma.value(un, out=o) for sigma, un, o in zip(self.network.activations, u, out, strict=True)]
 

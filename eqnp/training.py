@@ -94,6 +94,7 @@ class Learner:
     decays: Mapping[str, float]
     seed: int
     threads: int
+    joint: bool  # all nudged phases as one batch
 
     def initial_state(self, gain: float, dtype: str) -> State:
         """Draw parameters from the run's seed, on the host, and start the optimiser."""
@@ -122,7 +123,9 @@ def train_batch(learner: Learner, state: State, x: np.ndarray, labels: np.ndarra
 
     def work(shard: slice) -> tuple[dict[str, Array], Tally]:
         xs, target, ys = _to_backend(learner, x[shard], labels[shard])
-        result = estimate(network, state.parameters, xs, target, stencil, learner.T1, learner.T2, learner.tolerance)
+        result = estimate(
+            network, state.parameters, xs, target, stencil, learner.T1, learner.T2, learner.tolerance, learner.joint
+        )
         return result.gradient, _tally(result.loss, result.outputs, ys, result.free.residual)
 
     gradients, tallies = zip(*run(work, learner.shards(len(x))), strict=True)

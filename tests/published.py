@@ -1,4 +1,4 @@
-"""Reads what the authors' code computed (see ``tests/fixtures/README.md``) into eqnp's names and channels-last layout."""
+"""Reads what the authors' code computed (``tests/fixtures/README.md``) into eqnp's names and channels-last layout."""
 
 from __future__ import annotations
 

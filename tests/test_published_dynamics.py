@@ -56,11 +56,12 @@ def test_states_of_every_phase(case):
     assert_equal("loss_free", loss, case.arrays["loss_free"])
 
 
+@pytest.mark.parametrize("joint", [False, True], ids=["apart", "jointly"])
 @pytest.mark.parametrize(("name", "stencil"), [("onesided", one_sided), ("symmetric", symmetric)])
-def test_gradients(case, name, stencil):
+def test_gradients(case, name, stencil, joint):
     network, parameters, x, target = setup(case)
     config = case.config
-    result = estimate(network, parameters, x, target, stencil(config["beta"]), config["T1"], config["T2"])
+    result = estimate(network, parameters, x, target, stencil(config["beta"]), config["T1"], config["T2"], joint=joint)
     expected = case.group(name)
     assert set(result.gradient) == set(expected)
     for key in expected:

@@ -1,0 +1,288 @@
+"""The commands as a user meets them: what they print, what they leave, how they fail."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+
+import h5py
+import numpy as np
+import pytest
+from commands import SMALL_OPTIONS, overrides, run, train_small
+from eqnp.cli.main import main
+from eqnp.cli.progress import Progress, clock
+from eqnp.cli.selection import parse_selection
+
+from eqnp import checkpoint
+from eqnp.errors import ConfigurationError
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run that is done; tests must not change it."""
+    folder = tmp_path_factory.mktemp("runs") / "finished"
+    assert main(["train", "--quiet", "--out", str(folder), *SMALL_OPTIONS]) == 0
+    return folder
+
+
+def assert_fails(result, code, *words):
+    assert result.code == code, result.err
+    assert result.err.startswith("eqnp: ") and result.err.count("\n") == 1, result.err
+    assert result.out == ""
+    for word in words:
+        assert word in result.err
+
+
+def test_training_leaves_a_whole_run_folder(finished):
+    files = {path.name for path in finished.iterdir() if not path.name.startswith(".")}
+    assert files == {"config.toml", "metrics.csv", "environment.toml", "last.h5", "best.h5"}
+    config = tomllib.loads((finished / "config.toml").read_text())
+    assert config["training"]["epochs"] == 2 and config["training"]["threads"] == 2
+    assert tomllib.loads((finished / "environment.toml").read_text())["backend"] == "numpy"
+    rows = list(csv.DictReader((finished / "metrics.csv").read_text().splitlines()))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert all(np.isfinite(float(value)) for row in rows for value in row.values())
+
+
+def test_training_says_where_everything_is(capsys, tmp_path):
+    result = train_small(capsys, tmp_path / "run")
+    assert result.code == 0
+    for name in ("best test error", "metrics.csv", "config.toml", "best.h5", "last.h5", "eqnp evaluate"):
+        assert name in result.out
+    assert result.err.count("epoch 1/2: ") == 1 and "residual" in result.err
+
+
+def test_without_out_the_folder_is_named_after_run_and_time(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run(capsys, "train", *SMALL_OPTIONS, *overrides("name=tiny", "training.epochs=0")).code == 0
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert re.fullmatch(r"tiny-\d{8}-\d{6}", folder.name)
+
+
+def same_weights(a, b):
+    one, two = (checkpoint.load(folder / "last.h5", kind="training") for folder in (a, b))
+    for name, value in one["parameters"].items():
+        np.testing.assert_array_equal(value, two["parameters"][name], err_msg=name)
+    return one, two
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("estimator", ["symmetric", "random-sign"])
+def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(capsys, tmp_path, optimizer, estimator):
+    extra = overrides(f"training.estimator={estimator}", f"optimizer.name={optimizer}", "data.flip=true", "data.crop=2")
+    extra += overrides("optimizer.momentum=0") if optimizer == "adam" else []
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert train_small(capsys, whole, *extra).code == 0
+    assert train_small(capsys, parts, *extra, *overrides("training.epochs=1")).code == 0
+    assert run(capsys, "train", "--resume", parts, *overrides("training.epochs=2")).code == 0
+    one, two = same_weights(whole, parts)
+    assert {k: v for k, v in one["progress"].items() if k != "seconds"} == {
+        k: v for k, v in two["progress"].items() if k != "seconds"
+    }
+    rows = [list(csv.DictReader((folder / "metrics.csv").read_text().splitlines())) for folder in (whole, parts)]
+    for row in (*rows[0], *rows[1]):
+        del row["seconds"]
+    assert rows[0] == rows[1]
+
+
+def test_a_signal_inside_an_epoch_saves_and_the_run_goes_on_bit_for_bit(capsys, tmp_path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    slow = overrides("data.train_samples=4000", "data.test_samples=40", "training.epochs=1", "training.batch_size=10")
+    assert train_small(capsys, whole, *slow).code == 0
+    command = [sys.executable, "-m", "eqnp.cli", "train", "--out", str(parts), *SMALL_OPTIONS, *slow]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    while not (parts / "last.h5").exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 143, err
+    assert "--resume" in err and out == ""
+    progress = checkpoint.load(parts / "last.h5", kind="training")["progress"]
+    assert 0 < progress["batch"] < 400
+    assert run(capsys, "train", "--resume", parts).code == 0
+    same_weights(whole, parts)
+
+
+def test_evaluate_agrees_with_the_metrics(capsys, finished):
+    rows = list(csv.DictReader((finished / "metrics.csv").read_text().splitlines()))
+    result = run(capsys, "evaluate", finished, "--checkpoint", "last")
+    assert result.code == 0
+    assert f"{float(rows[-1]['test_error_percent']):.2f} %" in result.out
+    assert "of 40 samples" in result.out
+    assert "of 60 samples" in run(capsys, "evaluate", finished, "--split", "train").out
+
+
+def test_states_are_named_and_complete(capsys, finished, tmp_path):
+    out = tmp_path / "states.h5"
+    assert run(capsys, "states", finished, "--out", out, "--samples", "3,5:7", "--steps", "0,2:5").code == 0
+    with h5py.File(out) as file:
+        assert list(file["samples/index"]) == [3, 5, 6]
+        assert list(file["phases/free/steps"]) == [0, 2, 3, 4]
+        assert list(file["phases/plus/steps"]) == [0, 2]
+        assert file["phases/free/s1"].shape == (4, 3, 6, 6, 3)
+        assert file["phases/plus/beta"][()] == -file["phases/minus/beta"][()] > 0
+        assert not file["phases/free/s1"][0].any()  # a free phase starts from zeros
+        np.testing.assert_array_equal(file["phases/free/s1"][-1], file["phases/plus/s1"][0])
+        assert (file["phases/plus/s1"][-1] != file["phases/minus/s1"][-1]).any()
+    assert_fails(run(capsys, "states", finished, "--out", out), 2, "exists", "--force")
+
+
+def test_data_presets_and_doctor(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert "mnist-small" in run(capsys, "data", "list").out
+    presets = run(capsys, "presets")
+    assert presets.code == 0 and "mnist-mlp" in presets.out
+    assert tomllib.loads(run(capsys, "presets", "mnist-mlp").out)["training"]["batch_size"] == 50
+    doctor = run(capsys, "doctor")
+    assert doctor.code == 0
+    for word in ("numpy", "blas", "cores", "cupy", "mnist-small", "cifar10"):
+        assert word in doctor.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["trian"], ["'train'"]),
+        (["train", "--bakend", "numpy"], ["--backend"]),
+        (["train", "--backend", "torch"], ["numpy", "cupy"]),
+        (["train", "mnist-mpl"], ["mnist-mlp"]),
+        (["train", "nowhere.toml"], ["nowhere.toml", "no such file"]),
+        (["train", "--set", "training.epoch=1"], ["training.epoch", "'epochs'"]),
+        (["train", "--set", "training.epochs=many"], ["training.epochs", "whole number", "'many'"]),
+        (["train", "--set", "dynamics.beta=-1"], ["dynamics.beta", "above 0"]),
+        (["train", "--set", "model.layers=[{conv=4,kernel=30},{dense=10}]"], ["model.layers.0", "30x30", "28x28"]),
+        (["train", "--set", "model.layers=[{dense=10},{conv=4},{dense=10}]"], ["model.layers.1", "image"]),
+        (["train", "--set", "model.layers=[{conv=4},{dense=7}]"], ["model.layers.1", "10 classes"]),
+        (["train", "--set", "data.train_samples=6000"], ["data.train_samples", "5000"]),
+        (["train", "--resume", "nowhere"], ["nowhere"]),
+        (["train", "digits", "--resume", "nowhere"], ["--resume"]),
+        (["evaluate", "nowhere"], ["nowhere", "no such folder"]),
+        (["evaluate"], ["RUN"]),
+        (["data", "fetch", "imagenet"], ["imagenet", "mnist"]),
+    ],
+    ids=" ".join,
+)
+def test_bad_usage_is_one_line_and_exit_2(capsys, tmp_path, monkeypatch, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    assert_fails(run(capsys, *arguments), 2, *words)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_dataset_is_exit_3(capsys, tmp_path, monkeypatch):
+    for name in ("HOME", "XDG_DATA_HOME"):
+        monkeypatch.setenv(name, str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert_fails(run(capsys, "train", "mnist-mlp"), 3, "mnist", "eqnp data fetch mnist")
+
+
+def test_no_cupy_is_exit_4(capsys, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    monkeypatch.chdir(tmp_path)
+    assert_fails(run(capsys, "train", "--backend", "cupy"), 4, "cupy", "pip install", "--backend numpy")
+    assert list(tmp_path.iterdir()) == []
+    assert run(capsys, "train", "--backend", "auto", *SMALL_OPTIONS).code == 0  # falls back to NumPy
+
+
+def test_damaged_missing_and_foreign_checkpoints_are_exit_5(capsys, tmp_path):
+    folder = tmp_path / "run"
+    train_small(capsys, folder)
+    path = folder / "best.h5"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-7])
+    assert_fails(run(capsys, "evaluate", folder), 5, "best.h5", "damaged")
+    path.unlink()
+    assert_fails(run(capsys, "evaluate", folder), 5, "best.h5")
+    path.write_bytes(whole)
+    wider = overrides("model.layers=[{conv=4,kernel=5,stride=2,pool='max'},{dense=10}]")
+    assert_fails(run(capsys, "evaluate", folder, *wider), 5, "forward.0.weight")
+
+
+def test_divergence_is_exit_6_and_keeps_the_last_good_state(capsys, tmp_path):
+    folder = tmp_path / "run"
+    with np.errstate(all="ignore"):
+        result = train_small(capsys, folder, *overrides("optimizer.rates=1e38", "training.threads=1"))
+    assert result.code == 6
+    assert "diverged at epoch 1" in result.err.splitlines()[-1] and "Traceback" not in result.err
+    restored = checkpoint.load(folder / "last.h5", kind="training")
+    assert all(np.isfinite(p).all() for p in restored["parameters"].values())
+
+
+def test_a_busy_run_folder_is_exit_9(capsys, tmp_path):
+    from eqnp.runfolder import RunFolder
+
+    folder = tmp_path / "run"
+    train_small(capsys, folder)
+    with RunFolder.open(folder, lock=True):
+        assert_fails(run(capsys, "train", "--resume", folder), 9, str(folder), str(os.getpid()))
+        assert run(capsys, "evaluate", folder).code == 0  # reading needs no lock
+
+
+def test_a_folder_that_holds_something_is_left_alone(capsys, tmp_path):
+    (tmp_path / "precious").write_text("mine")
+    result = train_small(capsys, tmp_path)
+    assert_fails(result, 2, str(tmp_path))
+    assert (tmp_path / "precious").read_text() == "mine"
+
+
+def test_out_of_memory_is_exit_7(capsys, tmp_path, monkeypatch):
+    def exhausted(*arguments, **options):
+        raise MemoryError("Unable to allocate 9 TiB")
+
+    monkeypatch.setattr("eqnp.cli.training.train_epoch", exhausted)
+    result = train_small(capsys, tmp_path / "run")
+    assert result.code == 7 and "batch_size" in result.err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("3", [3]), ("1,4", [1, 4]), ("0:3", [0, 1, 2]), ("0:9:4,1", [0, 4, 8, 1])]
+)
+def test_selection(text, expected):
+    assert parse_selection("--samples", text, 10) == expected
+
+
+@pytest.mark.parametrize("text", ["", "x", "1:2:3:4", "10", "-1", "5:20", "0:5:0", "3:3", "1,,2"])
+def test_bad_selections_say_so(text):
+    with pytest.raises(ConfigurationError, match="--samples"):
+        parse_selection("--samples", text, 10)
+
+
+class _Terminal:
+    def __init__(self):
+        self.text = ""
+
+    def isatty(self):
+        return True
+
+    def write(self, text):
+        self.text += text
+
+    def flush(self):
+        pass
+
+
+def test_the_live_line_fits_a_narrow_terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    terminal = _Terminal()
+    Progress(stream=terminal).update(["epoch 1/2  batch 3/4", "error 8.1 %", "left 0:42", "loss 0.312"])
+    assert terminal.text == "\r\x1b[Kepoch 1/2  batch 3/4  error 8.1 %"
+
+
+def test_clock():
+    assert [clock(s) for s in (0, 59.6, 3600)] == ["0:00", "1:00", "1:00:00"]
+
+
+def test_help_is_quick_because_it_imports_no_arrays():
+    code = (
+        "import sys; from eqnp.cli.main import main; main(['--help']);"
+        "print(sorted({'numpy', 'h5py', 'cupy', 'scipy'} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]" and "train" in done.stdout
