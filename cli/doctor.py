@@ -8,9 +8,8 @@ import click
 @click.command()
 def doctor() -> None:
     """Show what is installed, which backends answer, which BLAS with how many threads, and which data was found."""
-    from eqnp.data import describe
-
     from eqnp.backend import get_backend
+    from eqnp.data import describe
     from eqnp.environment import describe_environment
     from eqnp.errors import BackendError
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+
 from eqnp.cli.options import backend_option, checkpoint_option, run_argument, set_option, split_option
 
 
@@ -18,7 +19,6 @@ def evaluate(run: Path, checkpoint: str, split: str, backend: str, overrides: tu
     """Measure the error of a run: settle every sample freely and compare its output with its label."""
     from eqnp.cli.progress import Progress
     from eqnp.cli.session import open_run
-
     from eqnp.sharding import thread_map
     from eqnp.training import evaluate as evaluate_batches
 

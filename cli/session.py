@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from eqnp.data import Augmentation, Batches, Dataset, Normalisation
-from eqnp.data import load as load_data
 
 from eqnp import checkpoint
 from eqnp.backend import Backend, get_backend
 from eqnp.config import Config
 from eqnp.configfile import load
+from eqnp.data import Augmentation, Batches, Dataset, Normalisation
+from eqnp.data import load as load_data
 from eqnp.experiment import from_content, make_learner
 from eqnp.runfolder import RunFolder
 from eqnp.training import Learner, State

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+
 from eqnp.cli.options import backend_option, checkpoint_option, run_argument, set_option, split_option
 
 
@@ -34,10 +35,9 @@ def states(
     The file has the groups free, plus and minus (nudged by +beta and -beta), each with `steps` and one array
     (step, sample, ...) per layer, s1 the lowest. docs/files.md shows how to plot it in five lines.
     """
+    from eqnp import checkpoint as files
     from eqnp.cli.selection import parse_selection
     from eqnp.cli.session import open_run
-
-    from eqnp import checkpoint as files
     from eqnp.errors import ConfigurationError
     from eqnp.trajectories import record
 
@@ -48,6 +48,6 @@ def states(
     x, labels = session.samples(split, chosen)
     wanted = parse_selection("--steps", steps, max(session.learner.T1, session.learner.T2) + 1) if steps else None
     content = record(session.learner, state.parameters, x, labels, wanted)
-    content["samples"] |= {"index": np.array(chosen), "split": split, "dataset": session.dataset.name}
+    content["samples"] |= {"index": files.integers(chosen), "split": split, "dataset": session.dataset.name}
     files.save(out, content, kind="states")
     click.echo(f"{out}: {len(chosen)} samples, {', '.join(content['phases'])}")

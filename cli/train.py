@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+
 from eqnp.cli.options import backend_option, set_option
 
 

@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import click
-from eqnp.cli.progress import Progress, clock
-from eqnp.cli.session import KIND, Session
-from eqnp.cli.signals import StopRequest
 
 from eqnp import checkpoint
 from eqnp.backend import get_backend
+from eqnp.cli.progress import Progress, clock
+from eqnp.cli.session import KIND, Session
+from eqnp.cli.signals import StopRequest
 from eqnp.config import Config
 from eqnp.configfile import load, to_toml
 from eqnp.environment import available_cores, describe_environment

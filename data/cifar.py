@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from eqnp.data.idx import Readable, read_file
 
+from eqnp.data.idx import Readable, read_file
 from eqnp.errors import DataError
 
 PIXELS = 3 * 32 * 32

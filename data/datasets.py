@@ -9,11 +9,11 @@ from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
+
 from eqnp.data.cifar import read_cifar_binary, read_cifar_python
 from eqnp.data.fetch import fetchable
 from eqnp.data.idx import Readable, read_idx
 from eqnp.data.locate import IDX_PARTS, Located, find, places
-
 from eqnp.errors import ConfigurationError, DataError
 
 DIGITS = tuple("0123456789")

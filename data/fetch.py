@@ -15,7 +15,6 @@ from http.client import HTTPException
 from pathlib import Path
 
 from eqnp.data.locate import CIFAR_BINARY, own_folder
-
 from eqnp.errors import ConfigurationError, DataError
 from eqnp.storage import disk_error, write_atomic
 

@@ -15,11 +15,11 @@ import h5py
 import numpy as np
 import pytest
 from commands import SMALL_OPTIONS, overrides, run, train_small
+
+from eqnp import checkpoint
 from eqnp.cli.main import main
 from eqnp.cli.progress import Progress, clock
 from eqnp.cli.selection import parse_selection
-
-from eqnp import checkpoint
 from eqnp.errors import ConfigurationError
 
 
