@@ -66,6 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()  # a closed pipe shows here and not at exit
     except click.exceptions.Exit as error:
         return error.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.ctx.get_help(), err=True)
+        return error.exit_code
     except click.ClickException as error:
         return _fail(_one_line(error), 2)
     except EqnpError as error:

@@ -1,4 +1,4 @@
-"""The folder of a run: configuration, environment, metrics and two checkpoints, in the hands of one process at a time."""
+"""The folder of a run: configuration, environment, metrics and two checkpoints, for one process at a time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LOCK = ".lock"
 
 
 class RunFolder:
-    """A run's folder. Who writes to it holds its lock, from ``create`` or ``open(lock=True)`` to the end of ``with``."""
+    """A run's folder. A writer holds its lock, from ``create`` or ``open(lock=True)`` to the end of ``with``."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)

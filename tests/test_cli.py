@@ -275,6 +275,12 @@ def test_the_live_line_fits_a_narrow_terminal(monkeypatch):
     assert terminal.text == "\r\x1b[Kepoch 1/2  batch 3/4  error 8.1 %"
 
 
+def test_no_command_shows_the_help(capsys):
+    for arguments in ([], ["data"]):
+        result = run(capsys, *arguments)
+        assert result.code == 2 and result.out == "" and "Commands:" in result.err
+
+
 def test_clock():
     assert [clock(s) for s in (0, 59.6, 3600)] == ["0:00", "1:00", "1:00:00"]
 
