@@ -1,0 +1,160 @@
+"""Checks that hold for every operation, as functions, so that ``test_mutations.py`` can see them fail.
+
+Inputs are shuffled evenly spaced numbers: no two are equal, so no pooling window ties by accident.
+"""
+
+from __future__ import annotations
+
+import naive
+import numpy as np
+import scipy.signal
+from tolerances import ADJOINT, DIRECTIONAL, ORACLE, relative_error
+
+from eqnp import ops
+from eqnp.backend import to_host
+from eqnp.losses import CrossEntropy, SquaredError, one_hot
+
+# (N, H, W, C), (KH, KW), K, stride, padding: odd and non-square sizes, kernels that are not square
+CONVOLUTIONS = [
+    ((2, 7, 5, 3), (3, 2), 4, 1, 0),
+    ((1, 6, 9, 2), (3, 3), 3, 1, 1),
+    ((3, 8, 7, 1), (2, 5), 2, 2, 2),
+    ((2, 11, 8, 2), (4, 3), 3, 3, 1),
+    ((1, 5, 5, 4), (5, 5), 2, 1, 0),
+    ((2, 4, 6, 2), (1, 1), 3, 2, 0),
+]
+POOLED = [(2, 6, 4, 3), (1, 7, 5, 2), (3, 2, 9, 1), (2, 3, 3, 2)]
+
+
+def numbers(shape, seed=0, dtype=np.float64):
+    """Return evenly spaced numbers in -1 .. 1, shuffled: no two are equal."""
+    size = int(np.prod(shape))
+    return np.random.default_rng(seed).permutation(np.linspace(-1, 1, size)).reshape(shape).astype(dtype)
+
+
+def inner(a, b) -> float:
+    return float(np.sum(to_host(a).astype(np.float64) * to_host(b).astype(np.float64)))
+
+
+def assert_adjoint(forward, adjoint, v, u, dtype=np.float64):
+    """<A v, u> = <v, A^T u>."""
+    left, right = inner(forward(v), u), inner(v, adjoint(u))
+    scale = np.linalg.norm(to_host(v)) * np.linalg.norm(to_host(u))
+    assert abs(left - right) <= ADJOINT[dtype] * scale, (left, right)
+
+
+def assert_close(actual, expected, dtype=np.float64):
+    assert actual.shape == expected.shape
+    assert relative_error(to_host(actual), expected) <= ORACLE[dtype]
+
+
+def conv_case(case, xp=np, dtype=np.float64):
+    shape, kernel, k, stride, padding = case
+    size = ops.output_size(shape[1:3], kernel, stride, padding)
+    x = numbers(shape, 1, dtype)
+    w = numbers((*kernel, shape[3], k), 2, dtype)
+    y = numbers((shape[0], *size, k), 3, dtype)
+    return xp.asarray(x), xp.asarray(w), xp.asarray(y), stride, padding
+
+
+def check_dense(xp=np, dtype=np.float64):
+    s, w, v = (xp.asarray(numbers(shape, i, dtype)) for i, shape in enumerate([(5, 7), (7, 3), (5, 3)]))
+    assert_close(ops.dense(s, w), np.einsum("nd,dk->nk", to_host(s), to_host(w)), dtype)
+    assert_adjoint(lambda s: ops.dense(s, w), lambda v: ops.dense_transpose(v, w), s, v, dtype)
+    assert_adjoint(lambda w: ops.dense(s, w), lambda v: ops.dense_weight_gradient(s, v), w, v, dtype)
+
+
+def check_conv(case, xp=np, dtype=np.float64):
+    x, w, y, stride, padding = conv_case(case, xp, dtype)
+    conv = (stride, padding)
+    assert_close(ops.conv2d(x, w, *conv), naive.conv2d(to_host(x), to_host(w), *conv), dtype)
+    size, kernel = x.shape[1:3], w.shape[:2]
+    assert_adjoint(lambda x: ops.conv2d(x, w, *conv), lambda y: ops.conv2d_transpose(y, w, size, *conv), x, y, dtype)
+    assert_adjoint(
+        lambda w: ops.conv2d(x, w, *conv), lambda y: ops.conv2d_weight_gradient(x, y, kernel, *conv), w, y, dtype
+    )
+    col = ops.columns(x, kernel, *conv)
+    c = xp.asarray(numbers(col.shape, 4, dtype))
+    assert_adjoint(lambda x: ops.columns(x, kernel, *conv), lambda c: ops.gather_columns(c, size, *conv), x, c, dtype)
+
+
+def check_conv_against_scipy():
+    """A second, independent oracle: scipy's correlation, channel by channel."""
+    x, w = numbers((1, 7, 9, 2), 1), numbers((3, 4, 2, 3), 2)
+    expected = np.stack(
+        [
+            sum(scipy.signal.correlate(x[0, :, :, c], w[:, :, c, k], "valid", method="direct") for c in range(2))
+            for k in range(3)
+        ],
+        axis=-1,
+    )
+    assert_close(ops.conv2d(x, w)[0], expected)
+
+
+def check_max_pool(shape, xp=np, dtype=np.float64):
+    u = xp.asarray(numbers(shape, 1, dtype))
+    p, winner = ops.max_pool(u)
+    expected, places = naive.max_pool(to_host(u))
+    assert_close(p, expected, dtype)
+    assert (to_host(winner) == places).all() and winner.dtype == np.uint8
+    v, size = xp.asarray(numbers(p.shape, 2, dtype)), shape[1:3]
+    assert_close(ops.max_unpool(v, winner, size), naive.max_unpool(to_host(v), places, size), dtype)
+    assert_close(ops.pick_winners(u, winner), expected, dtype)
+    assert_adjoint(lambda v: ops.max_unpool(v, winner, size), lambda u: ops.pick_winners(u, winner), v, u, dtype)
+
+
+def check_ties(xp=np):
+    """Equal entries: the first place in row-major order wins, as in the published code."""
+    for window, place in {
+        (0, 0, 0, 0): 0,
+        (0, 1, 1, 0): 1,
+        (0, 0, 1, 1): 2,
+        (1, 0, 0, 1): 0,
+        (0, 1, 0, 1): 1,
+        (0, 0, 0, 1): 3,
+        (-1, -2, -1, -2): 0,
+    }.items():
+        u = xp.asarray(np.array(window, np.float64).reshape(1, 2, 2, 1))
+        p, winner = ops.max_pool(u)
+        assert int(to_host(winner).item()) == place and float(to_host(p).item()) == max(window), window
+
+
+def check_average_pool(shape, xp=np, dtype=np.float64):
+    u = xp.asarray(numbers(shape, 1, dtype))
+    p = ops.average_pool(u)
+    assert_close(p, naive.average_pool(to_host(u)), dtype)
+    v = xp.asarray(numbers(p.shape, 2, dtype))
+    assert_adjoint(ops.average_pool, lambda v: ops.average_unpool(v, shape[1:3]), u, v, dtype)
+
+
+FORMULAS = {
+    "sigmoid": lambda u: 1 / (1 + np.exp(-4 * (u - 0.5))),
+    "hard_sigmoid": lambda u: np.clip(u, 0, 1),
+    "half_hard_sigmoid": lambda u: np.clip(u / 2, 0, 1),
+    "centered_hard_sigmoid": lambda u: np.clip(u, -0.5, 0.5),
+    "tanh": np.tanh,
+    "linear": lambda u: u,
+}
+KINKS = (-0.5, 0.0, 0.5, 1.0, 2.0)
+
+
+def check_activation(activation):
+    """The value against its formula; the derivative against a central difference, away from the kinks."""
+    u = np.linspace(-3, 3, 599)
+    u = u[np.min(np.abs(u[:, None] - np.array(KINKS)), axis=1) > 1e-3]
+    assert relative_error(activation.value(u), FORMULAS[activation.name](u)) <= ORACLE[np.float64]
+    step = 1e-5
+    difference = (activation.value(u + step) - activation.value(u - step)) / (2 * step)
+    assert relative_error(activation.derivative(u), difference) <= DIRECTIONAL
+
+
+def check_loss(loss):
+    """dl/do against a central difference along one random direction."""
+    o, direction = numbers((4, 10), 1) * 3, numbers((4, 10), 2)
+    y = one_hot(np.array([0, 3, 9, 3]), 10, np.float64)
+    step = 1e-5
+    difference = (loss.value(o + step * direction, y) - loss.value(o - step * direction, y)) / (2 * step)
+    assert relative_error((loss.gradient(o, y) * direction).sum(axis=1), difference) <= DIRECTIONAL
+
+
+LOSSES = [SquaredError(), CrossEntropy()]
