@@ -133,7 +133,7 @@ def pattern(case, states):
     prepared = case.prepare()
     if case.network.architecture.activation == "hard_sigmoid":
         inside = states[:-1] if case.network.loss.linear_output and not case.network.architecture.readout else states
-        assert all(0 < s.min() and s.max() < 1 for s in inside), "a unit crossed a clip: the law does not hold there"
+        assert all(s.min() > 0 and s.max() < 1 for s in inside), "a unit crossed a clip: the law does not hold there"
     return [None if w is None else w.copy() for w in prepared.drives(states)[1]]
 
 

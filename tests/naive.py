@@ -9,7 +9,7 @@ import numpy as np
 
 def conv2d(x, w, stride, padding):
     """y[n, p, q, k] = sum over i, j, c of x[n, p S + i - D, q S + j - D, c] w[i, j, c, k], x zero outside."""
-    (n, h, wd, c), (kh, kw, _, k) = x.shape, w.shape
+    (n, h, wd, _), (kh, kw, _, k) = x.shape, w.shape
     p, q = (h + 2 * padding - kh) // stride + 1, (wd + 2 * padding - kw) // stride + 1
     y = np.zeros((n, p, q, k))
     for a, b, i, j in itertools.product(range(p), range(q), range(kh), range(kw)):
@@ -52,7 +52,7 @@ def average_pool(u):
 
 
 def primitive_function(connections, x, states):
-    """Phi = sum over n of s^{n+1} . d_n(s^n), per sample; connections are ("dense", w, b) or ("conv", w, b, S, D, pool)."""
+    """Phi = sum over n of s^{n+1} . d_n(s^n), per sample; connections: ("dense", w, b) or ("conv", w, b, S, D, pool)."""
     total, below = np.zeros(len(x)), x
     for (kind, w, b, *rest), s in zip(connections, states, strict=True):
         if kind == "dense":
