@@ -6,7 +6,6 @@ import os
 import platform
 import shlex
 import sys
-from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 
 from eqnp import __version__
@@ -57,7 +56,9 @@ def _blas() -> str:
 
 
 def _gpu() -> dict[str, str | int]:
-    cupy = import_module("cupy")
+    from eqnp.backend import get_backend  # imports NumPy
+
+    cupy = get_backend("cupy").xp
     runtime = cupy.cuda.runtime
     return {
         "cupy": cupy.__version__,

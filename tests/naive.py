@@ -52,7 +52,7 @@ def average_pool(u):
 
 
 def primitive_function(connections, x, states):
-    """Phi = sum over n of s^{n+1} . d_n(s^n), per sample; connections: ("dense", w, b) or ("conv", w, b, S, D, pool)."""
+    """Phi = sum of s^{n+1} . d_n(s^n), per sample; connections: ("dense", w, b) or ("conv", w, b, S, D, pool)."""
     total, below = np.zeros(len(x)), x
     for (kind, w, b, *rest), s in zip(connections, states, strict=True):
         if kind == "dense":

@@ -1,0 +1,107 @@
+"""The ladder of imports: a room may import from the rooms below it, and nobody imports automatic differentiation."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+LADDER = [
+    "errors __init__ backend storage environment workspace",
+    "ops losses optim",
+    "architecture",
+    "connections",
+    "networks",
+    "dynamics",
+    "estimators bptt sharding",
+    "checkpoint runfolder",
+    "config configfile presets training trajectories experiment",
+    "data",
+    "cli",
+]
+RUNG = {name: rung for rung, names in enumerate(LADDER) for name in names.split()}
+FORBIDDEN = {"torch", "jax", "autograd", "tensorflow", "tinygrad", "cupy", "mlx"}
+
+
+def modules():
+    """Yield (dotted name, path) of every module of the package."""
+    for folder, prefix in (("eqnp", "eqnp"), ("data", "eqnp.data"), ("cli", "eqnp.cli")):
+        for path in (ROOT / folder).rglob("*.py"):
+            parts = path.relative_to(ROOT / folder).with_suffix("").parts
+            yield ".".join([prefix, *(p for p in parts if p != "__init__")]), path
+
+
+def imported(path):
+    """Yield every module imported anywhere in a file, inside functions too."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            if node.module == "eqnp":
+                yield from (f"eqnp.{alias.name}" for alias in node.names)
+            else:
+                yield node.module
+
+
+def room(module):
+    parts = module.split(".")
+    if len(parts) < 2 or parts[1].startswith("__"):
+        return "__init__"
+    return parts[1]
+
+
+def test_every_module_has_its_rung():
+    missing = {room(name) for name, _ in modules()} - set(RUNG)
+    assert not missing, f"{missing}: give each a rung in LADDER and in docs"
+
+
+def test_no_room_imports_from_above():
+    for name, path in modules():
+        for other in imported(path):
+            if other.partition(".")[0] == "eqnp":
+                assert RUNG[room(other)] <= RUNG[room(name)], f"{name} imports {other}"
+
+
+def test_no_cycles():
+    graph = {name: {o for o in imported(path) if o.startswith("eqnp.")} for name, path in modules()}
+    done, doing = set(), []
+
+    def visit(name):
+        assert name not in doing, " -> ".join([*doing[doing.index(name) :], name])
+        if name in done or name not in graph:
+            return
+        doing.append(name)
+        for other in graph[name]:
+            if not name.startswith(other + "."):  # a package's own __init__
+                visit(other)
+        doing.pop()
+        done.add(name)
+
+    for name in graph:
+        visit(name)
+
+
+def test_no_automatic_differentiation_and_cupy_only_by_its_door():
+    for name, path in modules():
+        found = FORBIDDEN & {other.partition(".")[0] for other in imported(path)}
+        assert not found, f"{name} imports {found}"
+        if name != "eqnp.backend":
+            assert 'import_module("cupy' not in path.read_text(), name
+
+
+def test_import_eqnp_is_light():
+    code = "import eqnp, sys; print({'numpy', 'h5py', 'cupy', 'scipy', 'click'} & set(sys.modules))"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
+
+
+def test_the_library_leaves_cupy_unimported():
+    code = (
+        "import sys, pkgutil, importlib, eqnp\n"
+        "for m in pkgutil.walk_packages(eqnp.__path__, 'eqnp.'): m.name.endswith('__main__') or "
+        "importlib.import_module(m.name)\n"
+        "print({'cupy', 'matplotlib'} & set(sys.modules))"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"

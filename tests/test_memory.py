@@ -1,0 +1,48 @@
+"""An EP step needs the same memory however long its phases are."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import nets
+import numpy as np
+import pytest
+
+from eqnp.estimators import estimate, symmetric
+
+
+def peak(case, T1, T2, joint) -> int:
+    """Return the peak of allocated bytes (NumPy reports its buffers to tracemalloc) of one gradient."""
+    tracemalloc.start()
+    estimate(case.network, case.parameters, case.x, case.target, symmetric(0.1), T1, T2, joint=joint)
+    size = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return size
+
+
+@pytest.mark.parametrize("joint", [False, True], ids=["apart", "jointly"])
+def test_peak_memory_does_not_depend_on_T1_or_T2(joint):
+    case = nets.make("max", "cross_entropy_readout", samples=64)
+    peak(case, 2, 2, joint)  # imports and caches
+    short = peak(case, 3, 3, joint)
+    states = sum(s.nbytes for s in case.network.zero_states(case.x))
+    assert short > states
+    for T1, T2 in ((60, 3), (3, 60)):
+        # one more set of states would show; a few hundred bytes of Python objects do not
+        assert abs(peak(case, T1, T2, joint) - short) < 0.1 * states
+
+
+def test_the_measure_notices_a_trajectory(monkeypatch):
+    """The same measure grows when every step's states are kept."""
+    from eqnp.networks import PreparedNetwork
+
+    kept, step = [], PreparedNetwork.step
+
+    def keeping(self, states, *args, **kwargs):
+        kept.append([np.copy(s) for s in states])
+        return step(self, states, *args, **kwargs)
+
+    monkeypatch.setattr(PreparedNetwork, "step", keeping)
+    case = nets.make("max", samples=64)
+    states = sum(s.nbytes for s in case.network.zero_states(case.x))
+    assert peak(case, 33, 3, False) - peak(case, 3, 3, False) > 20 * states

@@ -1,0 +1,175 @@
+"""Breaks a sign, a factor or a place in every op, derivative and estimator, and sees the checks fail."""
+
+from __future__ import annotations
+
+import checks
+import derivatives
+import nets
+import numpy as np
+import pytest
+
+from eqnp import ops
+from eqnp.connections import ConvPoolConnection, DenseConnection
+from eqnp.estimators import Stencil
+from eqnp.losses import CrossEntropy, SquaredError
+from eqnp.networks import Network, PreparedNetwork
+from eqnp.ops import activations
+
+
+def scaled(factor):
+    """Return a mutation: the result, or the first of several, times a factor."""
+
+    def mutate(original):
+        def broken(*args, **kwargs):
+            result = original(*args, **kwargs)
+            if isinstance(result, tuple):
+                return (result[0] * factor, *result[1:])
+            if isinstance(result, dict):
+                return {name: a * factor for name, a in result.items()}
+            return result * factor
+
+        return broken
+
+    return mutate
+
+
+def second_scaled(factor):
+    """Return a mutation: the second result times a factor."""
+    return lambda original: lambda *args: (lambda a, b: (a, b * factor))(*original(*args))
+
+
+def flipped_kernel(original):
+    """A true convolution where a cross-correlation is meant, and the other way round."""
+    return lambda x, w, *args, **kwargs: original(x, w[::-1, ::-1], *args, **kwargs)
+
+
+def other_place(original):
+    """The winner's neighbour."""
+    return lambda p, winner, *args, **kwargs: original(p, winner ^ 1, *args, **kwargs)
+
+
+def last_of_a_tie(original):
+    """Ties go to the last entry."""
+
+    def broken(u, space=None):
+        p, winner = original(u[:, ::-1, ::-1], space)
+        return p[:, ::-1, ::-1], 3 - winner[:, ::-1, ::-1]
+
+    return broken
+
+
+def shifted(original):
+    """Rows and columns swapped on the way back."""
+    return lambda col, *args, **kwargs: original(np.ascontiguousarray(col[:, :, :, ::-1]), *args, **kwargs)
+
+
+def check_odd_conv():
+    checks.check_conv(checks.CONVOLUTIONS[0])
+
+
+def check_connections():
+    for case in derivatives.CONNECTIONS.values():
+        derivatives.check_connection(*case)
+
+
+OPS = [
+    ("dense", scaled(-1), checks.check_dense),
+    ("dense_transpose", scaled(-1), checks.check_dense),
+    ("dense_weight_gradient", scaled(2), checks.check_dense),
+    ("conv2d", scaled(-1), check_odd_conv),
+    ("conv2d", flipped_kernel, check_odd_conv),
+    ("conv2d_transpose", scaled(-1), check_odd_conv),
+    ("conv2d_transpose", flipped_kernel, check_odd_conv),
+    ("conv2d_weight_gradient", scaled(0.5), check_odd_conv),
+    ("columns", scaled(-1), check_odd_conv),
+    ("gather_columns", shifted, check_odd_conv),
+    ("max_pool", scaled(-1), lambda: checks.check_max_pool((2, 6, 4, 3))),
+    ("max_pool", last_of_a_tie, checks.check_ties),
+    ("max_unpool", other_place, lambda: checks.check_max_pool((2, 6, 4, 3))),
+    ("pick_winners", other_place, lambda: checks.check_max_pool((2, 6, 4, 3))),
+    ("average_pool", scaled(4), lambda: checks.check_average_pool((2, 6, 4, 3))),
+    ("average_unpool", scaled(4), lambda: checks.check_average_pool((2, 6, 4, 3))),
+]
+
+
+@pytest.mark.parametrize(("name", "mutate", "check"), OPS, ids=lambda v: getattr(v, "__name__", v))
+def test_a_broken_op_is_noticed(monkeypatch, name, mutate, check):
+    monkeypatch.setattr(ops, name, mutate(getattr(ops, name)))
+    with pytest.raises(AssertionError):
+        check()
+
+
+@pytest.mark.parametrize("name", [*activations.ACTIVATIONS, "linear"])
+@pytest.mark.parametrize(("which", "factor"), [("value", -1), ("derivative", -1), ("derivative", 2)])
+def test_a_broken_activation_is_noticed(name, which, factor):
+    good = activations.ACTIVATIONS.get(name, activations.LINEAR)
+    parts = {"value": good.value, "derivative": good.derivative}
+    parts[which] = scaled(factor)(parts[which])
+    with pytest.raises(AssertionError):
+        checks.check_activation(activations.Activation(name, good.formula, **parts))
+
+
+def check_case(case):
+    derivatives.check_phi(case)
+    derivatives.check_loss_derivatives(case)
+    derivatives.check_step(case)
+
+
+MAX = ("max", "cross_entropy_readout")
+DEEP = ("deep dense", "squared_error")
+METHODS = [
+    (DenseConnection, "drive", scaled(-1), check_connections),
+    (DenseConnection, "feedback", scaled(-1), check_connections),
+    (DenseConnection, "weight_gradient", scaled(-1), check_connections),
+    (DenseConnection, "weight_gradient", second_scaled(-1), check_connections),
+    (DenseConnection, "drive_at_winners", scaled(2), check_connections),
+    (ConvPoolConnection, "drive", scaled(-1), check_connections),
+    (ConvPoolConnection, "feedback", scaled(-1), check_connections),
+    (ConvPoolConnection, "weight_gradient", scaled(-1), check_connections),
+    (ConvPoolConnection, "weight_gradient", second_scaled(0.25), check_connections),
+    (ConvPoolConnection, "drive_at_winners", scaled(-1), check_connections),
+    (SquaredError, "gradient", scaled(-1), lambda: checks.check_loss(SquaredError())),
+    (CrossEntropy, "gradient", scaled(-1), lambda: checks.check_loss(CrossEntropy())),
+    (PreparedNetwork, "_feedback", scaled(-1), lambda: check_case(nets.make(*DEEP))),
+    (PreparedNetwork, "_feedback", scaled(0.5), lambda: derivatives.check_order(nets.make(*MAX))),
+    (PreparedNetwork, "_weight_gradient", scaled(-1), lambda: check_case(nets.make(*MAX))),
+    (PreparedNetwork, "input_gradient", scaled(-1), lambda: derivatives.check_order(nets.make(*MAX))),
+    (PreparedNetwork, "dphi_dtheta", scaled(-1), lambda: derivatives.check_order(nets.make(*DEEP))),
+    (Network, "dl_ds", scaled(-1), lambda: check_case(nets.make(*MAX))),
+    (Network, "dl_ds", scaled(-1), lambda: derivatives.check_order(nets.make(*DEEP))),
+    (Network, "dl_dtheta", scaled(-1), lambda: check_case(nets.make(*MAX))),
+    (Network, "dl_dtheta", scaled(2), lambda: derivatives.check_order(nets.make(*MAX))),
+]
+
+
+@pytest.mark.parametrize(("owner", "name", "mutate", "check"), METHODS, ids=lambda v: getattr(v, "__name__", v))
+def test_a_broken_derivative_is_noticed(monkeypatch, owner, name, mutate, check):
+    monkeypatch.setattr(owner, name, mutate(getattr(owner, name)))
+    with pytest.raises(AssertionError):
+        check()
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        lambda b: ((b, 1 / b), (-b, -1 / b)),  # a factor 2
+        lambda b: ((b, -0.5 / b), (-b, 0.5 / b)),  # the sign
+        lambda b: ((b, 1 / b), (0.0, -0.5 / b)),  # does not sum to 0
+    ],
+)
+def test_a_broken_stencil_is_noticed(monkeypatch, points):
+    def broken(beta):
+        return Stencil("broken", points(beta))
+
+    with pytest.raises(AssertionError):
+        derivatives.check_moments(broken(0.1))
+    monkeypatch.setattr(derivatives, "symmetric", broken)
+    with pytest.raises(AssertionError):
+        derivatives.check_order(nets.make(*DEEP))
+
+
+def test_an_estimator_without_the_loss_of_the_readout_is_noticed(monkeypatch):
+    """The readout learns from -beta dl/dtheta alone."""
+    monkeypatch.setattr(Network, "dl_dtheta", lambda *args: {})
+    with pytest.raises((AssertionError, KeyError)):
+        derivatives.check_order(nets.make(*MAX))
