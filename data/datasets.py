@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import io
 import zipfile
 from dataclasses import dataclass
 from importlib.resources import files
@@ -12,7 +13,7 @@ import numpy as np
 
 from eqnp.data.cifar import read_cifar_binary, read_cifar_python
 from eqnp.data.fetch import fetchable
-from eqnp.data.idx import Readable, read_idx
+from eqnp.data.idx import Readable, read_file, read_idx
 from eqnp.data.locate import IDX_PARTS, Located, find, places
 from eqnp.errors import ConfigurationError, DataError
 
@@ -104,7 +105,7 @@ def _read_idx_set(paths: list[Readable]) -> Arrays:
 def _read_npz(path: Path) -> Arrays:
     """Read Keras' mnist.npz: plain arrays, no pickles."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(io.BytesIO(read_file(path)), allow_pickle=False) as file:
             x, y, tx, ty = (file[key] for key in ("x_train", "y_train", "x_test", "y_test"))
     except (OSError, KeyError, ValueError, zipfile.BadZipFile, EOFError) as error:
         reason = " ".join(str(error).split())[:80]

@@ -1,0 +1,73 @@
+"""Writes dataset files byte by byte, in the published formats."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+
+import numpy as np
+
+
+def idx(array) -> bytes:
+    """Return a uint8 array as an IDX file."""
+    return bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+
+
+def digits(count, seed=0, size=28):
+    """Return random images (count, size, size) and labels."""
+    generator = np.random.default_rng(seed)
+    return generator.integers(0, 256, (count, size, size), np.uint8), (np.arange(count) % 10).astype(np.uint8)
+
+
+def write_mnist(folder, compress=False, dot=False, counts=(12, 5)):
+    """Write the four files of MNIST and return the arrays."""
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays = [*digits(counts[0], 1), *digits(counts[1], 2)]
+    names = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
+    for name, array in zip(names, arrays, strict=True):
+        name = name.replace("-idx", ".idx") if dot else name
+        data = idx(array)
+        path = folder / f"{name}-ubyte{'.gz' if compress else ''}"
+        path.write_bytes(gzip.compress(data) if compress else data)
+    return arrays
+
+
+def pictures(count, seed=0):
+    """Return random pixels (count, 3072), channel-major, and labels."""
+    generator = np.random.default_rng(seed)
+    return generator.integers(0, 256, (count, 3072), np.uint8), generator.integers(0, 10, count, np.uint8)
+
+
+def cifar_binary(pixels, labels) -> bytes:
+    """Return a batch of the binary version."""
+    return np.concatenate([labels[:, None], pixels], axis=1).astype(np.uint8).tobytes()
+
+
+def _string(text: bytes) -> bytes:
+    return b"U" + bytes([len(text)]) + text if len(text) < 256 else b"T" + struct.pack("<i", len(text)) + text
+
+
+def cifar_python(pixels, labels) -> bytes:
+    """Return a batch of the python version: the opcodes that Python 2's cPickle wrote, without memoising."""
+    dtype = b"cnumpy\ndtype\n" + _string(b"u1") + b"K\x00K\x01\x87R" + b"(K\x03" + _string(b"|") + b"NNN"
+    dtype += b"J\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+    array = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85" + _string(b"b") + b"\x87R"
+    array += b"(K\x01M" + struct.pack("<H", len(pixels)) + b"M\x00\x0c\x86" + dtype + b"\x89"
+    array += _string(pixels.tobytes()) + b"tb"
+    items = _string(b"batch_label") + _string(b"training batch 1 of 5")
+    items += _string(b"labels") + b"](" + b"".join(b"K" + bytes([n]) for n in labels) + b"e"
+    items += _string(b"data") + array
+    items += _string(b"filenames") + b"](" + b"".join(_string(b"%d.png" % n) for n in range(len(labels))) + b"e"
+    return b"\x80\x02}(" + items + b"u."
+
+
+def write_cifar(folder, form, count=4):
+    """Write the six files of CIFAR-10 in a form and return (pixels, labels) of each."""
+    folder.mkdir(parents=True, exist_ok=True)
+    end = ".bin" if form == "binary" else ""
+    names = [*(f"data_batch_{i}{end}" for i in range(1, 6)), f"test_batch{end}"]
+    batches = [pictures(count, seed) for seed in range(6)]
+    write = cifar_binary if form == "binary" else cifar_python
+    for name, batch in zip(names, batches, strict=True):
+        (folder / name).write_bytes(write(*batch))
+    return batches

@@ -1,0 +1,174 @@
+"""Fetching against a server on this machine: whole, broken off, gone on with, wrong, missing."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import datafiles
+import pytest
+
+from eqnp.data import fetch, load
+from eqnp.data.fetch import File, Source
+from eqnp.errors import ConfigurationError, DataError, DiskError
+
+
+class Server(ThreadingHTTPServer):
+    """Serves ``files``; breaks off after ``limit`` bytes; answers ranges only if ``ranges``."""
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.files, self.limit, self.ranges, self.log = {}, None, True, []
+        self.daemon_threads = True
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server_port}/"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        asked = self.headers.get("Range")
+        self.server.log.append((self.path, asked))
+        data = self.server.files.get(self.path[1:])
+        if data is None:
+            self.send_error(404)
+            return
+        start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked and self.server.ranges else 0
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(data) - start))
+        self.end_headers()
+        self.wfile.write(data[start:][: self.server.limit])
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def server():
+    with Server() as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def source(server, folder="there", **files):
+    server.files |= {name.replace("__", "."): data for name, data in files.items()}
+    listed = [
+        File(name.replace("__", "."), len(data), hashlib.sha256(data).hexdigest()) for name, data in files.items()
+    ]
+    return Source((server.url,), folder, tuple(listed))
+
+
+def test_whole_files_come_once(server, tmp_path):
+    what = source(server, a=b"1" * 100_000, b=b"2")
+    seen = []
+    place = fetch("mnist", tmp_path, source=what, progress=lambda *args: seen.append(args))
+    assert place == tmp_path / "there"
+    assert (place / "a").read_bytes() == b"1" * 100_000 and (place / "b").read_bytes() == b"2"
+    assert ("a", 100_000, 100_000) in seen
+    count = len(server.log)
+    fetch("mnist", tmp_path, source=what)
+    assert len(server.log) == count  # nothing is fetched again
+    assert sorted(path.name for path in place.iterdir()) == ["a", "b"]
+
+
+@pytest.mark.parametrize("ranges", [True, False], ids=["with ranges", "without ranges"])
+def test_a_broken_download_goes_on(server, tmp_path, ranges):
+    data = bytes(range(256)) * 1000
+    what = source(server, a=data)
+    server.limit, server.ranges = 90_000, ranges
+    with pytest.raises(DataError, match=r"broke off.*run the same command"):
+        fetch("mnist", tmp_path, source=what)
+    assert not (tmp_path / "there" / "a").exists()
+    part = (tmp_path / "there" / "a.part").stat().st_size
+    assert 0 < part <= 90_000
+    server.limit = None
+    fetch("mnist", tmp_path, source=what)
+    assert (tmp_path / "there" / "a").read_bytes() == data
+    assert server.log[-1] == ("/a", f"bytes={part}-")
+
+
+def test_a_wrong_file_is_removed(server, tmp_path):
+    what = source(server, a=b"right")
+    server.files["a"] = b"wrong"
+    with pytest.raises(DataError, match=r"not the published file.*SHA-256.*removed"):
+        fetch("mnist", tmp_path, source=what)
+    assert list((tmp_path / "there").iterdir()) == []
+    server.files["a"] = b"right"
+    fetch("mnist", tmp_path, source=what)
+
+
+def test_a_damaged_file_in_place_is_fetched_again(server, tmp_path):
+    what = source(server, a=b"right")
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "a").write_bytes(b"damaged")
+    fetch("mnist", tmp_path, source=what)
+    assert (tmp_path / "there" / "a").read_bytes() == b"right"
+
+
+def test_a_part_as_long_as_the_whole_begins_again(server, tmp_path):
+    what = source(server, a=b"right")
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "a.part").write_bytes(b"wrong")
+    fetch("mnist", tmp_path, source=what)
+    assert (tmp_path / "there" / "a").read_bytes() == b"right"
+
+
+def test_the_next_address_is_tried(server, tmp_path):
+    what = source(server, a=b"right")
+    both = Source((server.url + "gone/", server.url), what.folder, what.files)
+    fetch("mnist", tmp_path, source=both)
+    assert [path for path, _ in server.log] == ["/gone/a", "/a"]
+
+
+def test_missing_refused_and_not_https(server, tmp_path):
+    what = source(server, a=b"right")
+    del server.files["a"]
+    with pytest.raises(DataError, match="Not Found"):
+        fetch("mnist", tmp_path, source=what)
+    closed = Source(("http://127.0.0.1:9/",), "there", what.files)
+    with pytest.raises(DataError, match="refused"):
+        fetch("mnist", tmp_path, source=closed)
+    with pytest.raises(ConfigurationError, match="only https"):
+        fetch("mnist", tmp_path, source=Source(("http://example.org/",), "there", what.files))
+    with pytest.raises(ConfigurationError, match="'imagenet' cannot be fetched; choose one of mnist"):
+        fetch("imagenet", tmp_path)
+
+
+def test_a_place_that_cannot_be_written(server, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(DiskError, match="file"):
+        fetch("mnist", tmp_path / "file", source=source(server, a=b"right"))
+
+
+def archive(batches) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz") as tar:
+        names = [*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin", "readme.html", "../outside"]
+        for name, data in zip(names, [*batches, b"hello", b"escape"], strict=True):
+            member = tarfile.TarInfo(f"cifar-10-batches-bin/{name}")
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    return out.getvalue()
+
+
+def test_cifar_is_unpacked_and_found(server, tmp_path):
+    data = archive([datafiles.cifar_binary(*datafiles.pictures(3, seed)) for seed in range(6)])
+    what = source(server, ".", cifar__tar__gz=data)
+    assert fetch("cifar10", tmp_path, source=what) == tmp_path / "cifar-10-batches-bin"
+    assert load("cifar10", tmp_path).train_images.shape == (15, 32, 32, 3)
+    assert not (tmp_path / "outside").exists()
+    (tmp_path / "cifar-10-batches-bin" / "test_batch.bin").unlink()
+    fetch("cifar10", tmp_path, source=what)  # the archive is whole: unpacked again, not fetched
+    assert len(server.log) == 1 and load("cifar10", tmp_path)
+
+
+def test_an_archive_that_cannot_be_unpacked(server, tmp_path):
+    with pytest.raises(DataError, match=r"cifar\.tar\.gz: cannot be unpacked"):
+        fetch("cifar10", tmp_path, source=source(server, ".", cifar__tar__gz=b"no archive"))
