@@ -157,7 +157,7 @@ def _value(declared: Field[Any], hint: Any, given: Any, where: str, path: str) -
 
 def _convert(hint: Any, given: Any) -> tuple[str, Any]:
     """Return (what is accepted, the value or None)."""
-    whole = isinstance(given, int) and not isinstance(given, bool)
+    whole = type(given) is int and abs(given) < 2**63  # what files and arrays can hold
     number = whole or isinstance(given, float)
     if hint is bool:
         return "true or false", given if isinstance(given, bool) else None
@@ -169,7 +169,7 @@ def _convert(hint: Any, given: Any) -> tuple[str, Any]:
         return "a number", _float(given) if number else None
     if hint == tuple[int, int]:
         pair = [given, given] if whole else given
-        good = isinstance(pair, list) and len(pair) == 2 and all(type(n) is int for n in pair)
+        good = isinstance(pair, list) and len(pair) == 2 and all(type(n) is int and abs(n) < 2**63 for n in pair)
         return "a whole number or two of them", tuple(pair) if good else None
     items = given if isinstance(given, list) else [given]
     good = bool(items) and all(type(n) in (int, float) for n in items)

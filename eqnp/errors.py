@@ -6,9 +6,12 @@ traceback and ends with ``exit_code``; library users catch the classes.
 
 
 class EqnpError(Exception):
-    """Anything that eqnp reports to its user in one line."""
+    """Anything that eqnp reports to its user in one line, whatever line ends are in the names that it repeats."""
 
     exit_code = 1
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.splitlines()))
 
 
 class ConfigurationError(EqnpError):

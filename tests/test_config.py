@@ -1,0 +1,223 @@
+"""Configurations: every key, every mistake, and the way to TOML and back."""
+
+from __future__ import annotations
+
+import random
+import string
+from dataclasses import fields, is_dataclass, replace
+from typing import get_type_hints
+
+import pytest
+
+from eqnp import presets
+from eqnp.architecture import LOSSES, POOLS
+from eqnp.config import ACTIVATION_NAMES, Config, Dynamics, Layer, Model
+from eqnp.configfile import load, to_toml
+from eqnp.errors import ConfigurationError
+from eqnp.estimators import ESTIMATORS
+from eqnp.experiment import make_architecture
+from eqnp.ops.activations import ACTIVATIONS
+
+INPUTS = {"mnist-small": (28, 28, 1), "mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
+
+
+def keys(kind=Config, prefix=""):
+    """Yield (dotted name, field) of every key that is no table."""
+    hints = get_type_hints(kind)
+    for each in fields(kind):
+        if is_dataclass(hints[each.name]):
+            yield from keys(hints[each.name], f"{prefix}{each.name}.")
+        else:
+            yield prefix + each.name, each
+
+
+@pytest.mark.parametrize("name", presets.names())
+def test_every_preset_is_whole_and_comes_back_from_its_toml(name, tmp_path):
+    config = load(name)
+    assert config.name == name and config.description
+    architecture = make_architecture(config.model, INPUTS[config.data.name], 10)
+    assert architecture.classes == 10
+    path = tmp_path / "config.toml"
+    path.write_text(to_toml(config))
+    assert load(str(path)) == config
+
+
+def test_names_are_those_that_the_library_knows():
+    choices = {name: field.metadata["choices"] for name, field in keys()}
+    assert set(choices["model.activation"]) == set(ACTIVATION_NAMES) == set(ACTIVATIONS)
+    assert set(choices["model.loss"]) == set(LOSSES)
+    assert set(choices["training.estimator"]) == set(ESTIMATORS)
+    pool = next(field for field in fields(Layer) if field.name == "pool")
+    assert set(pool.metadata["choices"]) == set(POOLS)
+
+
+def test_every_key_has_a_meaning():
+    for name, field in [*keys(), *(("layer", field) for field in fields(Layer))]:
+        assert name in ("name",) or field.metadata["meaning"], name
+
+
+def test_overrides():
+    config = load(
+        "digits",
+        [
+            "training.epochs=7",
+            "optimizer.rates=[0.1, 0.2, 0.3]",
+            "data.folder=/some where/else",
+            "model.layers.0.conv=9",
+            "model.layers.1={conv=3, kernel=[2, 3]}",
+            "data.flip=true",
+            "dynamics.beta=1",
+        ],
+    )
+    assert config.training.epochs == 7 and config.optimizer.rates == (0.1, 0.2, 0.3)
+    assert config.data.folder == "/some where/else" and config.data.flip is True
+    assert config.model.layers[0].conv == 9 and config.model.layers[1].kernel == (2, 3)
+    assert config.dynamics.beta == 1.0 and isinstance(config.dynamics.beta, float)
+    assert load("digits", ["training.epochs=1", "training.epochs=2"]).training.epochs == 2
+
+
+def test_the_default_is_the_digits():
+    assert load() == load("digits")
+
+
+def assert_line(arguments, *words):
+    with pytest.raises(ConfigurationError) as error:
+        load(*arguments)
+    text = str(error.value)
+    assert "\n" not in text and len(text) < 400, text
+    for word in words:
+        assert word in text, text
+
+
+MISTAKES = [
+    ("training.epoch=3", ["training.epoch", "'epochs'"]),
+    ("trainin.epochs=3", ["trainin", "'training'"]),
+    ("training.epochs=2.5", ["training.epochs", "whole number", "2.5"]),
+    ("training.epochs=true", ["training.epochs", "True"]),
+    ("training.epochs=-1", ["training.epochs", "at least 0", "-1"]),
+    ("training.epochs", ["key=value"]),
+    ("=3", ["key=value"]),
+    ("training=3", ["training", "table", "3"]),
+    ("training.epochs.more=3", ["training.epochs.more"]),
+    ("dynamics.beta=0", ["dynamics.beta", "above 0"]),
+    ("dynamics.beta=inf", ["dynamics.beta", "inf"]),
+    ("dynamics.beta=nan", ["dynamics.beta", "nan"]),
+    ("dynamics.T1=0", ["dynamics.T1", "at least 1"]),
+    ("data.flip=1", ["data.flip", "true or false"]),
+    ("data.name=mnist-smal", ["data.name", "'mnist-small'"]),
+    ("training.estimator=symetric", ["training.estimator", "'symmetric'", "one-sided"]),
+    ("training.dtype=float16", ["training.dtype", "float32"]),
+    ("model.layers=3", ["model.layers", "list"]),
+    ("model.layers=[]", ["model.layers", "at least one"]),
+    ("model.layers=[3]", ["model.layers.0", "table"]),
+    ("model.layers=[{dense=10, conv=3}]", ["model.layers.0", "either"]),
+    ("model.layers=[{}]", ["model.layers.0", "either"]),
+    ("model.layers=[{dense=10, kernel=5}]", ["model.layers.0", "kernel", "dense"]),
+    ("model.layers=[{conv=3, kernel=[1, 2, 3]}]", ["model.layers.0.kernel", "two"]),
+    ("model.layers=[{conv=3, pool='min'}]", ["model.layers.0.pool", "average"]),
+    ("model.layers=[{units=10}]", ["model.layers.0.units", "dense"]),
+    ("model.layers.7.conv=3", ["'7'", "0 to 2"]),
+    ("optimizer.rates=[0.1]", ["optimizer.rates", "1 values for 3 layers"]),
+    ("optimizer.rates=[]", ["optimizer.rates", "list of numbers"]),
+    ("optimizer.rates=[0.1, 'a', 2]", ["optimizer.rates"]),
+    ("optimizer.weight_decay=-1", ["optimizer.weight_decay", "at least 0"]),
+    ("optimizer.momentum=1", ["optimizer.momentum", "below 1"]),
+    ("optimizer.name=adam", ["optimizer.momentum", "belongs to sgd"]),
+    ("name=a/b", ["name", "folder"]),
+    ("name=.hidden", ["name", "folder"]),
+]
+
+
+@pytest.mark.parametrize(("override", "words"), MISTAKES, ids=[override for override, _ in MISTAKES])
+def test_a_wrong_override_is_one_line(override, words):
+    assert_line(("digits", [override]), *words)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[training\nepochs = 3", ["c.toml", "not TOML", "line"]),
+        ("training = 3", ["c.toml", "training", "table"]),
+        ("[training]\nepoch = 3", ["c.toml", "training.epoch", "'epochs'"]),
+        ("[model]\nlayers = [{ conv = 'x' }]", ["c.toml", "model.layers.0.conv", "whole number"]),
+        ("", ["c.toml", "model.layers", "at least one"]),
+        ("a = " + "[" * 5000, ["c.toml", "not TOML"]),
+    ],
+)
+def test_a_wrong_file_is_one_line(tmp_path, text, words):
+    path = tmp_path / "c.toml"
+    path.write_text(text)
+    assert_line((str(path),), *words)
+
+
+def test_a_file_that_cannot_be_read(tmp_path):
+    assert_line((str(tmp_path / "none.toml"),), "none.toml", "no such file")
+    (tmp_path / "c.toml").write_bytes(b"\xff\xfe\x00")
+    assert_line((str(tmp_path / "c.toml"),), "UTF-8")
+    (tmp_path / "d.toml").mkdir()
+    assert_line((str(tmp_path / "d.toml"),), "d.toml", "cannot be read")
+
+
+def test_a_mistake_in_the_file_is_not_blamed_on_an_override(tmp_path):
+    path = tmp_path / "c.toml"
+    path.write_text("[training]\nepoch = 3\n[model]\nlayers = [{ dense = 10 }]")
+    with pytest.raises(ConfigurationError) as error:
+        load(str(path), ["training.seed=1"])
+    assert str(error.value).startswith(f"{path}: ")
+
+
+def test_a_configuration_of_ones_own_is_named_after_its_file(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text("[model]\nlayers = [{ dense = 10 }]")
+    config = load(str(path))
+    assert config == Config(name="mine", model=Model(layers=(Layer(dense=10),)))
+    assert replace(config, dynamics=Dynamics(T1=3)) == load(str(path), ["dynamics.T1=3"])
+
+
+def fuzz(count, seed):
+    """Whatever is given, a configuration comes out or one line."""
+    generator = random.Random(seed)
+    names = [name for name, _ in keys()]
+    values = [
+        "1",
+        "-1",
+        "0.5",
+        "1e400",
+        "nan",
+        "true",
+        "'a'",
+        "[]",
+        "[1]",
+        "{}",
+        "{a=1}",
+        "[{}]",
+        "[[1]]",
+        "x",
+        "",
+        "1" * 400,
+    ]
+    values += ["2026-11-24", "'''\n'''", "[{conv=1}]", "[{dense=10}]", '"\\u0000"', "9" * 30]
+    for _ in range(count):
+        overrides = []
+        for _ in range(generator.randint(1, 3)):
+            name = generator.choice(names)
+            if generator.random() < 0.3:
+                place = generator.randrange(len(name) + 1)
+                name = name[:place] + generator.choice(string.printable) + name[place:]
+            overrides.append(f"{name}={generator.choice(values)}")
+        try:
+            config = load("digits", overrides)
+        except ConfigurationError as error:
+            assert len(str(error).splitlines()) == 1, overrides
+        else:
+            assert isinstance(config, Config)
+            to_toml(config)
+
+
+def test_fuzzed_overrides():
+    fuzz(500, 0)
+
+
+@pytest.mark.slow
+def test_fuzzed_overrides_at_length():
+    fuzz(50_000, 1)

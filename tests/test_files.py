@@ -1,0 +1,323 @@
+"""Checkpoints and run folders: what comes back, what damage is noticed, what a full disk or a kill leaves."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import h5py
+import numpy as np
+import pytest
+
+from eqnp import checkpoint
+from eqnp.checkpoint import restore_into
+from eqnp.errors import CheckpointError, ConfigurationError, DiskError, RunBusyError
+from eqnp.runfolder import RunFolder
+from eqnp.storage import FileLock, write_atomic
+
+CONTENT = {
+    "parameters": {"a.weight": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.zeros((0, 2)), "c": np.float64(3)},
+    "optimizer": {"velocity": {}, "count": 7},
+    "progress": {"name": "ε\0", "rate": float("nan"), "least": 5e-324, "done": True, "large": 2**100, "zero": -0.0},
+}
+CONTENT["parameters"]["c"] = np.array(3.0)
+
+
+def save(path, content=CONTENT, kind="training"):
+    checkpoint.save(path, content, kind=kind)
+    return path
+
+
+def assert_same(a, b):
+    assert list(a) == list(b)
+    for key, value in a.items():
+        other = b[key]
+        if isinstance(value, dict):
+            assert_same(value, other)
+        elif isinstance(value, np.ndarray):
+            assert value.dtype == other.dtype and value.shape == other.shape and value.tobytes() == other.tobytes()
+        else:
+            assert type(value) is type(other) and repr(value) == repr(other)
+
+
+def assert_refused(path, *words, kind="training"):
+    with pytest.raises(CheckpointError) as error:
+        checkpoint.load(path, kind=kind)
+    text = str(error.value)
+    assert "\n" not in text and str(path) in text
+    for word in words:
+        assert word in text, text
+
+
+def test_what_is_saved_comes_back_bit_for_bit(tmp_path):
+    assert_same(checkpoint.load(save(tmp_path / "a.h5"), kind="training"), CONTENT)
+    assert (tmp_path / "a.h5").read_bytes() == save(tmp_path / "b.h5").read_bytes()
+
+
+def test_any_hdf5_reader_can_read_it(tmp_path):
+    with h5py.File(save(tmp_path / "a.h5")) as file:
+        np.testing.assert_array_equal(file["parameters/a.weight"][...], CONTENT["parameters"]["a.weight"])
+        assert file.attrs["kind"] == "training"
+        assert file["optimizer/count"][()] == 7 and file["optimizer/count"].attrs["python"] == "int"
+
+
+@pytest.mark.parametrize("value", [None, [1], (1, 2), b"bytes", 1j, np.array(["a"]), np.array([None])])
+def test_what_cannot_be_saved_is_said_and_nothing_is_written(tmp_path, value):
+    with pytest.raises(TypeError, match=r"a\.b: cannot save"):
+        save(tmp_path / "a.h5", {"a": {"b": value}})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("key", ["", ".", "a/b", "a\0"])
+def test_keys_that_hdf5_cannot_hold(tmp_path, key):
+    with pytest.raises(ValueError, match="key"):
+        save(tmp_path / "a.h5", {key: 1})
+
+
+def test_files_that_are_no_checkpoints(tmp_path):
+    assert_refused(tmp_path / "none", "no such file")
+    assert_refused(tmp_path, "folder")
+    (tmp_path / "empty").touch()
+    assert_refused(tmp_path / "empty", "empty")
+    (tmp_path / "text").write_text("hello" * 1000)
+    assert_refused(tmp_path / "text", "not a checkpoint")
+    with h5py.File(tmp_path / "plain.h5", "w") as file:
+        file["a"] = 1
+    assert_refused(tmp_path / "plain.h5", "HDF5, but not written by eqnp")
+    assert_refused(save(tmp_path / "other.h5", kind="states"), "holds states", "training is needed")
+    os.mkfifo(tmp_path / "pipe")
+    assert_refused(tmp_path / "pipe", "is not a file")
+
+
+def test_a_newer_format_asks_for_a_newer_eqnp(tmp_path):
+    path = save(tmp_path / "a.h5")
+    data = bytearray(path.read_bytes())
+    data[8] = 99
+    path.write_bytes(data)
+    assert_refused(path, "format 99", "newer eqnp")
+
+
+def damage(path, places):
+    """Cut the file, and flip a bit, at every one of the places: all of it is noticed."""
+    whole = path.read_bytes()
+    for place in places(len(whole)):
+        path.write_bytes(whole[:place])
+        assert_refused(path)
+        data = bytearray(whole)
+        data[place] ^= 1 << (place % 8)
+        path.write_bytes(data)
+        assert_refused(path)
+    path.write_bytes(whole + b"\0")
+    assert_refused(path, "damaged")
+    path.write_bytes(whole)
+
+
+def test_damage_is_noticed(tmp_path):
+    damage(save(tmp_path / "a.h5"), lambda size: [*range(0, 60), *range(60, size, 61)])
+
+
+@pytest.mark.slow
+def test_damage_anywhere_is_noticed(tmp_path):
+    damage(save(tmp_path / "a.h5"), range)
+
+
+def test_the_advice_names_the_other_checkpoint(tmp_path):
+    save(tmp_path / "best.h5")
+    assert_refused(tmp_path / "last.h5", "copy best.h5 to last.h5")
+    (tmp_path / "best.h5").write_bytes(b"x")
+    save(tmp_path / "last.h5")
+    assert_refused(tmp_path / "best.h5", "--checkpoint last")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda c: c["a"].pop("b"), "a.b is not in the checkpoint"),
+        (lambda c: c.update(more=1), "more is in the checkpoint"),
+        (lambda c: c["a"].update(b=np.zeros(3)), r"a.b is an array \(3,\) of float64 .* \(2,\) of float64 is needed"),
+        (lambda c: c["a"].update(b=np.zeros(2, np.float32)), "of float32"),
+        (lambda c: c.update(n=1.0), "n is one float .* one int is needed"),
+        (lambda c: c.update(a=1), "a is one int .* a group is needed"),
+    ],
+)
+def test_a_checkpoint_of_something_else(change, words):
+    template = {"a": {"b": np.zeros(2)}, "n": 1}
+    loaded = {"a": {"b": np.ones(2)}, "n": 2}
+    assert restore_into(template, loaded)["a"]["b"] is loaded["a"]["b"]
+    change(loaded)
+    with pytest.raises(CheckpointError, match=words.replace(".", r"\.").replace(r" \.* ", " .* ")):
+        restore_into(template, loaded)
+
+
+# ---- the disk
+
+
+def fail_after(monkeypatch, calls, code, name="write"):
+    original, count = getattr(os, name), [0]
+
+    def failing(*args):
+        count[0] += 1
+        if count[0] > calls:
+            raise OSError(code, os.strerror(code))
+        return original(*args)
+
+    monkeypatch.setattr(os, name, failing)
+
+
+@pytest.mark.parametrize(("code", "words"), [(errno.ENOSPC, "free some space"), (errno.EROFS, "can be written")])
+@pytest.mark.parametrize("name", ["write", "fsync", "replace", "open"])
+def test_a_disk_that_fails_leaves_the_old_file(tmp_path, monkeypatch, name, code, words):
+    path = save(tmp_path / "a.h5")
+    before = path.read_bytes()
+    fail_after(monkeypatch, 0, code, name)
+    with pytest.raises(DiskError, match=words) as error:
+        save(path, {"other": 1})
+    monkeypatch.undo()
+    assert "\n" not in str(error.value) and str(path) in str(error.value)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_short_write_goes_on(tmp_path, monkeypatch):
+    original = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: original(descriptor, data[:1000]))
+    write_atomic(tmp_path / "a", b"x" * 12_345)
+    assert (tmp_path / "a").read_bytes() == b"x" * 12_345
+
+
+def test_a_link_stays_a_link_and_a_device_is_refused(tmp_path):
+    (tmp_path / "real").write_bytes(b"old")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    write_atomic(tmp_path / "link", b"new")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "real").read_bytes() == b"new"
+    with pytest.raises(DiskError, match="not a regular file"):
+        write_atomic("/dev/null", b"x")
+
+
+def test_a_real_limit_on_file_sizes(tmp_path):
+    """The kernel says no in the middle of a write."""
+    code = (
+        "import resource, signal, sys, numpy as np\n"
+        "from eqnp import checkpoint\nfrom eqnp.errors import DiskError\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
+        "try: checkpoint.save(sys.argv[1], {'a': np.zeros(50_000)}, kind='training')\n"
+        "except DiskError as error: print(error)\n"
+    )
+    path = save(tmp_path / "a.h5")
+    before = path.read_bytes()
+    out = subprocess.check_output([sys.executable, "-c", code, str(path)], text=True)
+    assert "ulimit -f" in out and path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+KILLED = """
+import sys, numpy as np
+from eqnp import checkpoint
+n = 0
+while True:
+    n += 1
+    checkpoint.save(sys.argv[1], {"n": n, "a": np.full(200_000, n)}, kind="training")
+    if n == 1: print("started", flush=True)
+"""
+
+
+def kill_while_saving(tmp_path, times):
+    generator = np.random.default_rng(0)
+    path = tmp_path / "last.h5"
+    for _ in range(times):
+        process = subprocess.Popen([sys.executable, "-c", KILLED, str(path)], stdout=subprocess.PIPE)
+        process.stdout.readline()
+        time.sleep(generator.uniform(0, 0.1))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        content = checkpoint.load(path, kind="training")
+        assert (content["a"] == content["n"]).all()
+
+
+def test_a_kill_while_saving_leaves_a_whole_file(tmp_path):
+    kill_while_saving(tmp_path, 3)
+
+
+@pytest.mark.slow
+def test_a_hundred_kills_while_saving(tmp_path):
+    kill_while_saving(tmp_path, 100)
+
+
+# ---- locks and run folders
+
+
+def test_a_lock_excludes_others_and_ends_with_its_holder(tmp_path):
+    one, two = FileLock(tmp_path / "lock"), FileLock(tmp_path / "lock")
+    assert one.acquire() and not two.acquire()
+    assert f"process {os.getpid()}" in two.holder()
+    one.release()
+    assert two.acquire()
+    two.release()
+    code = (
+        "import os, sys, time; from pathlib import Path; from eqnp.storage import FileLock\n"
+        "assert FileLock(Path(sys.argv[1])).acquire() is True or sys.exit(1)\n"
+        "print('locked', flush=True); time.sleep(60)"
+    )
+    holding = "lock = FileLock(Path(sys.argv[1]))\nassert lock.acquire()"
+    code = code.replace("assert FileLock(Path(sys.argv[1])).acquire() is True or sys.exit(1)", holding)
+    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "lock")], stdout=subprocess.PIPE)
+    process.stdout.readline()
+    assert not one.acquire()
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    assert one.acquire()
+    one.release()
+
+
+def test_a_run_folder_is_made_once(tmp_path):
+    with RunFolder.create(tmp_path / "run", "a = 1\n") as folder:
+        assert folder.config_path.read_text() == "a = 1\n"
+        with pytest.raises(RunBusyError, match=str(os.getpid())):
+            RunFolder.open(tmp_path / "run", lock=True)
+    with pytest.raises(ConfigurationError, match="--resume"):
+        RunFolder.create(tmp_path / "run", "a = 2\n")
+    assert folder.config_path.read_text() == "a = 1\n"
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(ConfigurationError, match="file"):
+            RunFolder.create(path, "")
+
+
+def test_default_folders_never_clash(tmp_path):
+    made = {RunFolder.default_path("a b/c", tmp_path) for _ in range(4)}
+    assert len(made) == 4 and all(path.is_dir() and path.name.startswith("a-b-c-") for path in made)
+
+
+def test_metrics_are_rows_that_can_be_cut_back(tmp_path):
+    with RunFolder.create(tmp_path / "run", "") as folder:
+        assert folder.metrics() == []
+        for epoch in range(1, 5):
+            folder.append_metrics({"epoch": epoch, "loss": epoch / 4})
+        folder.truncate_metrics(2)
+        folder.append_metrics({"epoch": 3, "loss": 9, "angle": 80.0})  # a new column
+        assert [row["epoch"] for row in folder.metrics()] == ["1", "2", "3"]
+        assert folder.metrics()[0] == {"epoch": "1", "loss": "0.25", "angle": ""}
+        with open(folder.metrics_path, "a") as file:
+            file.write("4,0.")  # cut off
+        assert len(folder.metrics()) == 3
+        folder.metrics_path.write_text("epoch,loss\none,2\n")
+        with pytest.raises(ConfigurationError, match=r"metrics\.csv: row 1 is damaged"):
+            folder.metrics()
+
+
+def test_the_lock_of_a_full_run_folder_goes_with_it(tmp_path):
+    with RunFolder.create(tmp_path / "run", ""):
+        pass
+    with RunFolder.open(tmp_path / "run", lock=True):
+        pass
+    with pytest.raises(ConfigurationError, match="no such folder"):
+        RunFolder.open(tmp_path / "none")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigurationError, match="not a run folder"):
+        RunFolder.open(tmp_path / "empty")
