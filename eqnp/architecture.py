@@ -4,7 +4,8 @@ A network of L layers has states s^1 .. s^L and L connections, connection n lead
 With a readout the last dense layer is no state: it stands outside the system.
 
 Parameters are a flat dictionary: ``forward.n.weight``, ``forward.n.bias`` for connection n, ``readout.weight``,
-``readout.bias``. Conv weights are (KH, KW, C, K), dense weights (in, out).
+``readout.bias``, and in a vector field ``backward.n.weight`` for every connection but the input's, of its forward
+partner's shape. Conv weights are (KH, KW, C, K), dense weights (in, out).
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class ConvLayer:
     stride: int = 1
     padding: int = 0
     pool: str = "none"
+    keep: float = 1.0  # probability by which dropout keeps a unit of the layer
 
     def __str__(self) -> str:
         return f"conv {self.channels}, {self.kernel[0]}x{self.kernel[1]}"
@@ -44,6 +46,7 @@ class DenseLayer:
     """w s + b: every unit sees the whole layer below, flattened in (H, W, C) order."""
 
     units: int
+    keep: float = 1.0
 
     def __str__(self) -> str:
         return f"dense {self.units}"
@@ -57,7 +60,7 @@ class Architecture:
     """A chain of layers on an input of shape (H, W, C) or (D,), its activation and its loss.
 
     ``loss`` is ``squared_error``, ``cross_entropy`` (on linear output units) or ``cross_entropy_readout`` (the last
-    dense layer is a softmax readout outside the system).
+    dense layer is a softmax readout outside the system). ``vector_field``: backward weights of their own.
 
     Raises:
         ConfigurationError: the layers do not fit each other; the message names the layer and the sizes.
@@ -67,6 +70,7 @@ class Architecture:
     layers: tuple[Layer, ...]
     activation: str = "half_hard_sigmoid"
     loss: str = "squared_error"
+    vector_field: bool = False
 
     def __post_init__(self) -> None:
         for what, value, known in (("activation", self.activation, ACTIVATIONS), ("loss", self.loss, LOSSES)):
@@ -78,6 +82,11 @@ class Architecture:
             raise ConfigurationError(
                 "model.layers: a readout stands on a layer of neurons; give one more layer, or another model.loss"
             )
+        for n, layer in enumerate(self.layers):
+            if not 0 < layer.keep <= 1:
+                raise ConfigurationError(f"model.layers.{n} ({layer}): keep {layer.keep} is not above 0 and at most 1")
+        if self.layers[-1].keep != 1:
+            raise ConfigurationError(f"model.layers.{len(self.layers) - 1}: the output layer has no dropout; drop keep")
         _ = self.layer_shapes  # raises where sizes do not fit
 
     @property
@@ -104,6 +113,16 @@ class Architecture:
         return self.layer_shapes[:-1] if self.readout else self.layer_shapes
 
     @property
+    def keep(self) -> tuple[float, ...]:
+        """The keep-probability of dropout of the states s^1 .. s^L."""
+        return tuple(layer.keep for layer in self.layers[: len(self.state_shapes)])
+
+    @property
+    def backward_names(self) -> tuple[str, ...]:
+        """The backward weights' prefixes, ``backward.1``, ...: none in a symmetric network."""
+        return tuple(f"backward.{n}" for n in range(1, len(self.state_shapes))) if self.vector_field else ()
+
+    @property
     def connection_names(self) -> tuple[str, ...]:
         """The parameters' prefixes in order: ``forward.0``, ``forward.1``, ..., and ``readout`` where there is one."""
         names = [f"forward.{n}" for n in range(len(self.state_shapes))]
@@ -120,20 +139,29 @@ class Architecture:
             else:
                 shapes[f"{name}.weight"] = (math.prod(shape), layer.units)
                 shapes[f"{name}.bias"] = (layer.units,)
+        for name in self.backward_names:
+            shapes[f"{name}.weight"] = shapes[f"{forward_partner(name)}.weight"]
         return shapes
 
     def initial_parameters(
         self, generator: np.random.Generator, gain: float = 1.0, dtype: np.typing.DTypeLike = np.float32
     ) -> dict[str, np.ndarray]:
-        """Draw weights and biases uniformly from +-gain / sqrt(fan_in), PyTorch's default at gain 1."""
-        shapes = self.parameter_shapes()
+        """Draw weights and biases uniformly from +-gain / sqrt(fan_in), PyTorch's default at gain 1.
+
+        The backward weights are drawn last, by the fan_in of their forward partners.
+        """
         parameters = {}
-        for name in self.connection_names:
-            bound = gain / math.sqrt(math.prod(shapes[f"{name}.weight"][:-1]))
-            for kind in ("weight", "bias"):
-                key = f"{name}.{kind}"
-                parameters[key] = generator.uniform(-bound, bound, shapes[key]).astype(dtype)
+        shapes = self.parameter_shapes()
+        for key, shape in shapes.items():
+            fan_in = math.prod(shapes[f"{key.rpartition('.')[0]}.weight"][:-1])
+            bound = gain / math.sqrt(fan_in)
+            parameters[key] = generator.uniform(-bound, bound, shape).astype(dtype)
         return parameters
+
+
+def forward_partner(name: str) -> str:
+    """Return the prefix of the forward weight that a prefix belongs to: backward.2 -> forward.2, others as they are."""
+    return name.replace("backward.", "forward.")
 
 
 def _next_shape(n: int, layer: Layer, below: Shape) -> Shape:

@@ -14,58 +14,98 @@ by.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from eqnp.backend import Array, array_module
-from eqnp.dynamics import relax, residual
-from eqnp.networks import PreparedNetwork, States
-
-Gradient = dict[str, Array]
+from eqnp.dynamics import Relaxation, relax, residual
+from eqnp.errors import OutOfMemoryError
+from eqnp.networks import Gradient, States
+from eqnp.prepared import PreparedNetwork
 
 
 @dataclass(frozen=True)
 class Trajectory:
-    """The states before each of the last T2 of T1 free steps, and the state after the last one.
+    """The last T2 of T1 free steps: where each segment of them starts, the states of the last segment, and the end.
 
-    Its memory grows with T2: ``T2`` times the size of the states.
+    The states before a step of an earlier segment are computed again when they are needed. Memory: those of one segment
+    and one more for every segment.
     """
 
-    before: list[list[Array]]
-    final: list[Array]
-    residual: float
+    starts: list[list[Array]]
+    lengths: list[int]
+    last: list[list[Array]]
+    final: Relaxation
 
 
-def trajectory(prepared: PreparedNetwork, T1: int, T2: int) -> Trajectory:
-    """Settle freely for ``T1`` steps from zero states and keep the last ``T2``."""
-    start = relax(prepared, prepared.zero_states(), T1 - T2).states if T1 > T2 else prepared.zero_states()
-    states = [start]
-    for _ in range(T2):
+def trajectory(prepared: PreparedNetwork, T1: int, T2: int, segment: int = 0) -> Trajectory:
+    """Settle freely for ``T1`` steps from zero states and keep the last ``T2``, all or in segments (0: all)."""
+    start = relax(prepared, prepared.zero_states(), T1 - T2).states
+    lengths = [min(segment or T2, T2 - done) for done in range(0, T2, segment or T2)]
+    starts = [start]
+    for length in lengths[:-1]:
+        starts.append(relax(prepared, starts[-1], length).states)
+    last = _steps(prepared, starts[-1], lengths[-1])
+    final = Relaxation(last[-1], residual(last[-1], last[-2]), T1)
+    return Trajectory(starts, lengths, last[:-1], final)
+
+
+def _steps(prepared: PreparedNetwork, start: States, count: int) -> list[list[Array]]:
+    """Return ``start`` and the states after each of ``count`` free steps from it."""
+    states = [list(start)]
+    for _ in range(count):
         states.append(prepared.step(states[-1]))
-    return Trajectory(states[:-1], states[-1], residual(states[-1], states[-2]))
+    return states
 
 
 def backpropagate(prepared: PreparedNetwork, path: Trajectory, target: Array) -> Iterator[tuple[list[Array], Gradient]]:
-    """Yield (lambda_t, contribution of the step to the gradient) from the last step backwards, T2 times.
+    """Yield (lambda_{t+1}, the contribution of the step from t to the gradient) from the last step backwards, T2 times.
 
-    The first contribution holds that of the loss itself, which the readout's parameters have no other of.
+    The first contribution holds dl/dtheta too: the readout's parameters have no other.
     """
     network, parameters = prepared.network, prepared.parameters
-    cotangent = [array_module(s).zeros_like(s) for s in path.final]
-    cotangent[-1] += network.dl_ds(parameters, path.final, target)
-    own = network.dl_dtheta(parameters, path.final, target)
-    for states in reversed(path.before):
-        cotangent, gradient = prepared.step_vjp(states, cotangent)
-        yield cotangent, gradient | {name: g if states is path.before[-1] else g * 0 for name, g in own.items()}
+    cotangent = [array_module(s).zeros_like(s) for s in path.final.states]
+    cotangent[-1] += network.dl_ds(parameters, path.final.states, target)
+    own = network.dl_dtheta(parameters, path.final.states, target)
+    for number in reversed(range(len(path.starts))):
+        is_last = number == len(path.starts) - 1
+        before = path.last if is_last else _steps(prepared, path.starts[number], path.lengths[number] - 1)
+        for states in reversed(before):
+            before_step, gradient = prepared.step_vjp(states, cotangent)
+            yield cotangent, gradient | own
+            cotangent = before_step
+            own = {name: array_module(g).zeros_like(g) for name, g in own.items()}
 
 
 def bptt_gradient(prepared: PreparedNetwork, path: Trajectory, target: Array) -> Gradient:
-    """Return dL/dtheta through the steps of ``path``, summed over samples."""
+    """Return dL/dtheta through the steps of ``path``, summed over samples. Target (N, K)."""
     total: Gradient = {}
     for _, gradient in backpropagate(prepared, path, target):
         for name, g in gradient.items():
             total[name] = total[name] + g if name in total else g
-    return total
+    return prepared.unscaled(total)
+
+
+def plan_segments(T2: int, step_bytes: int, memory: float | None) -> int:
+    """Return how many steps' states to keep at once: all T2 if they fit ``memory`` bytes, else about sqrt(T2).
+
+    ``step_bytes`` is what the states of one step need; ``memory`` None is without limit.
+
+    Raises:
+        OutOfMemoryError: not even the segments fit; the message says how much is needed.
+    """
+    if memory is None or T2 * step_bytes <= memory:
+        return T2
+    segment = math.ceil(math.sqrt(T2))
+    least = (segment + math.ceil(T2 / segment)) * step_bytes
+    if least > memory:
+        raise OutOfMemoryError(
+            f"bptt through {T2} steps needs {T2 * step_bytes / 1e9:.2g} GB for the states of a batch, or "
+            f"{least / 1e9:.2g} GB if it computes them twice, and may use {memory / 1e9:.2g} GB; lower "
+            "training.batch_size or dynamics.T2, or raise training.memory_gb"
+        )
+    return segment
 
 
 @dataclass(frozen=True)
@@ -87,14 +127,12 @@ def implicit_gradient(
     network, parameters = prepared.network, prepared.parameters
     source = network.dl_ds(parameters, steady, target)
     cotangent = [array_module(s).zeros_like(s) for s in steady]
-    size, t, gradient = float("inf"), 0, {}
-    for t in range(1, steps + 1):
-        cotangent[-1] = cotangent[-1] + source if t == 1 else cotangent[-1]
-        back, gradient = prepared.step_vjp(steady, cotangent)
+    size, t = float("inf"), 0
+    while t < steps and not size <= tolerance:
+        t += 1
+        back, _ = prepared.step_vjp(steady, cotangent)
         back[-1] += source
         size = residual(back, cotangent)
         cotangent = back
-        if size <= tolerance:
-            break
     _, gradient = prepared.step_vjp(steady, cotangent)
-    return Implicit(gradient | network.dl_dtheta(parameters, steady, target), size, t)
+    return Implicit(prepared.unscaled(gradient | network.dl_dtheta(parameters, steady, target)), size, t)

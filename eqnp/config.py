@@ -46,13 +46,24 @@ class Layer:
     stride: int = key(1, "stride of a convolution", low=1)
     padding: int = key(0, "zeros around the input of a convolution", low=0)
     pool: str = key("none", "2x2 pooling after a convolution", choices=("max", "average", "none"))
+    keep: float = key(1.0, "dropout: probability by which a unit of the layer is kept, at most 1; 1: none", above=0)
 
 
 @dataclass(frozen=True)
 class Model:
     """The network."""
 
-    kind: str = key("symmetric", "forward and backward weights are the same", choices=("symmetric",))
+    kind: str = key(
+        "symmetric",
+        "symmetric: one weight both ways; vector-field: distinct forward and backward weights",
+        choices=("symmetric", "vector-field"),
+    )
+    feedback_winners: str = key(
+        "own",
+        "vector-field: where the feedback unpools; own: at the winners of the backward weights, as published; "
+        "forward: at those of the drive, which is cheaper",
+        choices=("own", "forward"),
+    )
     activation: str = key("half_hard_sigmoid", "sigma of every neuron", choices=ACTIVATION_NAMES)
     loss: str = key(
         "cross_entropy_readout",
@@ -68,8 +79,8 @@ class Dynamics:
     """The phases."""
 
     T1: int = key(20, "steps of the free phase", low=1)
-    T2: int = key(8, "steps of each nudged phase", low=1)
-    beta: float = key(0.5, "strength of the nudging", above=0)
+    T2: int = key(8, "steps of each nudged phase; bptt: of the free phase's end that it goes back through", low=1)
+    beta: float = key(0.5, "ep: strength of the nudging", above=0)
     tolerance: float = key(0.0, "a phase ends early once its residual is at most this; 0: never", low=0)
 
 
@@ -77,11 +88,24 @@ class Dynamics:
 class Training:
     """The run."""
 
-    estimator: str = key("symmetric", "stencil in beta", choices=("symmetric", "one-sided", "random-sign"))
+    algorithm: str = key(
+        "ep", "ep: Equilibrium Propagation; bptt: backpropagation through time", choices=("ep", "bptt")
+    )
+    estimator: str = key(
+        "symmetric", "ep: stencil in beta", choices=("symmetric", "one-sided", "random-sign", "four-point")
+    )
+    common_update: bool = key(
+        False, "vector-field: forward and backward weights share one update, which aligns them (KP-VF)"
+    )
     epochs: int = key(5, "passes over the training samples", low=0)
     batch_size: int = key(50, "samples per update", low=1)
     seed: int = key(0, "seed of weights, order of samples, augmentation and random signs", low=0)
     dtype: str = key("float32", "type of all numbers", choices=("float32", "float64"))
+    memory_gb: float = key(
+        0.0,
+        "bptt: memory for the states of a batch, computed twice where too little; 0: half of what is free",
+        low=0,
+    )
     threads: int = key(0, "CPU threads, each with a share of every batch; 0: what suits the net and the cores", low=0)
 
 
@@ -126,14 +150,17 @@ def check(config: Config) -> None:
     for n, layer in enumerate(layers):
         if bool(layer.conv) == bool(layer.dense):
             raise ConfigurationError(f"model.layers.{n}: give either conv (channels) or dense (units)")
-        if layer.dense and layer != Layer(dense=layer.dense):
+        if layer.dense and layer != Layer(dense=layer.dense, keep=layer.keep):
             raise ConfigurationError(f"model.layers.{n}: kernel, stride, padding and pool belong to conv, not to dense")
+        if layer.keep > 1:
+            raise ConfigurationError(f"model.layers.{n}.keep: {layer.keep} is not a probability, at most 1")
     for what in ("rates", "weight_decay"):
         values = getattr(optimizer, what)
         if isinstance(values, tuple) and len(values) != len(layers):
             raise ConfigurationError(
                 f"optimizer.{what}: {len(values)} values for {len(layers)} layers; give one number or one per layer"
             )
+    _check_kind(config)
     for what in ("momentum", "beta1", "beta2"):
         if getattr(optimizer, what) >= 1:
             raise ConfigurationError(f"optimizer.{what}: {getattr(optimizer, what)} is not below 1")
@@ -141,3 +168,17 @@ def check(config: Config) -> None:
         raise ConfigurationError("optimizer.momentum: belongs to sgd; adam has beta1 and beta2")
     if not config.name or any(c in config.name for c in "/\\\0") or config.name.startswith("."):
         raise ConfigurationError(f"name: {config.name!r} cannot be the name of a folder")
+
+
+def _check_kind(config: Config) -> None:
+    """Check that options of vector fields and of BPTT are not given to what has no use for them."""
+    if config.model.kind == "symmetric":
+        if config.training.common_update:
+            raise ConfigurationError("training.common_update: belongs to model.kind = vector-field")
+        if config.model.feedback_winners != "own":
+            raise ConfigurationError("model.feedback_winners: belongs to model.kind = vector-field")
+    if config.training.algorithm == "bptt" and config.dynamics.T2 > config.dynamics.T1:
+        raise ConfigurationError(
+            f"dynamics.T2: bptt goes back through at most dynamics.T1 = {config.dynamics.T1} steps, "
+            f"not {config.dynamics.T2}"
+        )

@@ -203,7 +203,7 @@ def _show(given: Any) -> str:
 def _compact(layer: Layer) -> dict[str, Any]:
     """Return a layer's keys, for a dense layer its units alone."""
     if layer.dense:
-        return {"dense": layer.dense}
+        return {"dense": layer.dense, "keep": layer.keep}
     tree = asdict(layer)
     del tree["dense"]
     return tree

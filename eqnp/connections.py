@@ -53,6 +53,10 @@ class Connection(ABC):
     def drive_at_winners(self, w: Array, s: Array, winner: Winner, space: Workspace | None = None) -> Array:
         """Return the drive without bias when every window takes its value at ``winner``; linear in s."""
 
+    def winners(self, w: Array, s: Array, space: Workspace | None = None) -> Winner:
+        """Return the places that the windows of w * s choose, which a bias does not move; None where none are."""
+        return None
+
 
 class DenseConnection(Connection):
     """s w + b; a state below of shape (H, W, C) is flattened in that order."""
@@ -99,6 +103,12 @@ class ConvPoolConnection(Connection):
             u = ops.average_pool(u, space)
         u += b
         return u, winner
+
+    def winners(self, w: Array, s: Array, space: Workspace | None = None) -> Winner:
+        """Return the winners (N, P, Q, K) of w * s, or None unless P is the maximum."""
+        if self.layer.pool != "max":
+            return None
+        return ops.max_pool(ops.conv2d(s, w, self.layer.stride, self.layer.padding, space), space)[1]
 
     def feedback(self, w: Array, v: Array, winner: Winner, space: Workspace | None = None) -> Array:
         """Return w~ * P^{-1}(v): (N, P, Q, K) -> (N, H, W, C)."""

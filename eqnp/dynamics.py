@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from eqnp.backend import Array, array_module
-from eqnp.networks import Beta, PreparedNetwork, States
+from eqnp.networks import States
+from eqnp.prepared import Beta, PreparedNetwork
 
 Observer = Callable[[int, States], None]
 

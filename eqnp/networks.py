@@ -1,34 +1,35 @@
-"""The network: its primitive function Phi, the step that ascends it, and Phi's derivatives by parameters.
+"""The networks: which weights carry a state up and which carry it back, and what the loss sees.
 
     Phi(x, s, theta) = sum over n of  s^{n+1} . d_n(s^n),      s^0 = x
-    dPhi/ds^n        = d_{n-1}(s^{n-1}) + f_n(s^{n+1})         drive from below, feedback from above
     s               <- sigma(dPhi/ds - beta dl/ds)             all layers at once, from the old states
 
-Weights and input stand still during a relaxation, so a network is first *prepared* with them: the drive of the static
-input is computed once, and all buffers are made once. Then it is stepped.
+A symmetric network has one weight both ways, so Phi exists and its derivative by s^n is the drive from below plus the
+feedback from above through the same weight. A vector-field network has the same drive, but weights of their own carry
+the feedback: s <- sigma(F(x, s, theta)), and there is no Phi. ``eqnp.prepared`` computes both.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from copy import copy
 
 from eqnp.architecture import Architecture
 from eqnp.backend import Array, array_module
-from eqnp.connections import Winner, connect_all, inner_product
+from eqnp.connections import connect_all, inner_product
 from eqnp.losses import CrossEntropy, Loss, SquaredError
 from eqnp.ops.activations import ACTIVATIONS, LINEAR, Activation
 from eqnp.ops.dense import dense, dense_transpose, dense_weight_gradient, flatten
-from eqnp.workspace import Workspace
 
 Parameters = Mapping[str, Array]
+Gradient = dict[str, Array]  # by parameter name, each of its parameter's shape
 States = Sequence[Array]  # s^1 .. s^L, each (N, ...)
-Beta = float | Array  # a number, or one per sample (N, 1)
 
 
 class Network(ABC):
     """A chain of layers that settles. It holds no weights and no states: both are arguments."""
+
+    own_winners = False
+    """Whether the feedback pools with winners of its own instead of those of the drive."""
 
     def __init__(self, architecture: Architecture) -> None:
         self.architecture = architecture
@@ -40,12 +41,8 @@ class Network(ABC):
         self.activations: tuple[Activation, ...] = (*[hidden] * (len(self.connections) - 1), last)
 
     @abstractmethod
-    def feedback_weight(self, parameters: Parameters, n: int) -> Array:
-        """Return the weights by which connection n carries s^{n+1} back to s^n."""
-
-    def prepare(self, parameters: Parameters, x: Array) -> PreparedNetwork:
-        """Fix weights and input (N, ...) for a relaxation."""
-        return PreparedNetwork(self, parameters, x)
+    def feedback_name(self, n: int) -> str:
+        """Return the name of the weights by which connection n >= 1 carries s^{n+1} back to s^n."""
 
     def zero_states(self, x: Array) -> list[Array]:
         """Return the states from which a free phase starts: zeros for every sample of x."""
@@ -71,7 +68,7 @@ class Network(ABC):
             return dl_do
         return dense_transpose(dl_do, parameters["readout.weight"]).reshape(states[-1].shape)
 
-    def dl_dtheta(self, parameters: Parameters, states: States, target: Array) -> dict[str, Array]:
+    def dl_dtheta(self, parameters: Parameters, states: States, target: Array) -> Gradient:
         """Return dl/dtheta at fixed states, summed over samples: the readout's parameters, no others hold l."""
         if not self.architecture.readout:
             return {}
@@ -85,104 +82,33 @@ class Network(ABC):
 class SymmetricNetwork(Network):
     """The network of the poster's first part: one weight both ways, so that Phi exists and the step ascends it."""
 
-    def feedback_weight(self, parameters: Parameters, n: int) -> Array:
-        """Return the forward weight of connection n: it is its own transpose's partner."""
-        return parameters[f"forward.{n}.weight"]
+    def feedback_name(self, n: int) -> str:
+        """Return the name of the forward weight."""
+        return f"forward.{n}.weight"
 
     def primitive_function(self, parameters: Parameters, x: Array, states: States) -> Array:
         """Return Phi = sum over n of s^{n+1} . d_n(s^n) for every sample (N,)."""
-        drives, _ = self.prepare(parameters, x).drives(states)
-        return sum(inner_product(s, d) for s, d in zip(states, drives, strict=True))
+        phi = 0.0
+        for n, (below, above) in enumerate(zip([x, *states[:-1]], states, strict=True)):
+            w, b = parameters[f"forward.{n}.weight"], parameters[f"forward.{n}.bias"]
+            d, _ = self.connections[n].drive(w, b, below)
+            phi = phi + inner_product(above, d)
+        return phi
 
 
-class PreparedNetwork:
-    """A network with its weights and input fixed, and the buffers of its steps. For one thread."""
+class VectorFieldNetwork(Network):
+    """The network with distinct forward and backward weights (Scellier et al. 2018, arXiv:1808.04873).
 
-    def __init__(self, network: Network, parameters: Parameters, x: Array) -> None:
-        self.network = network
-        self.parameters = parameters
-        self.x = x
-        self._spaces = [Workspace() for _ in network.connections]
-        self._space = Workspace()
-        # The input does not move: neither do its drive and the winners of its windows. No other call uses this
-        # workspace.
-        self.input_drive, self.input_winner = self._drive(0, x, Workspace())
+        F^n(s) = d_{n-1}(s^{n-1}; w_f) + w_b~ * P^{-1}(s^{n+1})
 
-    def zero_states(self) -> list[Array]:
-        """Return zeros for every state."""
-        return self.network.zero_states(self.x)
+    ``own_winners``: P^{-1} places a value at the winner of w_b * s^n, as the published code does; otherwise at the
+    winner of w_f * s^n, which the drive has found already (cheaper, and what the poster's equation reads like).
+    """
 
-    def repeated(self, times: int) -> PreparedNetwork:
-        """Return the same network with its samples repeated ``times`` times, one set after the other."""
-        xp, twin = array_module(self.x), copy(self)
-        twin.x = xp.concatenate([self.x] * times)
-        twin.input_drive = xp.concatenate([self.input_drive] * times)
-        if self.input_winner is not None:
-            twin.input_winner = xp.concatenate([self.input_winner] * times)
-        twin._spaces, twin._space = [Workspace() for _ in self._spaces], Workspace()
-        return twin
+    def __init__(self, architecture: Architecture, own_winners: bool = True) -> None:
+        super().__init__(architecture)
+        self.own_winners = own_winners
 
-    def drives(self, states: States) -> tuple[list[Array], list[Winner]]:
-        """Return d_n(s^n) for every connection n, and the winners found on the way."""
-        drives, winners = [self.input_drive], [self.input_winner]
-        for n, s in enumerate(states[:-1], start=1):
-            d, winner = self._drive(n, s, self._spaces[n])
-            drives.append(d)
-            winners.append(winner)
-        return drives, winners
-
-    def dphi_ds(self, states: States) -> list[Array]:
-        """Return drive + feedback for every state; dPhi/ds where a Phi exists. Buffers: valid until the next call."""
-        drives, winners = self.drives(states)
-        xp = array_module(self.x)
-        total = []
-        for n, d in enumerate(drives):
-            u = self._space.take(n, d.shape, d)
-            if n + 1 < len(drives):
-                xp.add(d, self._feedback(n + 1, states[n + 1], winners[n + 1]), out=u)
-            else:
-                u[...] = d
-            total.append(u)
-        return total
-
-    def step(
-        self, states: States, beta: Beta = 0.0, target: Array | None = None, out: States | None = None
-    ) -> list[Array]:
-        """Return sigma(dPhi/ds - beta dl/ds): one synchronous step of all layers.
-
-        ``out`` are arrays to write to, none of them among ``states``. ``target`` (N, K) is needed where beta is not 0.
-        """
-        u = self.dphi_ds(states)
-        if target is not None:
-            dl_ds = self.network.dl_ds(self.parameters, states, target)
-            if getattr(beta, "ndim", 0):
-                beta = beta.reshape(-1, *[1] * (dl_ds.ndim - 1))  # (N, 1) -> (N, 1, 1, 1) on a state with places
-            u[-1] -= beta * dl_ds
-        out = [None] * len(u) if out is None else out
-        return [sigma.value(un, out=o) for sigma, un, o in zip(self.network.activations, u, out, strict=True)]
-
-    def dphi_dtheta(self, states: States, connections: Sequence[int] | None = None) -> dict[str, Array]:
-        """Return dPhi/dw and dPhi/db at ``states``, summed over samples, for all or the given ``connections``."""
-        _, winners = self.drives(states)
-        numbers = range(len(states)) if connections is None else connections
-        gradient = {}
-        for n in numbers:
-            below = self.x if n == 0 else states[n - 1]
-            gradient |= self._weight_gradient(n, below, states[n], winners[n])
-        return gradient
-
-    def input_gradient(self, s1: Array) -> dict[str, Array]:
-        """Return dPhi/dw and dPhi/db of connection 0, which are linear in s^1 since the input stands still."""
-        return self._weight_gradient(0, self.x, s1, self.input_winner)
-
-    def _drive(self, n: int, s: Array, space: Workspace) -> tuple[Array, Winner]:
-        w, b = self.parameters[f"forward.{n}.weight"], self.parameters[f"forward.{n}.bias"]
-        return self.network.connections[n].drive(w, b, s, space)
-
-    def _feedback(self, n: int, v: Array, winner: Winner) -> Array:
-        w = self.network.feedback_weight(self.parameters, n)
-        return self.network.connections[n].feedback(w, v, winner, self._spaces[n])
-
-    def _weight_gradient(self, n: int, s: Array, v: Array, winner: Winner) -> dict[str, Array]:
-        dw, db = self.network.connections[n].weight_gradient(s, v, winner, self._spaces[n])
-        return {f"forward.{n}.weight": dw, f"forward.{n}.bias": db}
+    def feedback_name(self, n: int) -> str:
+        """Return the name of the backward weight, which has its forward partner's shape and layout."""
+        return f"backward.{n}.weight"

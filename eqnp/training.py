@@ -15,11 +15,13 @@ import numpy as np
 from eqnp.backend import Array, Backend, to_host
 from eqnp.dynamics import relax
 from eqnp.errors import DivergedError
-from eqnp.estimators import Stencil, estimate, make_stencil
+from eqnp.estimators import estimate
 from eqnp.losses import one_hot, predict
 from eqnp.networks import Network
 from eqnp.optim import Optimizer
+from eqnp.prepared import PreparedNetwork
 from eqnp.sharding import Map, add_gradients, cut
+from eqnp.stencils import Stencil, make_stencil
 
 # What a random stream is for; with the run's seed it makes a generator of its own.
 _PARAMETERS, _SIGNS = 101, 102
@@ -171,7 +173,7 @@ def evaluate(
 
     def work(shard: slice) -> Tally:
         xs, target, ys = _to_backend(learner, x[shard], labels[shard])
-        prepared = network.prepare(parameters, xs)
+        prepared = PreparedNetwork(network, parameters, xs)
         free = relax(prepared, prepared.zero_states(), learner.T1, tolerance=learner.tolerance)
         outputs = network.outputs(parameters, free.states)
         return _tally(network.loss.value(outputs, target), outputs, ys, free.residual)

@@ -10,7 +10,8 @@ import numpy as np
 from eqnp.backend import Array, to_host
 from eqnp.dynamics import Relaxation, relax
 from eqnp.losses import one_hot
-from eqnp.networks import PreparedNetwork, States
+from eqnp.networks import States
+from eqnp.prepared import PreparedNetwork
 from eqnp.training import Learner
 
 
@@ -29,7 +30,7 @@ def record(
     network, backend = learner.network, learner.backend
     xs, ys = backend.asarray(x), backend.asarray(labels)
     target = one_hot(ys, network.architecture.classes, xs.dtype)
-    prepared = network.prepare(parameters, xs)
+    prepared = PreparedNetwork(network, parameters, xs)
     free, content = _record_phase(prepared, prepared.zero_states(), learner.T1, 0.0, None, learner.tolerance, steps)
     phases = {"free": content}
     for name, beta in (("plus", learner.beta), ("minus", -learner.beta)):

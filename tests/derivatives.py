@@ -11,7 +11,8 @@ from tolerances import ADJOINT, DIRECTIONAL, ORACLE, ORDER, relative_error
 from eqnp.architecture import ConvLayer, DenseLayer
 from eqnp.connections import connect
 from eqnp.dynamics import relax
-from eqnp.estimators import Stencil, estimate, one_sided, symmetric
+from eqnp.estimators import estimate
+from eqnp.stencils import Stencil, one_sided, symmetric
 
 STEP = 1e-5
 CONNECTIONS = {
@@ -73,7 +74,7 @@ def check_phi(case):
     assert (
         relative_error(case.network.primitive_function(case.parameters, case.x, states), expected) <= ORACLE[np.float64]
     )
-    for n, dphi in enumerate([d.copy() for d in prepared.dphi_ds(states)]):
+    for n, dphi in enumerate([d.copy() for d in prepared.vector_field(states)]):
         along = checks.numbers(states[n].shape, n)
 
         def moved(t, n=n, along=along):
@@ -172,7 +173,7 @@ def check_step(case):
     """A step is sigma(dPhi/ds - beta dl/ds), layer by layer, all from the old states."""
     states, beta = case.random_states(), 0.3
     prepared = case.prepare()
-    u = [d.copy() for d in prepared.dphi_ds(states)]
+    u = [d.copy() for d in prepared.vector_field(states)]
     u[-1] -= beta * case.network.dl_ds(case.parameters, states, case.target)
     expected = [sigma.value(un) for sigma, un in zip(case.network.activations, u, strict=True)]
     for actual, wanted in zip(prepared.step(states, beta, case.target), expected, strict=True):

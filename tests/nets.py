@@ -10,6 +10,7 @@ from eqnp.architecture import Architecture, ConvLayer, DenseLayer
 from eqnp.dynamics import relax
 from eqnp.losses import one_hot
 from eqnp.networks import SymmetricNetwork
+from eqnp.prepared import PreparedNetwork
 
 LOSSES = ("squared_error", "cross_entropy", "cross_entropy_readout")
 SHAPES = {
@@ -32,7 +33,7 @@ class Case:
     target: np.ndarray
 
     def prepare(self):
-        return self.network.prepare(self.parameters, self.x)
+        return PreparedNetwork(self.network, self.parameters, self.x)
 
     def settle(self, steps=2000, tolerance=1e-15):
         prepared = self.prepare()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,7 +85,10 @@ class _Layout:
         self.below = (architecture.input_shape, *architecture.layer_shapes)
 
     def name(self, key: str) -> str:
-        return key.replace(f"forward.{self.last}.", "readout.") if self.architecture.readout else key
+        if self.architecture.readout:
+            key = key.replace(f"forward.{self.last}.", "readout.")
+        # backward.I is the weight of connection I + 1
+        return re.sub(r"backward\.(\d+)", lambda match: f"backward.{int(match[1]) + 1}", key)
 
     def permute(self, key: str, a: np.ndarray) -> np.ndarray:
         kind, _, rest = key.partition("/")

@@ -14,9 +14,9 @@ from eqnp.architecture import LOSSES, POOLS
 from eqnp.config import ACTIVATION_NAMES, Config, Dynamics, Layer, Model
 from eqnp.configfile import load, to_toml
 from eqnp.errors import ConfigurationError
-from eqnp.estimators import ESTIMATORS
 from eqnp.experiment import make_architecture
 from eqnp.ops.activations import ACTIVATIONS
+from eqnp.stencils import ESTIMATORS
 
 INPUTS = {"mnist-small": (28, 28, 1), "mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
 

@@ -7,7 +7,8 @@ import nets
 import numpy as np
 import pytest
 
-from eqnp.estimators import estimate, make_stencil, one_sided, random_sign, symmetric
+from eqnp.estimators import estimate
+from eqnp.stencils import make_stencil, one_sided, random_sign, symmetric
 
 
 @pytest.mark.parametrize("name", derivatives.CONNECTIONS)

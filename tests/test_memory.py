@@ -8,7 +8,8 @@ import nets
 import numpy as np
 import pytest
 
-from eqnp.estimators import estimate, symmetric
+from eqnp.estimators import estimate
+from eqnp.stencils import symmetric
 
 
 def peak(case, T1, T2, joint) -> int:
@@ -34,7 +35,7 @@ def test_peak_memory_does_not_depend_on_T1_or_T2(joint):
 
 def test_the_measure_notices_a_trajectory(monkeypatch):
     """The same measure grows when every step's states are kept."""
-    from eqnp.networks import PreparedNetwork
+    from eqnp.prepared import PreparedNetwork
 
     kept, step = [], PreparedNetwork.step
 

@@ -10,10 +10,11 @@ import pytest
 
 from eqnp import ops
 from eqnp.connections import ConvPoolConnection, DenseConnection
-from eqnp.estimators import Stencil
 from eqnp.losses import CrossEntropy, SquaredError
-from eqnp.networks import Network, PreparedNetwork
+from eqnp.networks import Network
 from eqnp.ops import activations
+from eqnp.prepared import PreparedNetwork
+from eqnp.stencils import Stencil
 
 
 def scaled(factor):
@@ -132,7 +133,7 @@ METHODS = [
     (CrossEntropy, "gradient", scaled(-1), lambda: checks.check_loss(CrossEntropy())),
     (PreparedNetwork, "_feedback", scaled(-1), lambda: check_case(nets.make(*DEEP))),
     (PreparedNetwork, "_feedback", scaled(0.5), lambda: derivatives.check_order(nets.make(*MAX))),
-    (PreparedNetwork, "_weight_gradient", scaled(-1), lambda: check_case(nets.make(*MAX))),
+    (PreparedNetwork, "forward_gradient", scaled(-1), lambda: check_case(nets.make(*MAX))),
     (PreparedNetwork, "input_gradient", scaled(-1), lambda: derivatives.check_order(nets.make(*MAX))),
     (PreparedNetwork, "dphi_dtheta", scaled(-1), lambda: derivatives.check_order(nets.make(*DEEP))),
     (Network, "dl_ds", scaled(-1), lambda: check_case(nets.make(*MAX))),

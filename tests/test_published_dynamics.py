@@ -7,19 +7,29 @@ import published
 import pytest
 from tolerances import PUBLISHED, relative_error
 
+from eqnp.bptt import backpropagate, bptt_gradient, trajectory
+from eqnp.contrasts import common_contrast
+from eqnp.diagnostics import ep_steps
 from eqnp.dynamics import relax
-from eqnp.estimators import estimate, one_sided, symmetric
+from eqnp.estimators import estimate
 from eqnp.losses import one_hot
-from eqnp.networks import SymmetricNetwork
+from eqnp.networks import SymmetricNetwork, VectorFieldNetwork
+from eqnp.prepared import PreparedNetwork
+from eqnp.stencils import one_sided, symmetric
 
-KNOWN = {"MLP", "CNN"}
+NETWORKS = {
+    "MLP": SymmetricNetwork,
+    "CNN": SymmetricNetwork,
+    "VFMLP": VectorFieldNetwork,
+    "VFCNN": VectorFieldNetwork,
+}
 
 
 @pytest.fixture(params=published.paths(), ids=lambda path: path.stem)
 def case(request):
     kind = published.model(request.param)
-    if kind not in KNOWN:
-        pytest.skip(f"{request.param.stem}: networks of kind {kind} are not there yet")
+    if kind not in NETWORKS:
+        pytest.skip(f"{request.param.stem}: networks of kind {kind} are not known")
     return published.read(request.param)
 
 
@@ -35,9 +45,18 @@ def assert_states(phase: str, actual: list[np.ndarray], case: published.Publishe
 
 
 def setup(case):
-    network = SymmetricNetwork(case.architecture)
+    network = NETWORKS[case.config["model"]](case.architecture)
     target = one_hot(case.arrays["y"], case.architecture.classes, np.float64)
     return network, case.group("param"), case.arrays["x"], target
+
+
+def assert_gradient(kind, actual, case, scale):
+    expected = case.group(kind)
+    if not expected:
+        pytest.skip(f"the fixture has no {kind}")
+    assert set(actual) == set(expected)
+    for key in expected:
+        assert_equal(f"{kind}/{key}", actual[key] / scale, expected[key])
 
 
 def test_the_fixtures_of_the_project_are_there():
@@ -46,7 +65,7 @@ def test_the_fixtures_of_the_project_are_there():
 
 def test_states_of_every_phase(case):
     network, parameters, x, target = setup(case)
-    prepared, config = network.prepare(parameters, x), case.config
+    prepared, config = PreparedNetwork(network, parameters, x), case.config
     assert_states("step1", prepared.step(prepared.zero_states()), case)
     free = relax(prepared, prepared.zero_states(), config["T1"]).states
     assert_states("free", free, case)
@@ -57,12 +76,66 @@ def test_states_of_every_phase(case):
 
 
 @pytest.mark.parametrize("joint", [False, True], ids=["apart", "jointly"])
-@pytest.mark.parametrize(("name", "stencil"), [("onesided", one_sided), ("symmetric", symmetric)])
-def test_gradients(case, name, stencil, joint):
+@pytest.mark.parametrize(
+    ("name", "stencil", "contrast"),
+    [
+        ("onesided", one_sided, None),
+        ("symmetric", symmetric, None),
+        ("vf_symmetric", symmetric, None),
+        ("kp_common", symmetric, common_contrast),
+    ],
+)
+def test_gradients(case, name, stencil, contrast, joint):
     network, parameters, x, target = setup(case)
     config = case.config
-    result = estimate(network, parameters, x, target, stencil(config["beta"]), config["T1"], config["T2"], joint=joint)
-    expected = case.group(name)
-    assert set(result.gradient) == set(expected)
-    for key in expected:
-        assert_equal(f"{name}/{key}", result.gradient[key] / len(x), expected[key])
+    phases = (config["T1"], config["T2"])
+    result = estimate(network, parameters, x, target, stencil(config["beta"]), *phases, joint=joint, contrast=contrast)
+    assert_gradient(name, result.gradient, case, len(x))
+
+
+@pytest.mark.parametrize("segment", [0, 1, 5])
+def test_bptt(case, segment):
+    network, parameters, x, target = setup(case)
+    prepared = PreparedNetwork(network, parameters, x)
+    path = trajectory(prepared, case.config["T1"], case.config["T2"], segment)
+    assert_states("free", path.final.states, case)
+    assert_gradient("bptt", bptt_gradient(prepared, path, target), case, len(x))
+
+
+def test_bptt_step_by_step(case):
+    network, parameters, x, target = setup(case)
+    expected = case.group("per_step_bptt")
+    if not expected:
+        pytest.skip("the fixture has no per_step_bptt")
+    prepared = PreparedNetwork(network, parameters, x)
+    path = trajectory(prepared, case.config["T1"], case.config["T2"])
+    for t, (cotangent, gradient) in enumerate(backpropagate(prepared, path, target)):
+        # theirs is - N dL/ds of the mean loss L
+        found = {f"state.{n}": -s for n, s in enumerate(cotangent)} | {k: g / len(x) for k, g in gradient.items()}
+        for key, series in expected.items():
+            assert_step(f"per_step_bptt/{key}, step {t}", found[key], series, t)
+
+
+def test_ep_step_by_step(case):
+    network, parameters, x, target = setup(case)
+    expected, beta = case.group("per_step_ep"), case.config["beta"]
+    if not expected:
+        pytest.skip("the fixture has no per_step_ep")
+    prepared = PreparedNetwork(network, parameters, x)
+    free = relax(prepared, prepared.zero_states(), case.config["T1"]).states
+    states, at_rest = free, network.dl_dtheta(parameters, free, target)
+    for t, gradient in enumerate(ep_steps(prepared, free, target, one_sided(beta), case.config["T2"])):
+        new = prepared.step(states, beta, target)
+        found = {f"state.{n}": (a - b) / beta for n, (a, b) in enumerate(zip(new, states, strict=True))}
+        if t == 0:  # theirs leaves out the readout's own share of the first step
+            gradient |= {name: gradient[name] - g for name, g in at_rest.items()}
+        found |= {name: g / len(x) for name, g in gradient.items()}
+        for key, series in expected.items():
+            assert_step(f"per_step_ep/{key}, step {t}", found[key], series, t)
+        states = new
+
+
+def assert_step(name, actual, series, t):
+    """Compare one step, relative to the largest entry of all steps: the first ones are rounding where nothing moves."""
+    error = np.abs(actual - series[t]).max() / np.abs(series).max()
+    assert error <= PUBLISHED, f"{name} differs by {error:.1e} relative to the largest entry of all steps"

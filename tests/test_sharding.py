@@ -8,8 +8,9 @@ import nets
 import numpy as np
 import pytest
 
-from eqnp.estimators import estimate, symmetric
+from eqnp.estimators import estimate
 from eqnp.sharding import LARGEST_SHARD, add_gradients, cut, thread_map
+from eqnp.stencils import symmetric
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])

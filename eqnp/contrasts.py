@@ -1,0 +1,111 @@
+"""Contrasts: how the steady states of a stencil's points become a gradient.
+
+With points (beta_k, c_k), s_k the steady state under nudging beta_k and s_* the free one, each returns the gradient of
+the loss summed over samples:
+
+    symmetric      - sum of c_k dPhi_{beta_k}/dtheta (s_k),         Phi_beta = Phi - beta l
+    vector field   - sum of c_k (dF/dtheta (s_*))^T s_k              forward weights: s_*^n with s_k^{n+1}
+                                                                     backward weights: s_k^n with s_*^{n+1}
+    common         the mean of what a symmetric network would learn by its forward and by its backward winners, the same
+                   for both weights: KP-VF (Kolen and Pollack 1994; the poster, "Distinct forward and backward weights")
+
+The readout stands outside the system: its gradient is sum of c_k beta_k dl/dtheta (s_k) in all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from eqnp.backend import Array
+from eqnp.networks import Gradient, Network, States, VectorFieldNetwork
+from eqnp.prepared import PreparedNetwork
+
+Terms = Sequence[tuple[float, float, States]]  # (c_k, beta_k, s_k)
+Contrast = Callable[[PreparedNetwork, States, Terms, Array], Gradient]
+
+
+def symmetric_contrast(prepared: PreparedNetwork, free: States, terms: Terms, target: Array) -> Gradient:
+    """Return - sum of c dPhi_beta/dtheta over ``terms``. Target (N, K).
+
+    The input is the same in all terms, so its connection contrasts the states first and correlates once.
+    """
+    upper = range(1, len(prepared.network.connections))
+    gradient = prepared.input_gradient(_difference(terms, 0))
+    for c, _, states in terms:
+        _add_scaled(gradient, prepared.dphi_dtheta(states, upper), -c)
+    return gradient | _readout(prepared, terms, target)
+
+
+def vector_field_contrast(prepared: PreparedNetwork, free: States, terms: Terms, target: Array) -> Gradient:
+    """Return - (dF/dtheta (s_*))^T sum of c s: the estimator of vector fields (arXiv:2006.03824, section 3.4).
+
+    Forward weights pool with the winners of the free steady state. Backward weights correlate with the nudged states,
+    as the published code does, each with the winners that it gives.
+    """
+    _, winners = prepared.drives(free)
+    gradient = {}
+    for n in range(len(free)):
+        gradient |= prepared.forward_gradient(n, prepared.below(n, free), _difference(terms, n), winners[n])
+    for c, _, states in terms:
+        _add_scaled(gradient, _backward(prepared, states, free), -c)
+    return gradient | _readout(prepared, terms, target)
+
+
+def common_contrast(prepared: PreparedNetwork, free: States, terms: Terms, target: Array) -> Gradient:
+    """Return one gradient for the forward and the backward weights: the mean of both contrasts at the nudged states.
+
+    With equal rates and decays on both sides their difference then only decays, theta_f - theta_b = (1 - eta lambda)^t
+    of where it began.
+    """
+    gradient = symmetric_contrast(prepared, free, terms, target)
+    backward: Gradient = {}
+    for c, _, states in terms:
+        _add_scaled(backward, _backward(prepared, states, states), -c)
+    for n in range(1, len(free)):
+        forward_name, backward_name = f"forward.{n}.weight", prepared.network.feedback_name(n)
+        mean = gradient[forward_name]
+        mean += backward[backward_name]
+        mean *= 0.5
+        gradient[backward_name] = mean.copy()
+    return gradient
+
+
+def default_contrast(network: Network, common: bool = False) -> Contrast:
+    """Return the contrast that suits a network; ``common`` is for vector fields, whose weights it lets align."""
+    if common:
+        return common_contrast
+    return vector_field_contrast if isinstance(network, VectorFieldNetwork) else symmetric_contrast
+
+
+def _difference(terms: Terms, n: int) -> Array:
+    """Return - sum of c s^{n+1} over ``terms``."""
+    return -sum(c * states[n] for c, _, states in terms)
+
+
+def _backward(prepared: PreparedNetwork, lower: States, upper: States) -> Gradient:
+    """Return s^n . f_n(v^{n+1}) by every backward weight: s of ``lower``, at the winners it gives, v of ``upper``."""
+    _, winners = prepared.drives(lower)
+    places = prepared.feedback_winners(lower, winners)
+    return {
+        prepared.network.feedback_name(n): prepared.feedback_gradient(n, lower[n - 1], upper[n], places[n])
+        for n in range(1, len(lower))
+    }
+
+
+def _readout(prepared: PreparedNetwork, terms: Terms, target: Array) -> Gradient:
+    """Return sum of c beta dl/dtheta over ``terms``, which the readout's parameters alone have."""
+    gradient: Gradient = {}
+    for c, beta, states in terms:
+        if beta:
+            _add_scaled(gradient, prepared.network.dl_dtheta(prepared.parameters, states, target), c * beta)
+    return gradient
+
+
+def _add_scaled(total: Gradient, more: Gradient, coefficient: float) -> None:
+    """Add ``coefficient`` times ``more``, whose arrays are used up."""
+    for name, term in more.items():
+        term *= coefficient
+        if name in total:
+            total[name] += term
+        else:
+            total[name] = term

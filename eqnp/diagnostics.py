@@ -1,0 +1,104 @@
+"""The theorem checked: EP's update at every step against BPTT's contribution at the mirrored step, and angles.
+
+In a symmetric network that has settled, the update of nudged step t,
+
+    Delta_EP(t) = - sum of c_k [dPhi_{beta_k}/dtheta (s_k(t + 1)) - dPhi_{beta_k}/dtheta (s_k(t))],
+
+tends to BPTT's contribution of the t-th last step of the free phase as beta goes to 0 (Ernoult et al. 2019,
+arXiv:1905.13633). Both are gradients here: descent is against them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from eqnp.architecture import forward_partner
+from eqnp.backend import Array, to_host
+from eqnp.contrasts import Contrast, default_contrast
+from eqnp.networks import Gradient, States
+from eqnp.prepared import PreparedNetwork
+from eqnp.stencils import Stencil
+
+
+def ep_steps(
+    prepared: PreparedNetwork,
+    free: States,
+    target: Array,
+    stencil: Stencil,
+    T2: int,
+    contrast: Contrast | None = None,
+) -> Iterator[Gradient]:
+    """Yield EP's update of the nudged steps t = 0 .. T2 - 1, summed over samples.
+
+    The free state has no nudging: the first update of a readout holds all of beta dl/dtheta, the next ones its changes.
+    In a symmetric network the updates sum to the estimate after T2 steps. In a vector field each step is contrasted at
+    the states before it, as the published code does.
+    """
+    contrast = contrast or default_contrast(prepared.network)
+    points = [(beta, c) for beta, c in stencil.points if beta != 0]
+    states = [list(free) for _ in points]
+    for t in range(T2):
+        total: Gradient = {}
+        for k, (beta, c) in enumerate(points):
+            new = prepared.step(states[k], beta, target)
+            terms = [(c, beta, new), (-c, beta if t else 0.0, states[k])]
+            for name, g in contrast(prepared, states[k], terms, target).items():
+                total[name] = total[name] + g if name in total else g
+            states[k] = new
+        yield prepared.unscaled(total)
+
+
+class Agreement:
+    """How far a series of gradients is from another, parameter by parameter, gathered step by step."""
+
+    def __init__(self) -> None:
+        self._squares: dict[str, list[float]] = {}
+        self._other: dict[str, list[float]] = {}
+        self._opposite: dict[str, int] = {}
+        self._count: dict[str, int] = {}
+
+    def add(self, gradient: Mapping[str, Array], reference: Mapping[str, Array]) -> None:
+        """Take in one step."""
+        for name, r in reference.items():
+            g = gradient[name]
+            self._squares.setdefault(name, []).append(_squares(g - r))
+            self._other.setdefault(name, []).append(_squares(r))
+            both = (g != 0) & (r != 0)
+            self._opposite[name] = self._opposite.get(name, 0) + int(((g > 0) != (r > 0))[both].sum())
+            self._count[name] = self._count.get(name, 0) + int(both.sum())
+
+    def relative_error(self, name: str) -> float:
+        """Return the root mean square of the difference relative to that of the reference, over all steps."""
+        return math.sqrt(sum(self._squares[name]) / (sum(self._other[name]) or 1.0))
+
+    def sign_disagreement(self, name: str) -> float:
+        """Return the share of entries that are not 0 in both and have opposite signs."""
+        return self._opposite[name] / max(self._count[name], 1)
+
+    def errors(self, name: str) -> np.ndarray:
+        """Return the root of the summed squared difference of every step (T,)."""
+        return np.sqrt(self._squares[name])
+
+    def sizes(self, name: str) -> np.ndarray:
+        """Return the norm of the reference at every step (T,)."""
+        return np.sqrt(self._other[name])
+
+
+def angle(a: Array, b: Array) -> float:
+    """Return the angle between two arrays in degrees, 90 where one of them is 0."""
+    norm = math.sqrt(_squares(a) * _squares(b))
+    cosine = float(to_host((a * b).sum())) / norm if norm else 0.0
+    return math.degrees(math.acos(min(1.0, max(-1.0, cosine))))
+
+
+def alignment_angles(parameters: Mapping[str, Array]) -> dict[str, float]:
+    """Return the angle in degrees between every backward weight and its forward partner, by prefix ``backward.n``."""
+    names = sorted(name for name in parameters if name.startswith("backward."))
+    return {name.removesuffix(".weight"): angle(parameters[name], parameters[forward_partner(name)]) for name in names}
+
+
+def _squares(a: Array) -> float:
+    return float(to_host((a * a).sum()))

@@ -1,0 +1,214 @@
+"""A network with its weights and input fixed: its step, the step's adjoint, and the derivatives by parameters.
+
+    F^n(s) = d_{n-1}(s^{n-1}) + f_n(s^{n+1})         drive from below, feedback from above
+    s^n   <- m^n sigma(F^n(s) - beta dl/ds^n)
+
+F is dPhi/ds where a Phi exists. Weights and input stand still during a relaxation, so a network is first *prepared*
+with them: the drive of the static input is computed once, and all buffers are made once. Then it is stepped.
+
+Dropout: ``masks`` hold, for every state or None, zeros and ones m (N, ...) that stay as they are through all phases of
+a batch. A unit that is masked is not there. The weights that leave a masked layer upwards, both ways, are divided by
+its keep-probability, so that the layer above is driven as strongly as by all units; evaluation has no masks and divides
+by nothing. The masked network has a Phi as the whole one has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import copy
+
+from eqnp.architecture import Architecture
+from eqnp.backend import Array, array_module
+from eqnp.connections import Winner
+from eqnp.networks import Gradient, Network, Parameters, States
+from eqnp.workspace import Workspace
+
+Beta = float | Array  # a number, or one per sample (N, 1)
+Masks = Sequence[Array | None]  # of s^1 .. s^L
+
+
+class PreparedNetwork:
+    """A network with its weights and input fixed, and the buffers of its steps. For one thread."""
+
+    def __init__(self, network: Network, parameters: Parameters, x: Array, masks: Masks | None = None) -> None:
+        self.network = network
+        self.x = x
+        self.masks = masks
+        self._scales = {} if masks is None else _scales(network.architecture)
+        self.parameters = {k: w * self._scales[k] if k in self._scales else w for k, w in parameters.items()}
+        self._make_buffers()
+        # The input does not move: neither do its drive and the winners of its windows. No other call uses this
+        # workspace.
+        self.input_drive, self.input_winner = self._drive(0, x, Workspace())
+
+    def zero_states(self) -> list[Array]:
+        """Return zeros for every state."""
+        return self.network.zero_states(self.x)
+
+    def repeated(self, times: int) -> PreparedNetwork:
+        """Return the same network with its samples repeated ``times`` times, one set after the other."""
+        twin = copy(self)
+        twin.x, twin.input_drive, twin.input_winner = (
+            _repeat(a, times) for a in (self.x, self.input_drive, self.input_winner)
+        )
+        twin.masks = None if self.masks is None else [_repeat(mask, times) for mask in self.masks]
+        twin._make_buffers()
+        return twin
+
+    # ---- the step
+
+    def drives(self, states: States) -> tuple[list[Array], list[Winner]]:
+        """Return d_n(s^n) for every connection n, and the winners found on the way. Valid until the next call."""
+        drives, winners = [self.input_drive], [self.input_winner]
+        for n, s in enumerate(states[:-1], start=1):
+            d, winner = self._drive(n, s, self._spaces[n])
+            drives.append(d)
+            winners.append(winner)
+        return drives, winners
+
+    def feedback_winners(self, states: States, winners: Sequence[Winner]) -> list[Winner]:
+        """Return the places at which the feedback of every connection puts its values: ``winners``, or its own."""
+        if not self.network.own_winners:
+            return list(winners)
+        own: list[Winner] = [None]
+        for n, s in enumerate(states[:-1], start=1):
+            own.append(self.network.connections[n].winners(self._feedback_weight(n), s, self._own_spaces[n]))
+        return own
+
+    def vector_field(self, states: States) -> list[Array]:
+        """Return F, drive + feedback, for every state. Buffers: valid until the next call."""
+        drives, winners = self.drives(states)
+        return self._vector_field(states, drives, self.feedback_winners(states, winners))
+
+    def step(
+        self, states: States, beta: Beta = 0.0, target: Array | None = None, out: States | None = None
+    ) -> list[Array]:
+        """Return m sigma(F - beta dl/ds): one synchronous step of all layers.
+
+        ``out`` are arrays to write to, none of them among ``states``. ``target`` (N, K) is needed where beta is not 0.
+        """
+        u = self.vector_field(states)
+        if target is not None:
+            dl_ds = self.network.dl_ds(self.parameters, states, target)
+            if getattr(beta, "ndim", 0):
+                beta = beta.reshape(-1, *[1] * (dl_ds.ndim - 1))  # (N, 1) -> (N, 1, 1, 1) on a state with places
+            u[-1] -= beta * dl_ds
+        out = [None] * len(u) if out is None else out
+        new = [sigma.value(un, out=o) for sigma, un, o in zip(self.network.activations, u, out, strict=True)]
+        self._mask(new)
+        return new
+
+    # ---- derivatives
+
+    def step_vjp(self, states: States, cotangent: States) -> tuple[list[Array], Gradient]:
+        """Return the adjoint of a free step at ``states``: J^T cotangent, and (ds'/dtheta)^T cotangent over samples.
+
+        With delta = sigma'(F) m cotangent, each of the two paths is differentiated by swapping the roles of its maps:
+
+            drive    d_n(s^n):       by s^n       feedback of delta^{n+1} through the forward weights
+                                     by w_f       weight_gradient(s^n, delta^{n+1})
+            feedback f_n(s^{n+1}):   by s^{n+1}   drive_at_winners of delta^n through the feedback's weights
+                                     by w_b       weight_gradient(delta^n, s^{n+1})
+        """
+        drives, winners = self.drives(states)
+        places = self.feedback_winners(states, winners)
+        u = self._vector_field(states, drives, places)
+        delta = [sigma.derivative(un) * c for sigma, un, c in zip(self.network.activations, u, cotangent, strict=True)]
+        self._mask(delta)
+        back = [array_module(s).zeros_like(s) for s in states]
+        gradient = self.input_gradient(delta[0])
+        for n in range(1, len(states)):
+            connection, space = self.network.connections[n], self._spaces[n]
+            gradient |= self.forward_gradient(n, states[n - 1], delta[n], winners[n])
+            back[n - 1] += connection.feedback(self.parameters[f"forward.{n}.weight"], delta[n], winners[n], space)
+            back[n] += connection.drive_at_winners(self._feedback_weight(n), delta[n - 1], places[n], space)
+            name, dw = self.network.feedback_name(n), self.feedback_gradient(n, delta[n - 1], states[n], places[n])
+            gradient[name] = gradient[name] + dw if name in gradient else dw
+        return back, gradient
+
+    def dphi_dtheta(self, states: States, connections: Sequence[int] | None = None) -> Gradient:
+        """Return dPhi/dw and dPhi/db at ``states``, summed over samples, for all or the given ``connections``."""
+        _, winners = self.drives(states)
+        numbers = range(len(states)) if connections is None else connections
+        gradient = {}
+        for n in numbers:
+            gradient |= self.forward_gradient(n, self.below(n, states), states[n], winners[n])
+        return gradient
+
+    def below(self, n: int, states: States) -> Array:
+        """Return s^n, what connection n starts from."""
+        return states[n - 1] if n else self.x
+
+    def input_gradient(self, s1: Array) -> Gradient:
+        """Return dPhi/dw and dPhi/db of connection 0, which are linear in s^1 since the input stands still."""
+        return self.forward_gradient(0, self.x, s1, self.input_winner)
+
+    def forward_gradient(self, n: int, s: Array, v: Array, winner: Winner) -> Gradient:
+        """Return the derivatives of v . d_n(s) by the forward weights and the bias, summed over samples."""
+        dw, db = self.network.connections[n].weight_gradient(s, v, winner, self._spaces[n])
+        return {f"forward.{n}.weight": dw, f"forward.{n}.bias": db}
+
+    def feedback_gradient(self, n: int, s: Array, v: Array, winner: Winner) -> Array:
+        """Return the derivative of s . f_n(v) by the weights of the feedback, summed over samples."""
+        return self.network.connections[n].weight_gradient(s, v, winner, self._spaces[n])[0]
+
+    def unscaled(self, gradient: Gradient) -> Gradient:
+        """Return a gradient by the weights in use as one by the parameters: divided by keep-probabilities, if masked.
+
+        The arrays are changed in place.
+        """
+        for name, scale in self._scales.items():
+            if name in gradient:
+                gradient[name] *= scale
+        return gradient
+
+    # ---- inside
+
+    def _make_buffers(self) -> None:
+        self._spaces = [Workspace() for _ in self.network.connections]
+        self._own_spaces = [Workspace() for _ in self.network.connections]
+        self._space = Workspace()
+
+    def _feedback_weight(self, n: int) -> Array:
+        return self.parameters[self.network.feedback_name(n)]
+
+    def _drive(self, n: int, s: Array, space: Workspace) -> tuple[Array, Winner]:
+        w, b = self.parameters[f"forward.{n}.weight"], self.parameters[f"forward.{n}.bias"]
+        return self.network.connections[n].drive(w, b, s, space)
+
+    def _feedback(self, n: int, v: Array, winner: Winner) -> Array:
+        return self.network.connections[n].feedback(self._feedback_weight(n), v, winner, self._spaces[n])
+
+    def _vector_field(self, states: States, drives: States, places: Sequence[Winner]) -> list[Array]:
+        xp = array_module(self.x)
+        total = []
+        for n, d in enumerate(drives):
+            u = self._space.take(n, d.shape, d)
+            if n + 1 < len(drives):
+                xp.add(d, self._feedback(n + 1, states[n + 1], places[n + 1]), out=u)
+            else:
+                u[...] = d
+            total.append(u)
+        return total
+
+    def _mask(self, arrays: Sequence[Array]) -> None:
+        """Put zeros where units are masked, in place."""
+        for a, mask in zip(arrays, self.masks or (), strict=False):
+            if mask is not None:
+                a *= mask
+
+
+def _scales(architecture: Architecture) -> dict[str, float]:
+    """Return 1 / keep by name for the weights that leave a layer with dropout upwards, both ways."""
+    scales = {}
+    names = {n: (f"forward.{n}.weight", f"backward.{n}.weight") for n in range(len(architecture.state_shapes))}
+    if architecture.readout:
+        names[len(architecture.state_shapes)] = ("readout.weight",)
+    for n, keep in enumerate(architecture.keep, start=1):
+        if keep < 1:
+            scales |= dict.fromkeys(names.get(n, ()), 1 / keep)
+    return scales
+
+
+def _repeat(a: Array | None, times: int) -> Array | None:
+    return None if a is None else array_module(a).concatenate([a] * times)

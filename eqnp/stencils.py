@@ -1,0 +1,51 @@
+"""Stencils: values of beta with coefficients, by which an estimator takes its derivative by beta.
+
+A stencil whose c_k beta_k^m sum to 0 for m = 0 and to 1 for m = 1 gives d/dbeta in the limit of small beta; if they sum
+to 0 for m = 2 .. p as well, the bias is of order beta^p. The poster, "Symmetric estimate", has the first three.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Stencil:
+    """Values of beta with their coefficients; beta 0 is the free steady state."""
+
+    name: str
+    points: tuple[tuple[float, float], ...]
+
+
+def one_sided(beta: float) -> Stencil:
+    """Return {(beta, 1 / beta), (0, -1 / beta)}: two phases, bias of order beta. ``beta`` may be negative."""
+    return Stencil("one-sided", ((beta, 1 / beta), (0.0, -1 / beta)))
+
+
+def random_sign(beta: float, generator: np.random.Generator) -> Stencil:
+    """Return the one-sided stencil at +beta or -beta with equal chance: no bias of order beta on average, but noise."""
+    sign = 1 if generator.random() < 0.5 else -1
+    return Stencil("random-sign", one_sided(sign * beta).points)
+
+
+def symmetric(beta: float) -> Stencil:
+    """Return {(beta, 1 / 2 beta), (-beta, -1 / 2 beta)}: three phases, bias of order beta^2."""
+    return Stencil("symmetric", ((beta, 0.5 / beta), (-beta, -0.5 / beta)))
+
+
+def four_point(beta: float) -> Stencil:
+    """Return {(+-beta, +-2 / 3 beta), (+-2 beta, -+1 / 12 beta)}: five phases, bias of order beta^4."""
+    near, far = 2 / (3 * beta), 1 / (12 * beta)
+    return Stencil("four-point", ((beta, near), (-beta, -near), (2 * beta, -far), (-2 * beta, far)))
+
+
+ESTIMATORS = ("symmetric", "one-sided", "random-sign", "four-point")
+
+
+def make_stencil(name: str, beta: float, generator: np.random.Generator) -> Stencil:
+    """Return the stencil called ``name``, one of ``ESTIMATORS``; ``generator`` is used by random-sign alone."""
+    if name == "random-sign":
+        return random_sign(beta, generator)
+    return {"symmetric": symmetric, "one-sided": one_sided, "four-point": four_point}[name](beta)
