@@ -14,8 +14,9 @@ from eqnp.configfile import load
 from eqnp.data import Augmentation, Batches, Dataset, Normalisation
 from eqnp.data import load as load_data
 from eqnp.experiment import from_content, make_learner
+from eqnp.learner import Learner
 from eqnp.runfolder import RunFolder
-from eqnp.training import Learner, State
+from eqnp.training import State, initial_state
 
 KIND = "training"  # of a run's checkpoints
 
@@ -38,7 +39,7 @@ class Session:
 
     def initial_state(self) -> State:
         """Return the state of a run that has not begun."""
-        return self.learner.initial_state(self.config.model.gain, self.config.training.dtype)
+        return initial_state(self.learner, self.config.model.gain, self.config.training.dtype)
 
     def restore(self, path: Path) -> State:
         """Return the state in a checkpoint of this configuration."""

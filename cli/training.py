@@ -15,6 +15,7 @@ from eqnp.cli.session import KIND, Session
 from eqnp.cli.signals import StopRequest
 from eqnp.config import Config
 from eqnp.configfile import load, to_toml
+from eqnp.diagnostics import alignment_angles
 from eqnp.environment import available_cores, describe_environment
 from eqnp.errors import EqnpError
 from eqnp.experiment import default_threads, to_content
@@ -106,7 +107,9 @@ class _Run:
     def _finish_epoch(self, state: State, result: Tally) -> State:
         """Write metrics and checkpoints of a full epoch, and return the state at the start of the next."""
         self.progress.message(_epoch_line(state, result, self.epochs))
-        self.folder.append_metrics(_metrics(state, result, max(self.session.learner.rates(state.epoch).values())))
+        angles = {f"angle_{name}": angle for name, angle in alignment_angles(state.parameters).items()}
+        rate = max(self.session.learner.rates(state.epoch).values())
+        self.folder.append_metrics(_metrics(state, result, rate) | angles)
         after = next_epoch(state)
         if result.error < state.best_error:
             after = replace(after, best_error=result.error)
@@ -140,7 +143,7 @@ class _Run:
         where = f"epoch {state.epoch + 1}, batch {state.batch + 1}" if state.epoch or state.batch else "the beginning"
         return (
             f"{config.name}: {' - '.join(map(str, network.architecture.layers))} on {self.session.dataset.name}, "
-            f"{weights} parameters, {config.training.estimator} estimator, from {where}, in {self.folder.path}"
+            f"{weights} parameters, {_method(config)}, from {where}, in {self.folder.path}"
         )
 
     def _summary(self, state: State) -> str:
@@ -155,6 +158,14 @@ class _Run:
                 f"next             eqnp evaluate {self.folder.path}",
             ]
         )
+
+
+def _method(config: Config) -> str:
+    """Return by what a run learns."""
+    kind = "vector field, " if config.model.kind == "vector-field" else ""
+    common = ", common update (KP-VF)" if config.training.common_update else ""
+    algorithm = "BPTT" if config.training.algorithm == "bptt" else f"{config.training.estimator} estimator"
+    return f"{kind}{algorithm}{common}"
 
 
 def _epoch_line(state: State, result: Tally, epochs: int) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeAlias
 
@@ -43,6 +44,12 @@ class Backend:
         """Copy an array of this backend to a NumPy array."""
         return to_host(array)
 
+    def available_memory(self) -> int | None:
+        """Return the bytes that arrays can still take, or None where the system does not say."""
+        if self.name == "cupy":
+            return int(self.xp.cuda.runtime.memGetInfo()[0])
+        return _free_host_memory()
+
 
 def to_host(array: Array) -> np.ndarray:
     """Copy an array of any backend to a NumPy array; the only place where the device is read back whole."""
@@ -65,6 +72,15 @@ def get_backend(name: str = "numpy") -> Backend:
         except BackendError:
             return Backend("numpy", np)
     raise BackendError(f"unknown backend {name!r}: choose one of {', '.join(NAMES)}")
+
+
+def _free_host_memory() -> int | None:
+    """Return what Linux calls available: free, or free at once because it only caches files."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration, ValueError):
+        return None
 
 
 def _cupy_with_gpu() -> ModuleType:

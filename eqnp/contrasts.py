@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from eqnp.architecture import forward_partner
 from eqnp.backend import Array
 from eqnp.networks import Gradient, Network, States, VectorFieldNetwork
 from eqnp.prepared import PreparedNetwork
@@ -61,13 +62,19 @@ def common_contrast(prepared: PreparedNetwork, free: States, terms: Terms, targe
     backward: Gradient = {}
     for c, _, states in terms:
         _add_scaled(backward, _backward(prepared, states, states), -c)
-    for n in range(1, len(free)):
-        forward_name, backward_name = f"forward.{n}.weight", prepared.network.feedback_name(n)
-        mean = gradient[forward_name]
-        mean += backward[backward_name]
-        mean *= 0.5
-        gradient[backward_name] = mean.copy()
+    gradient |= backward
+    average_partners(gradient)
     return gradient
+
+
+def average_partners(gradient: Gradient) -> None:
+    """Give every backward weight and its forward partner the mean of their two gradients, in place."""
+    for name in gradient:
+        if name.startswith("backward."):
+            mean = gradient[forward_partner(name)]
+            mean += gradient[name]
+            mean *= 0.5
+            gradient[name][...] = mean
 
 
 def default_contrast(network: Network, common: bool = False) -> Contrast:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from eqnp.architecture import Architecture, ConvLayer, DenseLayer, Layer, Shape
+from eqnp.architecture import Architecture, ConvLayer, DenseLayer, Layer, Shape, forward_partner
 from eqnp.backend import Backend, to_host
+from eqnp.bptt import plan_segments
 from eqnp.checkpoint import restore_into
 from eqnp.config import Config, Model
 from eqnp.config import Layer as LayerConfig
+from eqnp.contrasts import default_contrast
 from eqnp.errors import ConfigurationError
-from eqnp.networks import SymmetricNetwork
+from eqnp.learner import Learner
+from eqnp.networks import Network, SymmetricNetwork, VectorFieldNetwork
 from eqnp.optim import SGD, Adam, Optimizer, cosine
-from eqnp.training import Learner, State, Tally
+from eqnp.sharding import LARGEST_SHARD
+from eqnp.training import State, Tally
 
 
 def make_architecture(model: Model, input_shape: Shape, classes: int) -> Architecture:
@@ -26,7 +31,7 @@ def make_architecture(model: Model, input_shape: Shape, classes: int) -> Archite
         ConfigurationError: layers do not fit the input or each other, or the last one is not the number of classes.
     """
     layers = tuple(_layer(layer) for layer in model.layers)
-    architecture = Architecture(input_shape, layers, model.activation, model.loss)
+    architecture = Architecture(input_shape, layers, model.activation, model.loss, model.kind == "vector-field")
     if architecture.classes != classes:
         raise ConfigurationError(
             f"model.layers.{len(layers) - 1} ({layers[-1]}): the data has {classes} classes, "
@@ -38,10 +43,16 @@ def make_architecture(model: Model, input_shape: Shape, classes: int) -> Archite
 def make_learner(config: Config, input_shape: Shape, classes: int, backend: Backend) -> Learner:
     """Return the learner that ``config`` describes, for inputs of ``input_shape`` (H, W, C)."""
     architecture = make_architecture(config.model, input_shape, classes)
+    network = make_network(config.model, architecture)
+    training = config.training
     return Learner(
-        network=SymmetricNetwork(architecture),
+        network=network,
         backend=backend,
-        estimator=config.training.estimator,
+        algorithm=training.algorithm,
+        estimator=training.estimator,
+        contrast=default_contrast(network, training.common_update),
+        common_update=training.common_update,
+        segment=_segment(config, architecture, backend) if training.algorithm == "bptt" else 0,
         T1=config.dynamics.T1,
         T2=config.dynamics.T2,
         beta=config.dynamics.beta,
@@ -49,11 +60,32 @@ def make_learner(config: Config, input_shape: Shape, classes: int, backend: Back
         optimizer=_optimizer(config),
         rates=_rates(config, architecture),
         decays=_per_parameter(architecture, config.optimizer.weight_decay),
-        seed=config.training.seed,
-        threads=config.training.threads,
+        seed=training.seed,
+        threads=training.threads,
         # Steps of a dense net are so short that calling them costs; those of a convolution better stay in the cache.
         joint=backend.name == "cupy" or not has_convolutions(config.model),
     )
+
+
+def make_network(model: Model, architecture: Architecture) -> Network:
+    """Return the network of ``model``."""
+    if not architecture.vector_field:
+        return SymmetricNetwork(architecture)
+    return VectorFieldNetwork(architecture, own_winners=model.feedback_winners == "own")
+
+
+def _segment(config: Config, architecture: Architecture, backend: Backend) -> int:
+    """Return how many steps' states BPTT keeps at once.
+
+    Raises:
+        OutOfMemoryError: the memory that it may use does not hold them even in segments.
+    """
+    samples = config.training.batch_size
+    if backend.name == "numpy":  # the other shards wait for their turn
+        samples = min(samples, LARGEST_SHARD * (config.training.threads or 1))
+    units = sum(math.prod(shape) for shape in architecture.state_shapes)
+    memory = config.training.memory_gb * 1e9 or (backend.available_memory() or math.inf) / 2
+    return plan_segments(config.dynamics.T2, samples * units * np.dtype(config.training.dtype).itemsize, memory)
 
 
 def default_threads(model: Model, cores: int) -> int:
@@ -104,8 +136,8 @@ def from_content(content: Mapping[str, Any], learner: Learner, template: State) 
 
 def _layer(layer: LayerConfig) -> Layer:
     if layer.dense:
-        return DenseLayer(layer.dense)
-    return ConvLayer(layer.conv, layer.kernel, layer.stride, layer.padding, layer.pool)
+        return DenseLayer(layer.dense, layer.keep)
+    return ConvLayer(layer.conv, layer.kernel, layer.stride, layer.padding, layer.pool, layer.keep)
 
 
 def _optimizer(config: Config) -> Optimizer:
@@ -123,11 +155,16 @@ def _rates(config: Config, architecture: Architecture) -> Callable[[int], dict[s
 
 
 def _per_parameter(architecture: Architecture, value: float | tuple[float, ...]) -> dict[str, float]:
-    """Return a value, or one per connection, by parameter name; a bias has its weight's."""
+    """Return a value, or one per connection, by parameter name.
+
+    A bias has its weight's, a backward weight its forward partner's: only then do the two align.
+    """
     names = architecture.connection_names
     values = value if isinstance(value, tuple) else (value,) * len(names)
     by_connection = dict(zip(names, values, strict=True))
-    return {name: float(by_connection[name.rpartition(".")[0]]) for name in architecture.parameter_shapes()}
+    return {
+        name: float(by_connection[forward_partner(name.rpartition(".")[0])]) for name in architecture.parameter_shapes()
+    }
 
 
 def _host(tree: Any) -> Any:

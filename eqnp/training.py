@@ -12,19 +12,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from eqnp.backend import Array, Backend, to_host
+from eqnp.backend import Array, to_host
 from eqnp.dynamics import relax
 from eqnp.errors import DivergedError
-from eqnp.estimators import estimate
+from eqnp.learner import PARAMETERS, Learner
 from eqnp.losses import one_hot, predict
-from eqnp.networks import Network
-from eqnp.optim import Optimizer
 from eqnp.prepared import PreparedNetwork
-from eqnp.sharding import Map, add_gradients, cut
-from eqnp.stencils import Stencil, make_stencil
-
-# What a random stream is for; with the run's seed it makes a generator of its own.
-_PARAMETERS, _SIGNS = 101, 102
+from eqnp.sharding import Map, add_gradients
 
 
 class Batches(Protocol):
@@ -77,42 +71,12 @@ class State:
     best_error: float = math.inf
 
 
-@dataclass(frozen=True)
-class Learner:
-    """What stays the same during a run: network, estimator, optimiser, and where they are computed.
-
-    ``rates`` maps a parameter's name to its rate at an epoch (from 0); ``decays`` to its weight decay.
-    """
-
-    network: Network
-    backend: Backend
-    estimator: str
-    T1: int
-    T2: int
-    beta: float
-    tolerance: float
-    optimizer: Optimizer
-    rates: Callable[[int], Mapping[str, float]]
-    decays: Mapping[str, float]
-    seed: int
-    threads: int
-    joint: bool  # all nudged phases as one batch
-
-    def initial_state(self, gain: float, dtype: str) -> State:
-        """Draw parameters from the run's seed, on the host, and start the optimiser."""
-        generator = np.random.default_rng([self.seed, _PARAMETERS])
-        drawn = self.network.architecture.initial_parameters(generator, gain, dtype)
-        parameters = {name: self.backend.asarray(p) for name, p in drawn.items()}
-        return State(parameters, self.optimizer.init(parameters))
-
-    def stencil(self, epoch: int, batch: int) -> Stencil:
-        """Return the estimator's stencil for one batch; a random sign is a function of (seed, epoch, batch)."""
-        generator = np.random.default_rng([self.seed, _SIGNS, epoch, batch])
-        return make_stencil(self.estimator, self.beta, generator)
-
-    def shards(self, samples: int) -> list[slice]:
-        """Return the cut of a batch: one shard per thread on the CPU, the whole batch on a GPU."""
-        return cut(samples, self.threads) if self.backend.name == "numpy" else [slice(0, samples)]
+def initial_state(learner: Learner, gain: float, dtype: str) -> State:
+    """Draw parameters from the run's seed, on the host, and start the optimiser."""
+    generator = np.random.default_rng([learner.seed, PARAMETERS])
+    drawn = learner.network.architecture.initial_parameters(generator, gain, dtype)
+    parameters = {name: learner.backend.asarray(p) for name, p in drawn.items()}
+    return State(parameters, learner.optimizer.init(parameters))
 
 
 def train_batch(learner: Learner, state: State, x: np.ndarray, labels: np.ndarray, run: Map) -> State:
@@ -121,13 +85,13 @@ def train_batch(learner: Learner, state: State, x: np.ndarray, labels: np.ndarra
     Raises:
         DivergedError: the loss or a state is no longer finite; the state passed in is still good.
     """
-    network, stencil = learner.network, learner.stencil(state.epoch, state.batch)
+    stencil = learner.stencil(state.epoch, state.batch)
+    masks = learner.masks(state.epoch, state.batch, len(x), x.dtype)
 
     def work(shard: slice) -> tuple[dict[str, Array], Tally]:
         xs, target, ys = _to_backend(learner, x[shard], labels[shard])
-        result = estimate(
-            network, state.parameters, xs, target, stencil, learner.T1, learner.T2, learner.tolerance, learner.joint
-        )
+        own = masks and [None if m is None else learner.backend.asarray(m[shard]) for m in masks]
+        result = learner.gradient(state.parameters, xs, target, stencil, own)
         return result.gradient, _tally(result.loss, result.outputs, ys, result.free.residual)
 
     gradients, tallies = zip(*run(work, learner.shards(len(x))), strict=True)

@@ -9,10 +9,10 @@ import numpy as np
 
 from eqnp.backend import Array, to_host
 from eqnp.dynamics import Relaxation, relax
+from eqnp.learner import Learner
 from eqnp.losses import one_hot
 from eqnp.networks import States
 from eqnp.prepared import PreparedNetwork
-from eqnp.training import Learner
 
 
 def record(
