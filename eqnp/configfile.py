@@ -31,15 +31,10 @@ def load(source: str | None = None, overrides: Sequence[str] = ()) -> Config:
     """
     source = source or DEFAULT_PRESET
     if source.endswith(".toml") or "/" in source:
-        where, tree = source, _parse(source, _read(Path(source)))
+        where, tree = source, _with_base(source, _parse(source, _read(Path(source))))
         tree.setdefault("name", Path(source).stem)
     else:
-        if source not in presets.names():
-            raise ConfigurationError(
-                f"no preset {source!r}{nearest(source, presets.names())}; `eqnp presets` lists them, "
-                "and the path of a configuration ends in .toml"
-            )
-        where, tree = f"preset {source}", _parse(f"preset {source}", presets.read(source))
+        where, tree = f"preset {source}", _preset(source)
         tree.setdefault("name", source)
     _build(Config, tree, where, "")  # so that a mistake in the file is not blamed on an override
     for text in overrides:
@@ -82,6 +77,38 @@ def _parse(where: str, text: str) -> dict[str, Any]:
         return tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigurationError(f"{where}: not TOML: {' '.join(str(error).split())}") from None
+
+
+def _preset(name: str) -> dict[str, Any]:
+    """Return the keys of a preset and of those that it is based on."""
+    if name not in presets.names():
+        raise ConfigurationError(
+            f"no preset {name!r}{nearest(name, presets.names())}; `eqnp presets` lists them, "
+            "and the path of a configuration ends in .toml"
+        )
+    return _with_base(f"preset {name}", _parse(f"preset {name}", presets.read(name)))
+
+
+def _with_base(where: str, tree: dict[str, Any]) -> dict[str, Any]:
+    """Return ``tree`` on top of the preset that its key ``base`` names; tables are merged, all else is replaced."""
+    if "base" not in tree:
+        return tree
+    base = tree.pop("base")
+    if not isinstance(base, str):
+        raise ConfigurationError(f"{where}: base: expected the name of a preset, got {_show(base)}")
+    try:
+        return _merge(_preset(base), tree)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{where}: base: {error}") from None
+
+
+def _merge(lower: dict[str, Any], upper: dict[str, Any]) -> dict[str, Any]:
+    both = {key: _merge(lower[key], upper[key]) for key in lower.keys() & upper.keys() if _tables(lower, upper, key)}
+    return lower | upper | both
+
+
+def _tables(lower: dict[str, Any], upper: dict[str, Any], key: str) -> bool:
+    return isinstance(lower[key], dict) and isinstance(upper[key], dict)
 
 
 def _override(tree: dict[str, Any], text: str) -> None:

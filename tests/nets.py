@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from eqnp.architecture import Architecture, ConvLayer, DenseLayer
+from eqnp import ops
+from eqnp.architecture import Architecture, ConvLayer, DenseLayer, forward_partner
 from eqnp.dynamics import relax
 from eqnp.losses import one_hot
-from eqnp.networks import SymmetricNetwork
+from eqnp.networks import Network, SymmetricNetwork, VectorFieldNetwork
 from eqnp.prepared import PreparedNetwork
 
 LOSSES = ("squared_error", "cross_entropy", "cross_entropy_readout")
@@ -27,13 +28,14 @@ NETS = [(shape, loss) for shape in SHAPES for loss in LOSSES]
 class Case:
     """A network with parameters, a batch and a target."""
 
-    network: SymmetricNetwork
+    network: Network
     parameters: dict
     x: np.ndarray
     target: np.ndarray
+    masks: list | None = None
 
     def prepare(self):
-        return PreparedNetwork(self.network, self.parameters, self.x)
+        return PreparedNetwork(self.network, self.parameters, self.x, self.masks)
 
     def settle(self, steps=2000, tolerance=1e-15):
         prepared = self.prepare()
@@ -44,18 +46,71 @@ class Case:
         return [generator.uniform(0.1, 0.9, s.shape) for s in self.network.zero_states(self.x)]
 
 
-def make(shape="max", loss="squared_error", activation="hard_sigmoid", gain=0.25, samples=3, seed=0) -> Case:
-    """Return a case with small weights and biases around 1/2, so that states stay inside the clip."""
+KINDS = ("symmetric", "own winners", "forward winners")
+
+
+def make(
+    shape="max",
+    loss="squared_error",
+    activation="hard_sigmoid",
+    gain=0.25,
+    samples=3,
+    seed=0,
+    kind="symmetric",
+    tied=False,
+    dropout=False,
+) -> Case:
+    """Return a case with small weights and biases around 1/2, so that states stay inside the clip.
+
+    ``tied``: the backward weights of a vector field are its forward ones. ``dropout``: hidden layers keep 0.7.
+    """
     input_shape, layers = SHAPES[shape]
-    architecture = Architecture(input_shape, layers, activation, loss)
+    if dropout:
+        layers = (*(replace(layer, keep=0.7) for layer in layers[:-1]), layers[-1])
+    architecture = Architecture(input_shape, layers, activation, loss, kind != "symmetric")
     generator = np.random.default_rng(seed)
     parameters = architecture.initial_parameters(generator, gain, np.float64)
     for name in parameters:
         if name.endswith(".bias") and activation != "tanh":
             parameters[name] += 0.4
+        if name.startswith("backward.") and tied:
+            parameters[name] = parameters[forward_partner(name)].copy()
     x = generator.uniform(-1, 1, (samples, *input_shape))
     target = one_hot(generator.integers(0, architecture.classes, samples), architecture.classes, np.float64)
-    return Case(SymmetricNetwork(architecture), parameters, x, target)
+    network = VectorFieldNetwork(architecture, kind == "own winners") if kind != "symmetric" else None
+    masks = [
+        None if keep == 1 else (generator.random((samples, *s)) < keep).astype(np.float64)
+        for keep, s in zip(architecture.keep, architecture.state_shapes, strict=True)
+    ]
+    network = network or SymmetricNetwork(architecture)
+    return Case(network, parameters, x, target, masks if dropout else None)
+
+
+def make_settling(*args, **options) -> Case:
+    """Return the first case, by seed, that settles (a vector field may go round in circles) off all ties and clips."""
+    for seed in range(40):
+        case = make(*args, **options, seed=seed)
+        free = case.settle(200)
+        masks = case.masks or [np.ones(s.shape) for s in free.states]
+        hidden = [s[m == 1] for s, m in zip(free.states[:-1], masks, strict=False) if m is not None]
+        inside = all(s.min() > 0.03 and s.max() < 0.97 for s in hidden)
+        if free.residual <= 1e-14 and inside and margin(case, free.states) > 2e-4:
+            return case
+    raise AssertionError("no seed settles")
+
+
+def margin(case, states) -> float:
+    """Return the smallest distance between the two largest entries of any window of a maximum pooling."""
+    smallest, parameters = np.inf, case.prepare().parameters
+    for n, layer in enumerate(case.network.architecture.layers[: len(states)]):
+        if isinstance(layer, ConvLayer) and layer.pool == "max":
+            s = states[n - 1] if n else case.x
+            u = ops.conv2d(s, parameters[f"forward.{n}.weight"], layer.stride, layer.padding)
+            samples, h, w, c = u.shape
+            windows = u[:, : h // 2 * 2, : w // 2 * 2].reshape(samples, h // 2, 2, w // 2, 2, c)
+            entries = np.sort(np.moveaxis(windows, (2, 4), (-2, -1)).reshape(-1, 4), axis=1)
+            smallest = min(smallest, float((entries[:, 3] - entries[:, 2]).min()))
+    return smallest
 
 
 def direction(parameters, seed=11):

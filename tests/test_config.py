@@ -221,3 +221,54 @@ def test_fuzzed_overrides():
 @pytest.mark.slow
 def test_fuzzed_overrides_at_length():
     fuzz(50_000, 1)
+
+
+def test_a_base_lends_its_keys(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text('base = "digits"\n[dynamics]\nT1 = 3\n')
+    digits, mine = load("digits"), load(str(path))
+    assert mine.dynamics == replace(digits.dynamics, T1=3)
+    assert mine.model == digits.model and mine.name == "mine"
+    path.write_text('base = "digit"')
+    assert_line((str(path),), "mine.toml", "base", "'digits'")
+    path.write_text("base = 3")
+    assert_line((str(path),), "mine.toml", "base", "name of a preset")
+
+
+def test_every_row_of_the_posters_table():
+    """Channels, phases, beta, rates and what differs from row to row, as the issue lists them."""
+    rows = {name: load(f"cifar10-{name}") for name in POSTER}
+    for name, config in rows.items():
+        loss, estimator, algorithm, T2, beta = POSTER[name]
+        assert (config.model.loss, config.dynamics.T2, config.dynamics.beta) == (loss, T2, beta), name
+        assert (config.training.estimator, config.training.algorithm) == (estimator, algorithm), name
+        assert [layer.conv for layer in config.model.layers] == [128, 256, 512, 512, 0]
+        assert [layer.padding for layer in config.model.layers[:4]] == [1, 1, 1, 0]
+        assert {(layer.kernel, layer.stride, layer.pool) for layer in config.model.layers[:4]} == {((3, 3), 1, "max")}
+        assert [layer.keep for layer in config.model.layers] == [1, 1, 1, 0.9 if "dropout" in name else 1, 1]
+        assert config.model.activation == "half_hard_sigmoid" and config.model.gain == 1
+        assert config.dynamics.T1 == 250 and config.dynamics.tolerance == 0
+        assert config.training.epochs == 120 and config.training.batch_size == 128
+        optimizer = config.optimizer
+        assert (optimizer.name, optimizer.momentum, optimizer.weight_decay) == ("sgd", 0.9, 3e-4)
+        assert optimizer.rates == (0.25, 0.15, 0.1, 0.08, 0.05)
+        assert (optimizer.schedule, optimizer.T_max, optimizer.minimum_rate) == ("cosine", 100, 1e-5)
+        assert config.data.flip and config.data.crop == 4 and config.data.normalisation == "published"
+        assert (config.model.kind == "vector-field") == ("vf" in name)
+        assert config.training.common_update == (name == "kp-vf")
+
+
+READOUT = "cross_entropy_readout"
+POSTER = {
+    "mse-onesided": ("squared_error", "one-sided", "ep", 30, 0.5),
+    "mse-random-sign": ("squared_error", "random-sign", "ep", 30, 0.5),
+    "mse-symmetric": ("squared_error", "symmetric", "ep", 30, 0.5),
+    "mse-bptt": ("squared_error", "symmetric", "bptt", 30, 0.5),
+    "ce-symmetric": (READOUT, "symmetric", "ep", 25, 1),
+    "ce-bptt": (READOUT, "symmetric", "bptt", 25, 1),
+    "ce-dropout": (READOUT, "symmetric", "ep", 25, 1),
+    "ce-dropout-bptt": (READOUT, "symmetric", "bptt", 25, 1),
+    "vf": (READOUT, "symmetric", "ep", 30, 1),
+    "kp-vf": (READOUT, "symmetric", "ep", 30, 1),
+    "vf-bptt": (READOUT, "symmetric", "bptt", 30, 1),
+}

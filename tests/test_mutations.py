@@ -116,6 +116,47 @@ def check_case(case):
     derivatives.check_step(case)
 
 
+def dropped():
+    return nets.make(*DEEP, dropout=True)
+
+
+def backwards(original):
+    """The step's adjoint with the sign of the cotangent wrong."""
+
+    def broken(self, states, cotangent):
+        back, gradient = original(self, states, cotangent)
+        return [-b for b in back], gradient
+
+    return broken
+
+
+def only_states(original):
+    """The mask on states but not on cotangents."""
+    calls = []
+
+    def broken(self, arrays):
+        calls.append(1)
+        if len(calls) % 2:
+            original(self, arrays)
+
+    return broken
+
+
+def elsewhere(original):
+    """The feedback unpools at the winners' neighbours, another one every time."""
+    calls = []
+
+    def broken(*args):
+        calls.append(1)
+        winner = original(*args)
+        return None if winner is None else winner ^ np.uint8(len(calls) % 2)
+
+    return broken
+
+
+OWN = "own winners"
+TIED = {"kind": OWN, "tied": True}
+CURVED = ("tanh", 0.7)
 MAX = ("max", "cross_entropy_readout")
 DEEP = ("deep dense", "squared_error")
 METHODS = [
@@ -136,6 +177,15 @@ METHODS = [
     (PreparedNetwork, "forward_gradient", scaled(-1), lambda: check_case(nets.make(*MAX))),
     (PreparedNetwork, "input_gradient", scaled(-1), lambda: derivatives.check_order(nets.make(*MAX))),
     (PreparedNetwork, "dphi_dtheta", scaled(-1), lambda: derivatives.check_order(nets.make(*DEEP))),
+    (PreparedNetwork, "step_vjp", backwards, lambda: derivatives.check_bptt(nets.make(*MAX, *CURVED))),
+    (DenseConnection, "drive_at_winners", scaled(-1), lambda: derivatives.check_bptt(nets.make(*DEEP, *CURVED))),
+    (ConvPoolConnection, "drive_at_winners", scaled(-1), lambda: derivatives.check_bptt(nets.make(*MAX, *CURVED))),
+    (PreparedNetwork, "feedback_gradient", scaled(-1), lambda: derivatives.check_bptt(nets.make(*DEEP, *CURVED))),
+    (PreparedNetwork, "feedback_gradient", scaled(2), lambda: derivatives.check_order(nets.make(*MAX, **TIED))),
+    (PreparedNetwork, "forward_gradient", scaled(2), lambda: derivatives.check_order(nets.make(*MAX, **TIED))),
+    (PreparedNetwork, "unscaled", lambda _: lambda self, g: g, lambda: derivatives.check_order(dropped())),
+    (PreparedNetwork, "_mask", only_states, lambda: derivatives.check_bptt(dropped())),
+    (ConvPoolConnection, "winners", elsewhere, lambda: derivatives.check_implicit(nets.make(*MAX, kind=OWN))),
     (Network, "dl_ds", scaled(-1), lambda: check_case(nets.make(*MAX))),
     (Network, "dl_ds", scaled(-1), lambda: derivatives.check_order(nets.make(*DEEP))),
     (Network, "dl_dtheta", scaled(-1), lambda: check_case(nets.make(*MAX))),
@@ -164,9 +214,8 @@ def test_a_broken_stencil_is_noticed(monkeypatch, points):
 
     with pytest.raises(AssertionError):
         derivatives.check_moments(broken(0.1))
-    monkeypatch.setattr(derivatives, "symmetric", broken)
     with pytest.raises(AssertionError):
-        derivatives.check_order(nets.make(*DEEP))
+        derivatives.check_order(nets.make(*DEEP), orders=((broken, 4),))
 
 
 def test_an_estimator_without_the_loss_of_the_readout_is_noticed(monkeypatch):
