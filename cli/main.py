@@ -17,6 +17,7 @@ from eqnp.errors import DiskError, EqnpError, OutOfMemoryError
 _COMMANDS = {
     "train": "Train a network by Equilibrium Propagation.",
     "evaluate": "Measure the test error of a run.",
+    "check": "Compare EP with BPTT step by step, and its bias with the exact gradient.",
     "states": "Save the neurons' states of chosen samples and steps to HDF5.",
     "data": "List and fetch datasets.",
     "presets": "List the presets, or show one.",

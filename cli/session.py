@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,3 +85,15 @@ def open_run(path: Path, backend: str, overrides: tuple[str, ...], which: str) -
     folder = RunFolder.open(path)
     session = Session.start(load(str(folder.config_path), overrides), get_backend(backend))
     return session, session.restore(folder.best_path if which == "best" else folder.last_path)
+
+
+def open_weights(
+    target: str | None, overrides: tuple[str, ...], which: str
+) -> tuple[Session, Mapping[str, np.ndarray]]:
+    """Return a session with the weights of a run (a folder) or the initial ones of a preset or configuration file."""
+    if target is not None and Path(target).is_dir():
+        session, state = open_run(Path(target), "numpy", overrides, which)
+    else:
+        session = Session.start(load(target, overrides), get_backend("numpy"))
+        state = session.initial_state()
+    return session, state.parameters

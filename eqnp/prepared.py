@@ -75,24 +75,28 @@ class PreparedNetwork:
             own.append(self.network.connections[n].winners(self._feedback_weight(n), s, self._own_spaces[n]))
         return own
 
-    def vector_field(self, states: States) -> list[Array]:
-        """Return F, drive + feedback, for every state. Buffers: valid until the next call."""
+    def vector_field(self, states: States, beta: Beta = 0.0, target: Array | None = None) -> list[Array]:
+        """Return F - beta dl/ds, drive + feedback - nudging, for every state. Buffers: valid until the next call.
+
+        ``target`` (N, K) is needed where beta is not 0.
+        """
         drives, winners = self.drives(states)
-        return self._vector_field(states, drives, self.feedback_winners(states, winners))
+        u = self._vector_field(states, drives, self.feedback_winners(states, winners))
+        if target is not None:
+            dl_ds = self.network.dl_ds(self.parameters, states, target)
+            if getattr(beta, "ndim", 0):
+                beta = beta.reshape(-1, *[1] * (dl_ds.ndim - 1))  # (N, 1) -> (N, 1, 1, 1) on a state with places
+            u[-1] -= beta * dl_ds
+        return u
 
     def step(
         self, states: States, beta: Beta = 0.0, target: Array | None = None, out: States | None = None
     ) -> list[Array]:
         """Return m sigma(F - beta dl/ds): one synchronous step of all layers.
 
-        ``out`` are arrays to write to, none of them among ``states``. ``target`` (N, K) is needed where beta is not 0.
+        ``out`` are arrays to write to, none of them among ``states``.
         """
-        u = self.vector_field(states)
-        if target is not None:
-            dl_ds = self.network.dl_ds(self.parameters, states, target)
-            if getattr(beta, "ndim", 0):
-                beta = beta.reshape(-1, *[1] * (dl_ds.ndim - 1))  # (N, 1) -> (N, 1, 1, 1) on a state with places
-            u[-1] -= beta * dl_ds
+        u = self.vector_field(states, beta, target)
         out = [None] * len(u) if out is None else out
         new = [sigma.value(un, out=o) for sigma, un, o in zip(self.network.activations, u, out, strict=True)]
         self._mask(new)

@@ -16,7 +16,7 @@ from typing import Any
 import tomli_w
 
 from eqnp.errors import ConfigurationError, RunBusyError
-from eqnp.storage import PART, FileLock, disk_error, write_atomic
+from eqnp.storage import PART, FileLock, disk_error, make_folder, write_atomic
 
 _LOCK = ".lock"
 
@@ -43,7 +43,7 @@ class RunFolder:
             DiskError: the folder or the configuration cannot be written.
         """
         folder = cls(path)
-        _make_folder(folder.path)
+        make_folder(folder.path)
         folder._require_empty()  # before the lock too: no lock file is left in a folder of something else
         folder._acquire()
         try:
@@ -81,7 +81,7 @@ class RunFolder:
         number = 1
         while True:
             path = Path(root) / (stem if number == 1 else f"{stem}-{number}")
-            if _make_folder(path):
+            if make_folder(path):
                 return path
             number += 1
 
@@ -166,21 +166,6 @@ class RunFolder:
             raise disk_error(self.path, error) from error
         if set(items) - {_LOCK}:
             raise ConfigurationError(f"{self.path}: is not empty and has no run; give another --out")
-
-
-def _make_folder(path: Path) -> bool:
-    """Make a folder and those above it; return whether it is new."""
-    try:
-        path.mkdir(parents=True)
-    except FileExistsError:
-        if not path.is_dir():
-            raise ConfigurationError(f"{path}: is a file, not a folder; give another --out") from None
-        return False
-    except NotADirectoryError:
-        raise ConfigurationError(f"{path}: lies below a file, not a folder; give another --out") from None
-    except OSError as error:
-        raise disk_error(path, error) from error
-    return True
 
 
 def _missing(path: Path) -> str:

@@ -8,7 +8,7 @@ import platform
 from contextlib import suppress
 from pathlib import Path
 
-from eqnp.errors import DiskError
+from eqnp.errors import ConfigurationError, DiskError
 
 try:
     import fcntl
@@ -97,6 +97,26 @@ def _sync_folder(folder: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def make_folder(path: Path) -> bool:
+    """Make a folder and those above it; return whether it is new.
+
+    Raises:
+        ConfigurationError: a file is in the way.
+        DiskError: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True)
+    except FileExistsError:
+        if not path.is_dir():
+            raise ConfigurationError(f"{path}: is a file, not a folder; give another --out") from None
+        return False
+    except NotADirectoryError:
+        raise ConfigurationError(f"{path}: lies below a file, not a folder; give another --out") from None
+    except OSError as error:
+        raise disk_error(path, error) from error
+    return True
 
 
 class FileLock:

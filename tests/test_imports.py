@@ -19,7 +19,7 @@ LADDER = [
     "contrasts stencils",
     "estimators bptt sharding",
     "checkpoint runfolder diagnostics",
-    "config configfile presets learner training trajectories experiment",
+    "config configfile presets learner theorem plots training trajectories experiment",
     "data",
     "cli",
 ]

@@ -1,0 +1,76 @@
+"""``eqnp check``: whether what Equilibrium Propagation computes is the gradient, and with which bias."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from eqnp.cli.options import checkpoint_option, set_option, split_option
+
+
+@click.command()
+@click.argument("target", required=False, metavar="[RUN | PRESET | CONFIG.toml]")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder for check.h5 and the plots; default: only the table."
+)
+@click.option("--samples", default="0:20", show_default=True, help="Which samples: 3,5 or 0:10 or 0:100:10.")
+@click.option("--plots", type=click.Choice(["png", "svg", "none"]), default="png", show_default=True, help="Of --out.")
+@click.option(
+    "--settle", type=click.IntRange(min=1), default=2000, show_default=True, help="Steps at most, for the bias."
+)
+@click.option("--force", is_flag=True, help="Write over the files of an earlier check.")
+@checkpoint_option
+@split_option
+@set_option
+def check(
+    target: str | None,
+    out: Path | None,
+    samples: str,
+    plots: str,
+    settle: int,
+    force: bool,
+    checkpoint: str,
+    split: str,
+    overrides: tuple[str, ...],
+) -> None:
+    """Compare Equilibrium Propagation with BPTT step by step, and its bias with the exact gradient.
+
+    Of a run's weights, or of the initial weights of a preset (default: digits). In float64, with T1, T2 and beta of the
+    configuration: --set dynamics.T1=500 settles longer.
+    """
+    from eqnp import checkpoint as files
+    from eqnp.cli.checking import measure, table
+    from eqnp.cli.session import open_weights
+    from eqnp.errors import ConfigurationError
+
+    if out is not None:
+        planned = [out / "check.h5", *(out / f"{name}.{plots}" for name in ("cumulative", "ratio", "bias"))]
+        if not force and (taken := [path for path in planned if path.exists()]):
+            raise ConfigurationError(f"--out {out}: {taken[0].name} exists there; give another folder or --force")
+        if plots != "none":
+            from eqnp.plots import new_figure
+
+            new_figure(1)  # a missing matplotlib is said before the work, not after it
+    session, parameters = open_weights(target, overrides, checkpoint)
+    content = measure(session, parameters, samples, split, settle)
+    click.echo(table(content))
+    if out is not None:
+        from eqnp.storage import make_folder
+
+        make_folder(out)
+        files.save(out / "check.h5", content, kind="check")
+        written = ["check.h5", *(_plots(content, out, plots) if plots != "none" else [])]
+        click.echo(f"written  {', '.join(str(out / name) for name in written)}")
+
+
+def _plots(content: dict[str, Any], out: Path, ending: str) -> list[str]:
+    from eqnp.plots import plot_bias, plot_cumulative, plot_ratio, save_figure
+
+    figures = {"cumulative": plot_cumulative(content["steps"]), "ratio": plot_ratio(content["steps"])}
+    if content["bias"]["samples"]:
+        figures["bias"] = plot_bias(content["bias"])
+    for name, figure in figures.items():
+        save_figure(figure, out / f"{name}.{ending}")
+    return [f"{name}.{ending}" for name in figures]

@@ -1,0 +1,90 @@
+"""What ``eqnp check`` measures and how it says it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from eqnp.cli.selection import parse_selection
+from eqnp.cli.session import Session
+from eqnp.contrasts import vector_field_contrast
+from eqnp.losses import one_hot
+from eqnp.networks import VectorFieldNetwork
+from eqnp.theorem import ORDERS, check_bias, check_steps
+
+
+def measure(session: Session, parameters: Mapping[str, np.ndarray], samples: str, split: str, settle: int) -> dict:
+    """Return the numbers of a check, nested by name, as check.h5 holds them."""
+    learner, network = session.learner, session.learner.network
+    chosen = parse_selection("--samples", samples, session.count(split))
+    x, labels = session.samples(split, chosen)
+    x, target = x.astype(np.float64), one_hot(labels, network.architecture.classes, np.float64)
+    parameters = {name: np.asarray(p, np.float64) for name, p in parameters.items()}
+    T2 = min(learner.T1, learner.T2)
+    return {
+        "settings": {"T1": learner.T1, "T2": T2, "beta": learner.beta, "samples": len(x), "split": split},
+        "tied": not isinstance(network, VectorFieldNetwork),
+        "steps": check_steps(network, parameters, x, target, learner.T1, T2, learner.beta),
+        "bias": check_bias(network, parameters, x, target, learner.beta, settle, _own_contrast(network)),
+    }
+
+
+def _own_contrast(network: Any) -> Any:
+    """Return the contrast that estimates forward and backward weights each on its own."""
+    return vector_field_contrast if isinstance(network, VectorFieldNetwork) else None
+
+
+def table(content: dict[str, Any]) -> str:
+    """Return the check as text that fits 80 columns."""
+    s, steps, bias = content["settings"], content["steps"], content["bias"]
+    lines = [
+        f"{s['samples']} {s['split']} samples, T1 {s['T1']}, T2 {s['T2']}, beta {s['beta']:g}, "
+        f"residual of the free phase {steps['residual']:.1e}",
+        "",
+        "EP (symmetric) against BPTT,       step by step        total gradients",
+        "weight                          error  signs apart  one-sided  symmetric  ratio",
+    ]
+    for name, symmetric in steps["symmetric"].items():
+        if name.endswith(".weight"):
+            near, far = symmetric["distance"], steps["one-sided"][name]["distance"]
+            lines.append(
+                f"{name:<28} {_share(symmetric['relative_error'])} {_share(symmetric['sign_disagreement'])}      "
+                f"{_share(far)}   {_share(near)}  {near / far if far else 0:5.2f}"
+            )
+    return "\n".join([*lines, "", *_bias_lines(bias), *_advice(content)])
+
+
+def _bias_lines(bias: dict[str, Any]) -> list[str]:
+    if not bias["samples"]:
+        return [
+            f"bias against beta: none of {bias['of']} samples settles and keeps its activity pattern; "
+            "try a larger --settle"
+        ]
+    lines = [
+        f"bias against the exact gradient, {bias['samples']} of {bias['of']} samples (settled, unchanged activity)",
+        "beta       " + "".join(f"{beta:>10.2g}" for beta in bias["betas"]) + "  slope (order)",
+    ]
+    for name in ORDERS:
+        row = bias[name]
+        values = "".join(f"{value:>10.1e}" for value in row["bias"])
+        lines.append(f"{name:<11}{values}  {_number(row['slope'])} ({row['order']})")
+    return lines
+
+
+def _advice(content: dict[str, Any]) -> list[str]:
+    lines = []
+    if content["steps"]["residual"] > 1e-3:
+        lines.append("The free phase has not settled, so EP and BPTT differ: try a larger --set dynamics.T1=...")
+    if not content["tied"]:
+        lines.append("Forward and backward weights differ: EP is not the gradient, its bias does not vanish with beta.")
+    return ["", *lines] if lines else []
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:7.2f} %"
+
+
+def _number(value: float) -> str:
+    return "    -" if value != value else f"{value:5.2f}"
