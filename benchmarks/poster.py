@@ -34,7 +34,7 @@ def train(preset: str, seed: int, folder: Path) -> Path:
     """Train one row with one seed, unless it is done; return its metrics."""
     run = folder / f"{preset}-{seed}"
     metrics = run / "metrics.csv"
-    command = [sys.executable, "-m", "eqnp.cli", "train"]
+    command = [sys.executable, "-P", "-m", "eqnp.cli", "train"]
     if (run / "last.h5").exists():
         command += ["--resume", str(run), "--quiet"]
     else:
@@ -60,7 +60,8 @@ def table(results: dict[str, list[Path]]) -> str:
         spread = f" ({stdev(test):.1f})" if len(test) > 1 else ""
         each = ", ".join(f"{error:.1f}" for error in test)
         lines.append(
-            f"| {ROWS[preset]} | `{preset}` | {mean(test):.1f}{spread} | {each} | {mean(train_error):.1f} | {seconds:.0f} |"
+            f"| {ROWS[preset]} | `{preset}` | {mean(test):.1f}{spread} | {each} | {mean(train_error):.1f} "
+            f"| {seconds:.0f} |"
         )
     return "\n".join(lines)
 

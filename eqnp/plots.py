@@ -33,7 +33,7 @@ def new_figure(columns: int, rows: int = 1, width: float = 3.2, height: float = 
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise BackendError("plots need matplotlib; `pip install matplotlib`, or give --no-plots") from None
+        raise BackendError("plots need matplotlib; `pip install matplotlib`, or give --plots none") from None
     figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False)
 
@@ -80,8 +80,11 @@ def plot_bias(bias: Mapping[str, Any]) -> Any:
     figure, axes = new_figure(1, width=4.2, height=3.2)
     for name in ("one-sided", "symmetric", "four-point"):
         color, line = STYLES[name]
-        label = f"{name}: slope {bias[name]['slope']:.2f}"
+        slope = bias[name]["slope"]
+        label = f"{name}: slope {slope:.2f}" if slope == slope else f"{name}: below rounding"
         axes[0, 0].loglog(bias["betas"], bias[name]["bias"], line, color=color, marker="o", markersize=3, label=label)
+    axes[0, 0].set_xticks(bias["betas"], [f"{beta:.2g}" for beta in bias["betas"]], fontsize=7)
+    axes[0, 0].minorticks_off()
     axes[0, 0].set_xlabel("beta")
     axes[0, 0].set_ylabel("bias / exact gradient")
     axes[0, 0].legend(fontsize=8)

@@ -135,6 +135,71 @@ def test_states_are_named_and_complete(capsys, finished, tmp_path):
     assert_fails(run(capsys, "states", finished, "--out", out), 2, "exists", "--force")
 
 
+def test_check_of_fresh_and_of_trained_weights(capsys, finished, tmp_path):
+    out = tmp_path / "check"
+    arguments = ("--samples", "0:6", "--set", "dynamics.T1=60", "--set", "dynamics.T2=6", "--set", "dynamics.beta=0.01")
+    for target in (["digits", *SMALL_OPTIONS], [finished]):
+        result = run(capsys, "check", *target, *arguments, "--out", out, "--force", "--plots", "svg")
+        assert result.code == 0, result.err
+        assert all(len(line) <= 88 for line in result.out.splitlines()[:-1]), result.out
+        assert "forward.0.weight" in result.out and "readout.weight" in result.out
+        assert {path.name for path in out.iterdir()} == {"check.h5", "cumulative.svg", "ratio.svg", "bias.svg"}
+    with h5py.File(out / "check.h5") as file:
+        for name in ("one-sided", "symmetric", "bptt"):
+            assert file[f"steps/{name}/forward.0.weight/cumulative"].shape == (7,)
+        assert file["steps/bptt/forward.0.weight/cumulative"][-1] == pytest.approx(1)
+        assert file["steps/symmetric/forward.0.weight/relative_error"][()] < 0.05
+        assert abs(file["bias/symmetric/slope"][()] - 2) < 0.1 and abs(file["bias/one-sided/slope"][()] - 1) < 0.1
+    assert_fails(run(capsys, "check", finished, "--out", out, "--plots", "svg"), 2, "exists", "--force")
+
+
+def test_check_of_a_vector_field_says_that_it_is_no_gradient(capsys):
+    kind = overrides("model.kind=vector-field", "dynamics.beta=0.01", "dynamics.T1=40")
+    result = run(capsys, "check", "digits", *SMALL_OPTIONS, *kind, "--samples", "0:6")
+    assert result.code == 0 and "EP is not the gradient" in result.out
+
+
+def test_check_without_matplotlib_is_exit_4(capsys, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    result = run(capsys, "check", "digits", *SMALL_OPTIONS, "--out", tmp_path / "out")
+    assert_fails(result, 4, "pip install matplotlib", "--plots none")
+    assert not (tmp_path / "out").exists()
+    assert run(capsys, "check", "digits", *SMALL_OPTIONS, "--out", tmp_path / "out", "--plots", "none").code == 0
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        ["model.kind=vector-field"],
+        ["model.kind=vector-field", "model.feedback_winners=forward", "training.common_update=true"],
+        ["training.algorithm=bptt"],
+        ["training.algorithm=bptt", "model.kind=vector-field", "training.common_update=true"],
+        ["model.layers.0.keep=0.8"],
+        ["training.algorithm=bptt", "model.layers.0.keep=0.8", "training.memory_gb=1e-4"],
+        ["training.estimator=four-point", "model.loss=squared_error"],
+    ],
+    ids=" ".join,
+)
+def test_every_way_of_training_resumes_bit_for_bit(capsys, tmp_path, extra):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    settings = overrides("model.layers=[{conv=3,kernel=5,stride=2,pool='max'},{dense=12},{dense=10}]", *extra)
+    assert train_small(capsys, whole, *settings).code == 0
+    assert train_small(capsys, parts, *settings, *overrides("training.epochs=1")).code == 0
+    assert run(capsys, "train", "--resume", parts, *overrides("training.epochs=2")).code == 0
+    same_weights(whole, parts)
+    rows = list(csv.DictReader((whole / "metrics.csv").read_text().splitlines()))
+    kind = "model.kind=vector-field" in extra
+    assert ("angle_backward.1" in rows[0]) == kind
+    assert run(capsys, "evaluate", parts).code == 0
+
+
+def test_bptt_that_does_not_fit_is_exit_7_and_says_how_much_it_needs(capsys, tmp_path):
+    extra = overrides("training.algorithm=bptt", "training.memory_gb=1e-6")
+    assert_fails(train_small(capsys, tmp_path / "run", *extra), 7, "needs", "GB", "training.batch_size")
+    assert not (tmp_path / "run").exists()
+
+
 def test_data_presets_and_doctor(capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert "mnist-small" in run(capsys, "data", "list").out
@@ -164,6 +229,13 @@ def test_data_presets_and_doctor(capsys, tmp_path, monkeypatch):
         (["train", "--set", "data.train_samples=6000"], ["data.train_samples", "5000"]),
         (["train", "--resume", "nowhere"], ["nowhere"]),
         (["train", "digits", "--resume", "nowhere"], ["--resume"]),
+        (["train", "--set", "training.common_update=true"], ["training.common_update", "vector-field"]),
+        (["train", "--set", "model.feedback_winners=forward"], ["model.feedback_winners", "vector-field"]),
+        (["train", "--set", "training.algorithm=bptt", "--set", "dynamics.T2=99"], ["dynamics.T2", "T1 = 20"]),
+        (["train", "--set", "model.layers.1.keep=1.5"], ["model.layers.1.keep", "1.5"]),
+        (["train", "--set", "model.layers.2.keep=0.5"], ["model.layers.2", "no dropout"]),
+        (["check", "nowhere"], ["nowhere"]),
+        (["check", "--samples", "x"], ["--samples"]),
         (["evaluate", "nowhere"], ["nowhere", "no such folder"]),
         (["evaluate"], ["RUN"]),
         (["data", "fetch", "imagenet"], ["imagenet", "mnist"]),
