@@ -1,0 +1,34 @@
+"""Draws columns of metrics.csv files against the epoch, a curve for every file and column.
+
+python -m benchmarks.curves OUT.svg METRICS.csv ... --columns test_error_percent --ylabel "error, %"
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from pathlib import Path
+
+from eqnp.plots import plot_curves, save_figure
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("files", type=Path, nargs="+")
+    parser.add_argument("--columns", nargs="+", default=["test_error_percent"])
+    parser.add_argument("--ylabel", default="")
+    options = parser.parse_args()
+    curves, epochs = {}, []
+    for path in options.files:
+        with open(path) as file:
+            rows = list(csv.DictReader(file))
+        epochs = [int(row["epoch"]) for row in rows]
+        for column in options.columns:
+            if column in rows[0]:
+                curves[f"{path.stem}: {column}"] = [float(row[column]) for row in rows]
+    save_figure(plot_curves(epochs, curves, "epoch", options.ylabel), options.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""Starts every full-size preset of the poster's table, takes a few steps and resumes, on a few samples of CIFAR-10.
+
+    python -m benchmarks.presets --data FOLDER --out benchmarks/results/presets.md
+
+Nothing is changed but the numbers of samples and the batch: T1, T2, channels and all else are the preset's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from eqnp.presets import names
+
+FEW = {"data.train_samples": 8, "data.test_samples": 4, "training.batch_size": 4}
+
+
+def run(*words: str) -> None:
+    subprocess.run(
+        [sys.executable, "-P", "-m", "eqnp.cli", "train", "--quiet", *words], check=True, capture_output=True
+    )
+
+
+def row(preset: str, data: str, folder: Path) -> str:
+    """Train an epoch of two batches, go on for another, and return the losses and the time as a row of a table."""
+    settings = [f"{key}={value}" for key, value in FEW.items()]
+    settings += [f"data.folder={data}", "training.epochs=1"]
+    run(preset, "--out", str(folder), *(word for setting in settings for word in ("--set", setting)))
+    run("--resume", str(folder), "--set", "training.epochs=2")
+    with open(folder / "metrics.csv") as file:
+        first, second = csv.DictReader(file)
+    seconds = (float(first["seconds"]) + float(second["seconds"])) / 4
+    losses = f"{float(first['train_loss']):.4f}, {float(second['train_loss']):.4f}"
+    return f"| `{preset}` | {losses} | {float(second['train_residual']):.0e} | {seconds:.1f} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    lines = [
+        "# Every full-size row starts, steps and resumes",
+        "",
+        f"`python -m benchmarks.presets --data {options.data} --out {options.out}`, on 2 cores.",
+        "Two batches of 4 samples of CIFAR-10 make an epoch; the run is ended after one and resumed for another.",
+        "T1, T2, channels and all else are the preset's. This shows that the rows run, nothing about their error.",
+        "",
+        "| preset | training loss of the two epochs | residual | s a batch of 4 |",
+        "|---|---|---|---|",
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        for preset in names():
+            if preset.startswith("cifar10-") and preset != "cifar10-small":
+                lines.append(row(preset, options.data, Path(folder) / preset))
+                print(lines[-1], flush=True)
+    options.out.write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
