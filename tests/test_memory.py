@@ -8,6 +8,7 @@ import nets
 import numpy as np
 import pytest
 
+from eqnp.bptt import bptt_gradient, trajectory
 from eqnp.estimators import estimate
 from eqnp.stencils import symmetric
 
@@ -31,6 +32,24 @@ def test_peak_memory_does_not_depend_on_T1_or_T2(joint):
     for T1, T2 in ((60, 3), (3, 60)):
         # one more set of states would show; a few hundred bytes of Python objects do not
         assert abs(peak(case, T1, T2, joint) - short) < 0.1 * states
+
+
+def test_bptt_needs_memory_for_every_step_unless_it_computes_them_twice():
+    case = nets.make("max", "cross_entropy_readout", samples=64)
+    states = sum(s.nbytes for s in case.network.zero_states(case.x))
+
+    def bptt_peak(T2, segment):
+        prepared = case.prepare()
+        tracemalloc.start()
+        bptt_gradient(prepared, trajectory(prepared, 100, T2, segment), case.target)
+        size = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return size
+
+    bptt_peak(4, 0)
+    assert abs(bptt_peak(64, 0) - bptt_peak(4, 0) - 60 * states) < 3 * states
+    # of 64 steps: 8 starts and 8 steps, twice while one segment takes the place of another
+    assert bptt_peak(64, 8) - bptt_peak(4, 0) < 24 * states
 
 
 def test_the_measure_notices_a_trajectory(monkeypatch):
