@@ -1,15 +1,22 @@
-"""One test body for all backends: ``backend`` is NumPy always, and CuPy when a GPU answers (marked ``gpu``)."""
+"""One test body for all backends: NumPy, a strict stand-in for CuPy, and CuPy when a GPU answers (marked ``gpu``)."""
 
 from __future__ import annotations
 
-import pytest
+import sys
 
-from eqnp.backend import get_backend
+import pytest
+import standin
+
+from eqnp.backend import Backend, get_backend
 from eqnp.errors import BackendError
 
+sys.modules.setdefault("standin", standin)
 
-@pytest.fixture(params=["numpy", pytest.param("cupy", marks=pytest.mark.gpu)])
+
+@pytest.fixture(params=["numpy", "standin", pytest.param("cupy", marks=pytest.mark.gpu)])
 def backend(request):
+    if request.param == "standin":
+        return Backend("standin", standin)
     try:
         return get_backend(request.param)
     except BackendError as error:

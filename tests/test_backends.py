@@ -1,0 +1,125 @@
+"""The same library on another backend: training, evaluation, BPTT and checkpoints, with no array going astray."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import standin
+
+from eqnp.backend import Backend, array_module, get_backend, to_host
+from eqnp.configfile import load
+from eqnp.data import Augmentation, Batches
+from eqnp.data import load as load_data
+from eqnp.errors import BackendError
+from eqnp.experiment import from_content, make_learner, to_content
+from eqnp.sharding import thread_map
+from eqnp.training import evaluate, initial_state, train_epoch
+from eqnp.trajectories import record
+
+NUMPY = get_backend("numpy")
+WAYS = [
+    [],
+    ["model.loss=squared_error", "training.estimator=one-sided"],
+    ["model.loss=cross_entropy", "training.estimator=random-sign", "dynamics.tolerance=1e-3"],
+    ["model.kind=vector-field", "model.layers.0.pool=average"],
+    ["model.kind=vector-field", "training.common_update=true", "model.layers.1.keep=0.8"],
+    ["model.kind=vector-field", "model.feedback_winners=forward", "training.estimator=four-point"],
+    ["training.algorithm=bptt", "model.activation=tanh"],
+    ["training.algorithm=bptt", "model.kind=vector-field", "model.layers.0.keep=0.8", "model.activation=sigmoid"],
+    ["optimizer.name=adam", "optimizer.momentum=0", "model.activation=centered_hard_sigmoid"],
+]
+
+
+def small(extra):
+    layers = "model.layers=[{conv=3,kernel=5,stride=2,padding=1,pool='max'},{dense=12},{dense=10}]"
+    sizes = ["dynamics.T1=5", "dynamics.T2=3", "training.batch_size=8", "training.threads=1", "training.dtype=float64"]
+    return load("digits", [layers, *sizes, *extra])
+
+
+def batches(count=24, in_order=False):
+    data = load_data("mnist-small", None, count, 10)
+    return Batches(
+        data.train_images,
+        data.train_labels,
+        8,
+        dtype=np.float64,
+        augmentation=Augmentation(crop=2),
+        in_order=in_order,
+    )
+
+
+def train(backend, extra):
+    config = small(extra)
+    learner = make_learner(config, (28, 28, 1), 10, backend)
+    with thread_map(1) as run:
+        *_, state = train_epoch(learner, initial_state(learner, 1.5, "float64"), batches(), run)
+    return learner, state
+
+
+@pytest.mark.parametrize("extra", WAYS, ids=" ".join)
+def test_training_is_the_same_as_on_numpy(backend, extra):
+    learner, state = train(backend, extra)
+    _, expected = train(NUMPY, extra)
+    for name, p in state.parameters.items():
+        assert array_module(p) is backend.xp, f"{name} lives elsewhere"
+        np.testing.assert_allclose(to_host(p), expected.parameters[name], rtol=1e-9, atol=1e-12, err_msg=name)
+    assert state.tally.mistakes == expected.tally.mistakes
+    with thread_map(1) as run:
+        assert evaluate(learner, state.parameters, batches(in_order=True), run).samples == 24
+
+
+def test_a_checkpoint_of_one_backend_goes_on_on_another(backend):
+    learner, state = train(backend, WAYS[0])
+    content = to_content(state)
+    assert all(isinstance(p, np.ndarray) for p in content["parameters"].values())
+    other = make_learner(small(WAYS[0]), (28, 28, 1), 10, NUMPY)
+    restored = from_content(content, other, initial_state(other, 1.5, "float64"))
+    back = from_content(to_content(restored), learner, initial_state(learner, 1.5, "float64"))
+    for name, p in state.parameters.items():
+        np.testing.assert_array_equal(to_host(back.parameters[name]), to_host(p))
+
+
+def test_recorded_states_are_on_the_host(backend):
+    learner, state = train(backend, WAYS[0])
+    x, labels = batches(in_order=True).batch(0, 0)
+    content = record(learner, state.parameters, x, labels, {0, 2})
+    assert isinstance(content["phases"]["plus"]["s1"], np.ndarray)
+    assert content["phases"]["plus"]["s1"].shape == (2, 8, 6, 6, 3)
+
+
+def test_no_host_read_inside_a_phase():
+    """Steps read nothing back; a phase reads its residual once, and with a tolerance once a step."""
+    from eqnp.dynamics import relax
+    from eqnp.prepared import PreparedNetwork
+
+    device = Backend("standin", standin)
+    learner, state = train(device, WAYS[0])
+    x = device.asarray(batches(in_order=True).batch(0, 0)[0])
+    prepared = PreparedNetwork(learner.network, state.parameters, x)
+    for tolerance, expected in ((0.0, 1), (1e-300, 10)):
+        standin.reads[0] = 0
+        relax(prepared, prepared.zero_states(), 10, tolerance=tolerance)
+        assert standin.reads[0] == expected
+
+
+def test_the_standin_is_strict():
+    a = standin.asarray(np.ones(3))
+    for wrong in (
+        lambda: np.asarray(a),
+        lambda: np.add(a, 1),
+        lambda: a + np.ones(3),
+        lambda: np.ones(3) + a,
+        lambda: standin.add(a, np.ones(3)),
+        lambda: list(a),
+    ):
+        with pytest.raises(TypeError):
+            wrong()
+    assert not hasattr(standin, "linalg")
+
+
+def test_backends_by_name():
+    assert get_backend("numpy").xp is np
+    assert get_backend("auto").name in ("numpy", "cupy")
+    with pytest.raises(BackendError, match=r"'torch'.*numpy, cupy, auto"):
+        get_backend("torch")
+    assert get_backend("numpy").available_memory() is None or get_backend("numpy").available_memory() > 1e6
