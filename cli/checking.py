@@ -43,32 +43,31 @@ def table(content: dict[str, Any]) -> str:
         f"{s['samples']} {s['split']} samples, T1 {s['T1']}, T2 {s['T2']}, beta {s['beta']:g}, "
         f"residual of the free phase {steps['residual']:.1e}",
         "",
-        "EP (symmetric) against BPTT,       step by step        total gradients",
-        "weight                          error  signs apart  one-sided  symmetric  ratio",
+        "EP against BPTT       symmetric, step by step    whole gradient, distance",
+        "weight                    error   signs apart   one-sided   symmetric   ratio",
     ]
     for name, symmetric in steps["symmetric"].items():
         if name.endswith(".weight"):
             near, far = symmetric["distance"], steps["one-sided"][name]["distance"]
-            lines.append(
-                f"{name:<28} {_share(symmetric['relative_error'])} {_share(symmetric['sign_disagreement'])}      "
-                f"{_share(far)}   {_share(near)}  {near / far if far else 0:5.2f}"
-            )
+            shares = (symmetric["relative_error"], symmetric["sign_disagreement"], far, near)
+            ratio = f"{near / far:.2f}" if far else "-"
+            lines.append(f"{name:<21}" + "".join(f"{100 * share:10.2f} %" for share in shares) + f"{ratio:>8}")
     return "\n".join([*lines, "", *_bias_lines(bias), *_advice(content)])
 
 
 def _bias_lines(bias: dict[str, Any]) -> list[str]:
     if not bias["samples"]:
         return [
-            f"bias against beta: none of {bias['of']} samples settles and keeps its activity pattern; "
-            "try a larger --settle"
+            f"bias against beta: none of {bias['of']} samples settles and keeps its activity pattern;",
+            "try a larger --settle",
         ]
     lines = [
         f"bias against the exact gradient, {bias['samples']} of {bias['of']} samples (settled, unchanged activity)",
-        "beta       " + "".join(f"{beta:>10.2g}" for beta in bias["betas"]) + "  slope (order)",
+        "beta       " + "".join(f"{beta:>9.2g}" for beta in bias["betas"]) + "  slope (order)",
     ]
     for name in ORDERS:
         row = bias[name]
-        values = "".join(f"{value:>10.1e}" for value in row["bias"])
+        values = "".join(f"{value:>9.1e}" for value in row["bias"])
         lines.append(f"{name:<11}{values}  {_number(row['slope'])} ({row['order']})")
     return lines
 
@@ -76,14 +75,10 @@ def _bias_lines(bias: dict[str, Any]) -> list[str]:
 def _advice(content: dict[str, Any]) -> list[str]:
     lines = []
     if content["steps"]["residual"] > 1e-3:
-        lines.append("The free phase has not settled, so EP and BPTT differ: try a larger --set dynamics.T1=...")
+        lines += ["The free phase has not settled, so EP and BPTT differ; --set dynamics.T1=... goes on."]
     if not content["tied"]:
-        lines.append("Forward and backward weights differ: EP is not the gradient, its bias does not vanish with beta.")
+        lines += ["Forward and backward weights differ: EP is not the gradient, whatever beta is."]
     return ["", *lines] if lines else []
-
-
-def _share(value: float) -> str:
-    return f"{100 * value:7.2f} %"
 
 
 def _number(value: float) -> str:

@@ -141,7 +141,7 @@ def test_check_of_fresh_and_of_trained_weights(capsys, finished, tmp_path):
     for target in (["digits", *SMALL_OPTIONS], [finished]):
         result = run(capsys, "check", *target, *arguments, "--out", out, "--force", "--plots", "svg")
         assert result.code == 0, result.err
-        assert all(len(line) <= 88 for line in result.out.splitlines()[:-1]), result.out
+        assert all(len(line) <= 80 for line in result.out.splitlines()[:-1]), result.out
         assert "forward.0.weight" in result.out and "readout.weight" in result.out
         assert {path.name for path in out.iterdir()} == {"check.h5", "cumulative.svg", "ratio.svg", "bias.svg"}
     with h5py.File(out / "check.h5") as file:
