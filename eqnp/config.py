@@ -106,6 +106,11 @@ class Training:
         "bptt: memory for the states of a batch, computed twice where too little; 0: half of what is free",
         low=0,
     )
+    convolution: str = key(
+        "auto",
+        "how 3x3 convolutions under a maximum are computed; auto: by Winograd's form where it is faster",
+        choices=("auto", "direct", "winograd"),
+    )
     threads: int = key(0, "CPU threads, each with a share of every batch; 0: what suits the net and the cores", low=0)
 
 

@@ -12,6 +12,9 @@ chose.
 | ``drive_at_winners`` | s w | pick(w * s) at given winners |
 
 A bias moves all four places of a window alike, so it may be added after the pooling and never changes a winner.
+
+Weights stand still during a relaxation: ``prepare`` brings them once into the form that the maps take as ``w``. That is
+the weights themselves, but for Winograd's form of a convolution.
 """
 
 from __future__ import annotations
@@ -34,6 +37,10 @@ class Connection(ABC):
 
     def __init__(self, below: Shape) -> None:
         self.below = below  # shape of s without the sample axis
+
+    def prepare(self, w: Array) -> Array:
+        """Return the weights in the form that the maps take."""
+        return w
 
     @abstractmethod
     def drive(self, w: Array, b: Array, s: Array, space: Workspace | None = None) -> tuple[Array, Winner]:
@@ -139,16 +146,55 @@ class ConvPoolConnection(Connection):
         return ops.average_unpool(v, self.conv_size, space) if self.layer.pool == "average" else v
 
 
-def connect(layer: Layer, below: Shape) -> Connection:
-    """Return the connection from a state of shape ``below`` (no sample axis) to ``layer``."""
-    return ConvPoolConnection(below, layer) if isinstance(layer, ConvLayer) else DenseConnection(below)
+class WinogradConnection(ConvPoolConnection):
+    """The same maps for 3x3 kernels, stride 1 and a 2x2 maximum, by Winograd's F(2x2, 3x3); ``eqnp.ops.winograd``."""
+
+    def prepare(self, w: Array) -> Array:
+        """Return the transformed weights: (3, 3, C, K) -> (16, C, K)."""
+        return ops.transform_weights(w)
+
+    def drive(self, w: Array, b: Array, s: Array, space: Workspace | None = None) -> tuple[Array, Winner]:
+        """Return P(w * s) + b: (N, H, W, C) -> (N, P, Q, K), and its winners."""
+        p, winner = ops.winograd_max_pool(s, w, self.layer.padding, space)
+        p += b
+        return p, winner
+
+    def winners(self, w: Array, s: Array, space: Workspace | None = None) -> Winner:
+        """Return the winners (N, P, Q, K) of w * s."""
+        return ops.winograd_max_pool(s, w, self.layer.padding, space)[1]
+
+    def feedback(self, w: Array, v: Array, winner: Winner, space: Workspace | None = None) -> Array:
+        """Return w~ * P^{-1}(v): (N, P, Q, K) -> (N, H, W, C)."""
+        return ops.winograd_unpool(v, winner, w, self.below[:2], self.layer.padding, space)
+
+    def drive_at_winners(self, w: Array, s: Array, winner: Winner, space: Workspace | None = None) -> Array:
+        """Return pick(w * s) at ``winner``: (N, H, W, C) -> (N, P, Q, K)."""
+        return ops.winograd_pick(s, w, winner, self.layer.padding, space)
 
 
-def connect_all(architecture: Architecture) -> tuple[Connection, ...]:
+CONVOLUTIONS = ("auto", "direct", "winograd")
+WINOGRAD_CHANNELS = 64  # with fewer the transforms cost what the products save (benchmarks/results/winograd.md)
+
+
+def connect(layer: Layer, below: Shape, convolution: str = "auto") -> Connection:
+    """Return the connection from a state of shape ``below`` (no sample axis) to ``layer``.
+
+    ``convolution`` is the form of those that Winograd's suits: ``direct``, ``winograd``, or ``auto`` for the faster.
+    """
+    if not isinstance(layer, ConvLayer):
+        return DenseConnection(below)
+    suits = layer.kernel == (3, 3) and layer.stride == 1 and layer.pool == "max"
+    wide = min(below[2], layer.channels) >= WINOGRAD_CHANNELS
+    if suits and (convolution == "winograd" or (convolution == "auto" and wide)):
+        return WinogradConnection(below, layer)
+    return ConvPoolConnection(below, layer)
+
+
+def connect_all(architecture: Architecture, convolution: str = "auto") -> tuple[Connection, ...]:
     """Return the connections between the states, from the input up; the readout is none of them."""
     below = (architecture.input_shape, *architecture.state_shapes)
-    states = len(architecture.state_shapes)
-    return tuple(connect(layer, shape) for layer, shape in zip(architecture.layers[:states], below, strict=False))
+    layers = architecture.layers[: len(architecture.state_shapes)]
+    return tuple(connect(layer, shape, convolution) for layer, shape in zip(layers, below, strict=False))
 
 
 def inner_product(v: Array, u: Array) -> Array:

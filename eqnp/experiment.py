@@ -43,8 +43,8 @@ def make_architecture(model: Model, input_shape: Shape, classes: int) -> Archite
 def make_learner(config: Config, input_shape: Shape, classes: int, backend: Backend) -> Learner:
     """Return the learner that ``config`` describes, for inputs of ``input_shape`` (H, W, C)."""
     architecture = make_architecture(config.model, input_shape, classes)
-    network = make_network(config.model, architecture)
     training = config.training
+    network = make_network(config.model, architecture, training.convolution)
     return Learner(
         network=network,
         backend=backend,
@@ -67,11 +67,11 @@ def make_learner(config: Config, input_shape: Shape, classes: int, backend: Back
     )
 
 
-def make_network(model: Model, architecture: Architecture) -> Network:
-    """Return the network of ``model``."""
+def make_network(model: Model, architecture: Architecture, convolution: str = "auto") -> Network:
+    """Return the network of ``model``, with the named form of its convolutions."""
     if not architecture.vector_field:
-        return SymmetricNetwork(architecture)
-    return VectorFieldNetwork(architecture, own_winners=model.feedback_winners == "own")
+        return SymmetricNetwork(architecture, convolution)
+    return VectorFieldNetwork(architecture, model.feedback_winners == "own", convolution)
 
 
 def _segment(config: Config, architecture: Architecture, backend: Backend) -> int:

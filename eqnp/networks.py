@@ -31,9 +31,9 @@ class Network(ABC):
     own_winners = False
     """Whether the feedback pools with winners of its own instead of those of the drive."""
 
-    def __init__(self, architecture: Architecture) -> None:
+    def __init__(self, architecture: Architecture, convolution: str = "auto") -> None:
         self.architecture = architecture
-        self.connections = connect_all(architecture)
+        self.connections = connect_all(architecture, convolution)
         self.loss: Loss = SquaredError() if architecture.loss == "squared_error" else CrossEntropy()
         hidden = ACTIVATIONS[architecture.activation]
         linear_output = self.loss.linear_output and not architecture.readout
@@ -91,7 +91,7 @@ class SymmetricNetwork(Network):
         phi = 0.0
         for n, (below, above) in enumerate(zip([x, *states[:-1]], states, strict=True)):
             w, b = parameters[f"forward.{n}.weight"], parameters[f"forward.{n}.bias"]
-            d, _ = self.connections[n].drive(w, b, below)
+            d, _ = self.connections[n].drive(self.connections[n].prepare(w), b, below)
             phi = phi + inner_product(above, d)
         return phi
 
@@ -105,8 +105,8 @@ class VectorFieldNetwork(Network):
     winner of w_f * s^n, which the drive has found already (cheaper, and what the poster's equation reads like).
     """
 
-    def __init__(self, architecture: Architecture, own_winners: bool = True) -> None:
-        super().__init__(architecture)
+    def __init__(self, architecture: Architecture, own_winners: bool = True, convolution: str = "auto") -> None:
+        super().__init__(architecture, convolution)
         self.own_winners = own_winners
 
     def feedback_name(self, n: int) -> str:

@@ -36,6 +36,9 @@ class PreparedNetwork:
         self.masks = masks
         self._scales = {} if masks is None else _scales(network.architecture)
         self.parameters = {k: w * self._scales[k] if k in self._scales else w for k, w in parameters.items()}
+        connections = network.connections
+        self._upward = [c.prepare(self.parameters[f"forward.{n}.weight"]) for n, c in enumerate(connections)]
+        self._downward = [None, *(self._prepare_feedback(n) for n in range(1, len(connections)))]
         self._make_buffers()
         # The input does not move: neither do its drive and the winners of its windows. No other call uses this
         # workspace.
@@ -72,7 +75,7 @@ class PreparedNetwork:
             return list(winners)
         own: list[Winner] = [None]
         for n, s in enumerate(states[:-1], start=1):
-            own.append(self.network.connections[n].winners(self._feedback_weight(n), s, self._own_spaces[n]))
+            own.append(self.network.connections[n].winners(self._downward[n], s, self._own_spaces[n]))
         return own
 
     def vector_field(self, states: States, beta: Beta = 0.0, target: Array | None = None) -> list[Array]:
@@ -124,8 +127,8 @@ class PreparedNetwork:
         for n in range(1, len(states)):
             connection, space = self.network.connections[n], self._spaces[n]
             gradient |= self.forward_gradient(n, states[n - 1], delta[n], winners[n])
-            back[n - 1] += connection.feedback(self.parameters[f"forward.{n}.weight"], delta[n], winners[n], space)
-            back[n] += connection.drive_at_winners(self._feedback_weight(n), delta[n - 1], places[n], space)
+            back[n - 1] += connection.feedback(self._upward[n], delta[n], winners[n], space)
+            back[n] += connection.drive_at_winners(self._downward[n], delta[n - 1], places[n], space)
             name, dw = self.network.feedback_name(n), self.feedback_gradient(n, delta[n - 1], states[n], places[n])
             gradient[name] = gradient[name] + dw if name in gradient else dw
         return back, gradient
@@ -173,15 +176,17 @@ class PreparedNetwork:
         self._own_spaces = [Workspace() for _ in self.network.connections]
         self._space = Workspace()
 
-    def _feedback_weight(self, n: int) -> Array:
-        return self.parameters[self.network.feedback_name(n)]
+    def _prepare_feedback(self, n: int) -> Array:
+        name = self.network.feedback_name(n)
+        if name == f"forward.{n}.weight":
+            return self._upward[n]
+        return self.network.connections[n].prepare(self.parameters[name])
 
     def _drive(self, n: int, s: Array, space: Workspace) -> tuple[Array, Winner]:
-        w, b = self.parameters[f"forward.{n}.weight"], self.parameters[f"forward.{n}.bias"]
-        return self.network.connections[n].drive(w, b, s, space)
+        return self.network.connections[n].drive(self._upward[n], self.parameters[f"forward.{n}.bias"], s, space)
 
     def _feedback(self, n: int, v: Array, winner: Winner) -> Array:
-        return self.network.connections[n].feedback(self._feedback_weight(n), v, winner, self._spaces[n])
+        return self.network.connections[n].feedback(self._downward[n], v, winner, self._spaces[n])
 
     def _vector_field(self, states: States, drives: States, places: Sequence[Winner]) -> list[Array]:
         xp = array_module(self.x)

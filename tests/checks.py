@@ -158,3 +158,37 @@ def check_loss(loss):
 
 
 LOSSES = [SquaredError(), CrossEntropy()]
+
+# (N, H, W, C), K, padding: windows at odd edges, one window only, padding wider than the kernel's
+WINOGRAD = [
+    ((2, 7, 9, 3), 4, 1),
+    ((1, 8, 6, 2), 5, 0),
+    ((3, 5, 4, 1), 2, 2),
+    ((2, 4, 4, 3), 3, 0),
+    ((1, 3, 3, 2), 2, 1),
+]
+
+
+def check_winograd(case, xp=np, dtype=np.float64):
+    """Against the direct form, adjoint to each other, and with ties as there."""
+    shape, k, padding = case
+    x, w = xp.asarray(numbers(shape, 1, dtype)), xp.asarray(numbers((3, 3, shape[3], k), 2, dtype))
+    u = ops.transform_weights(w)
+    p, winner = ops.winograd_max_pool(x, u, padding)
+    y = ops.conv2d(x, w, 1, padding)
+    expected, places = ops.max_pool(y)
+    assert_close(p, to_host(expected), dtype)
+    assert (to_host(winner) == to_host(places)).all() and winner.dtype == np.uint8
+    v = xp.asarray(numbers(p.shape, 3, dtype))
+    back = ops.winograd_unpool(v, winner, u, shape[1:3], padding)
+    unpooled = ops.max_unpool(v, places, y.shape[1:3])
+    assert_close(back, to_host(ops.conv2d_transpose(unpooled, w, shape[1:3], 1, padding)), dtype)
+    assert_adjoint(
+        lambda v: ops.winograd_unpool(v, winner, u, shape[1:3], padding),
+        lambda x: ops.winograd_pick(x, u, winner, padding),
+        v,
+        x,
+        dtype,
+    )
+    zeros, first = ops.winograd_max_pool(x * 0, u, padding)
+    assert not to_host(zeros).any() and not to_host(first).any()  # a free phase starts with ties, which go to the first

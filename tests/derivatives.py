@@ -27,6 +27,9 @@ CONNECTIONS = {
     "average": ((6, 7, 2), ConvLayer(3, (2, 3), 1, 0, "average")),
     "none": ((6, 7, 2), ConvLayer(3, (3, 3), 2, 1, "none")),
     "max, strided": ((9, 8, 1), ConvLayer(2, (2, 2), 2, 2, "max")),
+    "winograd": ((7, 8, 2), ConvLayer(3, (3, 3), 1, 1, "max"), "winograd"),
+    "winograd, wide padding": ((5, 4, 2), ConvLayer(3, (3, 3), 1, 2, "max"), "winograd"),
+    "winograd, no padding": ((6, 9, 1), ConvLayer(2, (3, 3), 1, 0, "max"), "winograd"),
 }
 
 
@@ -39,32 +42,36 @@ def assert_derivative(actual, expected):
     assert abs(actual - expected) <= DIRECTIONAL * max(1.0, abs(expected)), (actual, expected)
 
 
-def check_connection(below, layer):
+def check_connection(below, layer, convolution="direct"):
     """The four maps are each other's derivatives, as the docstrings of ``Connection`` say."""
-    connection = connect(layer, below)
+    connection = connect(layer, below, convolution)
     shape = (layer.units,) if isinstance(layer, DenseLayer) else (layer.channels,)
     if isinstance(layer, DenseLayer):
         w = checks.numbers((int(np.prod(below)), layer.units), 1)
     else:
         w = checks.numbers((*layer.kernel, below[-1], layer.channels), 1)
     b, s = checks.numbers(shape, 2), checks.numbers((2, *below), 3)
-    d, winner = connection.drive(w, b, s)
+    prepare = connection.prepare
+    d, winner = connection.drive(prepare(w), b, s)
     v = checks.numbers(d.shape, 4)
     ds, dw, db = (checks.numbers(a.shape, 5 + i) for i, a in enumerate((s, w, b)))
 
     def drive(w, b, s):
-        return checks.inner(connection.drive(w, b, s)[0], v)
+        return checks.inner(connection.drive(prepare(w), b, s)[0], v)
 
-    feedback = connection.feedback(w, v, winner)
+    feedback = connection.feedback(prepare(w), v, winner)
     g_w, g_b = connection.weight_gradient(s, v, winner)
     assert_derivative(checks.inner(feedback, ds), difference(lambda s: drive(w, b, s), s, ds))
     assert_derivative(checks.inner(g_w, dw), difference(lambda w: drive(w, b, s), w, dw))
     assert_derivative(checks.inner(g_b, db), difference(lambda b: drive(w, b, s), b, db))
     # the feedback's adjoint in v is the drive at its winners; at its own winners and with the bias that is the drive
     checks.assert_adjoint(
-        lambda v: connection.feedback(w, v, winner), lambda s: connection.drive_at_winners(w, s, winner), v, s
+        lambda v: connection.feedback(prepare(w), v, winner),
+        lambda s: connection.drive_at_winners(prepare(w), s, winner),
+        v,
+        s,
     )
-    checks.assert_close(connection.drive_at_winners(w, s, winner) + b, d)
+    checks.assert_close(connection.drive_at_winners(prepare(w), s, winner) + b, d)
 
 
 def check_phi(case):

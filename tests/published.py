@@ -36,6 +36,7 @@ class Published:
     config: dict
     architecture: Architecture
     arrays: dict[str, np.ndarray]
+    convolution: str = "auto"
 
     def group(self, prefix: str) -> dict[str, np.ndarray]:
         """Return the arrays below ``prefix``, by the rest of their name."""

@@ -102,7 +102,7 @@ for _name in [f"__{n}__" for n in (*_BINARY.split(), "neg", "invert", "abs")]:
     setattr(ndarray, _name, _method(_name))
 for _name in ("add", "sub", "mul", "truediv"):
     setattr(ndarray, f"__i{_name}__", _in_place(f"__i{_name}__"))
-for _name in ["reshape", "astype", "copy", "sum", "max", "min", "argmax", "fill", "view", "any", "all"]:
+for _name in ["swapaxes", "reshape", "astype", "copy", "sum", "max", "min", "argmax", "fill", "view", "any", "all"]:
     setattr(ndarray, _name, _method(_name))
 
 
@@ -115,7 +115,7 @@ def _function(original):
 
 _FUNCTIONS = (
     "abs add arange ascontiguousarray clip concatenate divide einsum empty empty_like exp greater log matmul maximum "
-    "multiply ones_like repeat sqrt square stack tanh where zeros zeros_like"
+    "multiply negative ones_like repeat sqrt square stack subtract tanh where zeros zeros_like"
 )
 for _name in _FUNCTIONS.split():
     globals()[_name] = _function(getattr(np, _name))

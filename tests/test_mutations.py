@@ -88,6 +88,10 @@ OPS = [
     ("max_pool", last_of_a_tie, checks.check_ties),
     ("max_unpool", other_place, lambda: checks.check_max_pool((2, 6, 4, 3))),
     ("pick_winners", other_place, lambda: checks.check_max_pool((2, 6, 4, 3))),
+    ("transform_weights", scaled(-1), lambda: checks.check_winograd(checks.WINOGRAD[0])),
+    ("winograd_max_pool", scaled(2), lambda: checks.check_winograd(checks.WINOGRAD[0])),
+    ("winograd_unpool", scaled(-1), lambda: checks.check_winograd(checks.WINOGRAD[0])),
+    ("winograd_unpool", other_place, lambda: checks.check_winograd(checks.WINOGRAD[0])),
     ("average_pool", scaled(4), lambda: checks.check_average_pool((2, 6, 4, 3))),
     ("average_unpool", scaled(4), lambda: checks.check_average_pool((2, 6, 4, 3))),
 ]

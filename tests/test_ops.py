@@ -116,3 +116,20 @@ def test_views_are_accepted():
     x, w, *_ = checks.conv_case(checks.CONVOLUTIONS[0])
     flipped = x[:, :, ::-1]
     np.testing.assert_array_equal(ops.conv2d(flipped, w), ops.conv2d(flipped.copy(), w))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("case", checks.WINOGRAD, ids=str)
+def test_winograd(backend, case, dtype):
+    checks.check_winograd(case, backend.xp, dtype)
+
+
+def test_a_workspace_changes_nothing_in_winograd():
+    space = Workspace()
+    for shape, k, padding in (*checks.WINOGRAD, *checks.WINOGRAD):
+        x, u = checks.numbers(shape, 1), ops.transform_weights(checks.numbers((3, 3, shape[3], k), 2))
+        (p, winner), (q, other) = ops.winograd_max_pool(x, u, padding, space), ops.winograd_max_pool(x, u, padding)
+        np.testing.assert_array_equal(p, q)
+        np.testing.assert_array_equal(winner, other)
+        back = ops.winograd_unpool(q, other, u, shape[1:3], padding, space)
+        np.testing.assert_array_equal(back, ops.winograd_unpool(q, other, u, shape[1:3], padding))

@@ -26,11 +26,20 @@ NETWORKS = {
 
 
 @pytest.fixture(params=published.paths(), ids=lambda path: path.stem)
-def case(request):
-    kind = published.model(request.param)
+def path(request):
+    return request.param
+
+
+@pytest.fixture(params=["direct", "winograd"])
+def case(request, path):
+    kind = published.model(path)
     if kind not in NETWORKS:
-        pytest.skip(f"{request.param.stem}: networks of kind {kind} are not known")
-    return published.read(request.param)
+        pytest.skip(f"{path.stem}: networks of kind {kind} are not known")
+    if request.param == "winograd" and "CNN" not in kind:
+        pytest.skip(f"{path.stem} has no convolutions")
+    case = published.read(path)
+    case.convolution = request.param
+    return case
 
 
 def assert_equal(name: str, actual: np.ndarray, expected: np.ndarray) -> None:
@@ -45,7 +54,7 @@ def assert_states(phase: str, actual: list[np.ndarray], case: published.Publishe
 
 
 def setup(case):
-    network = NETWORKS[case.config["model"]](case.architecture)
+    network = NETWORKS[case.config["model"]](case.architecture, convolution=case.convolution)
     target = one_hot(case.arrays["y"], case.architecture.classes, np.float64)
     return network, case.group("param"), case.arrays["x"], target
 

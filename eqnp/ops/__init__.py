@@ -7,8 +7,9 @@
 | ``columns(x)`` | ``gather_columns(c)`` |
 | ``max_unpool(p, winner)`` | ``pick_winners(u, winner)`` |
 | ``average_pool(u)`` | ``average_unpool(p)`` |
+| ``winograd_pick(x, u)`` | ``winograd_unpool(v, u)`` |
 
-Read ``dense``, then ``conv``, ``pooling`` and ``activations``.
+Read ``dense``, then ``conv``, ``pooling`` and ``activations``; ``winograd`` is a faster form of two of them.
 """
 
 from eqnp.ops.activations import ACTIVATIONS, Activation
@@ -22,6 +23,7 @@ from eqnp.ops.conv import (
 )
 from eqnp.ops.dense import dense, dense_transpose, dense_weight_gradient, flatten
 from eqnp.ops.pooling import average_pool, average_unpool, max_pool, max_unpool, pick_winners
+from eqnp.ops.winograd import transform_weights, winograd_max_pool, winograd_pick, winograd_unpool
 
 __all__ = [
     "ACTIVATIONS",
@@ -41,4 +43,8 @@ __all__ = [
     "max_unpool",
     "output_size",
     "pick_winners",
+    "transform_weights",
+    "winograd_max_pool",
+    "winograd_pick",
+    "winograd_unpool",
 ]

@@ -31,14 +31,19 @@ def max_pool(u: Array, space: Workspace | None = None) -> tuple[Array, Array]:
     At fixed winners the map is linear: ``pick_winners``, whose adjoint is ``max_unpool``.
     """
     space = space or Workspace()
-    xp = array_module(u)
     a, b, c, d = (u[where] for _, where in _places(u.shape[1:3]))
+    return max_of_four(a, b, c, d, space)
+
+
+def max_of_four(a: Array, b: Array, c: Array, d: Array, space: Workspace) -> tuple[Array, Array]:
+    """Return the elementwise maximum of the four places of all windows, and which of them has it first."""
+    xp = array_module(a)
     top, top_wins = _first_maximum(xp, space, "top", a, b)
     bottom, bottom_wins = _first_maximum(xp, space, "bottom", c, d)
     # The better of each row, then of the two rows: "greater", never "greater or equal", so ties go to the first.
-    p = xp.maximum(top, bottom, out=space.take("pooled", top.shape, u))
-    lower = xp.greater(bottom, top, out=space.take("lower", top.shape, u, dtype=bool))
-    winner = space.take("winner", top.shape, u, dtype=xp.uint8)
+    p = xp.maximum(top, bottom, out=space.take("pooled", top.shape, a))
+    lower = xp.greater(bottom, top, out=space.take("lower", top.shape, a, dtype=bool))
+    winner = space.take("winner", top.shape, a, dtype=xp.uint8)
     winner[...] = xp.where(lower, bottom_wins.view(xp.uint8) + xp.uint8(2), top_wins.view(xp.uint8))
     return p, winner
 
