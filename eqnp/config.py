@@ -82,6 +82,11 @@ class Dynamics:
     T2: int = key(8, "steps of each nudged phase; bptt: of the free phase's end that it goes back through", low=1)
     beta: float = key(0.5, "ep: strength of the nudging", above=0)
     tolerance: float = key(0.0, "a phase ends early once its residual is at most this; 0: never", low=0)
+    schedule: str = key(
+        "synchronous",
+        "synchronous: all layers at once, as published; even-odd: every second layer, then the others",
+        choices=("synchronous", "even-odd"),
+    )
 
 
 @dataclass(frozen=True)
@@ -182,6 +187,8 @@ def _check_kind(config: Config) -> None:
             raise ConfigurationError("training.common_update: belongs to model.kind = vector-field")
         if config.model.feedback_winners != "own":
             raise ConfigurationError("model.feedback_winners: belongs to model.kind = vector-field")
+    if config.training.algorithm == "bptt" and config.dynamics.schedule != "synchronous":
+        raise ConfigurationError("dynamics.schedule: bptt goes back through synchronous steps alone")
     if config.training.algorithm == "bptt" and config.dynamics.T2 > config.dynamics.T1:
         raise ConfigurationError(
             f"dynamics.T2: bptt goes back through at most dynamics.T1 = {config.dynamics.T1} steps, "

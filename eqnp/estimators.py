@@ -46,18 +46,20 @@ def estimate(
     joint: bool = False,
     contrast: Contrast | None = None,
     masks: Masks | None = None,
+    schedule: str = "synchronous",
 ) -> Estimate:
     """Estimate the gradient of the loss summed over the batch, by Equilibrium Propagation.
 
     The free phase takes ``T1`` steps from zero states, each nudged phase ``T2`` steps from where the free one ended.
     x is (N, ...), target (N, K) one-hot. ``joint`` runs all nudged phases at once as one larger batch: the same numbers
-    with fewer, larger calls. ``contrast`` None is the one that suits the network; ``masks`` are those of dropout.
+    with fewer, larger calls. ``contrast`` None is the one that suits the network; ``masks`` are those of dropout;
+    ``schedule`` is that of the steps.
     """
     prepared = PreparedNetwork(network, parameters, x, masks)
-    free = relax(prepared, prepared.zero_states(), T1, tolerance=tolerance)
+    free = relax(prepared, prepared.zero_states(), T1, tolerance=tolerance, schedule=schedule)
     betas = [beta for beta, _ in stencil.points if beta != 0]
     nudge = _nudge_jointly if joint and len(betas) > 1 else _nudge
-    phases = nudge(prepared, free, betas, target, T2, tolerance)
+    phases = nudge(prepared, free, betas, target, T2, tolerance, schedule)
     at = {0.0: free.states} | {beta: phase.states for beta, phase in zip(betas, phases, strict=True)}
     terms = [(coefficient, beta, at[beta]) for beta, coefficient in stencil.points]
     gradient = (contrast or default_contrast(network))(prepared, free.states, terms, target)
@@ -67,19 +69,32 @@ def estimate(
 
 
 def _nudge(
-    prepared: PreparedNetwork, free: Relaxation, betas: Sequence[float], target: Array, T2: int, tolerance: float
+    prepared: PreparedNetwork,
+    free: Relaxation,
+    betas: Sequence[float],
+    target: Array,
+    T2: int,
+    tolerance: float,
+    schedule: str,
 ) -> list[Relaxation]:
     """Run a nudged phase for every beta, each from the free steady state."""
-    return [relax(prepared, free.states, T2, beta, target, tolerance) for beta in betas]
+    return [relax(prepared, free.states, T2, beta, target, tolerance, schedule=schedule) for beta in betas]
 
 
 def _nudge_jointly(
-    prepared: PreparedNetwork, free: Relaxation, betas: Sequence[float], target: Array, T2: int, tolerance: float
+    prepared: PreparedNetwork,
+    free: Relaxation,
+    betas: Sequence[float],
+    target: Array,
+    T2: int,
+    tolerance: float,
+    schedule: str,
 ) -> list[Relaxation]:
     """Run the nudged phases of all betas as one batch: samples never meet, so each may have a beta of its own."""
     xp, count, n = array_module(target), len(betas), len(target)
     states = [xp.concatenate([s] * count) for s in free.states]
     each = xp.repeat(xp.asarray(betas, dtype=target.dtype), n)[:, None]  # (N count, 1)
-    both = relax(prepared.repeated(count), states, T2, each, xp.concatenate([target] * count), tolerance)
+    targets = xp.concatenate([target] * count)
+    both = relax(prepared.repeated(count), states, T2, each, targets, tolerance, schedule=schedule)
     parts = [[s[k * n : (k + 1) * n] for s in both.states] for k in range(count)]
     return [Relaxation(part, both.residual, both.steps) for part in parts]

@@ -57,6 +57,7 @@ def make_learner(config: Config, input_shape: Shape, classes: int, backend: Back
         T2=config.dynamics.T2,
         beta=config.dynamics.beta,
         tolerance=config.dynamics.tolerance,
+        schedule=config.dynamics.schedule,
         optimizer=_optimizer(config),
         rates=_rates(config, architecture),
         decays=_per_parameter(architecture, config.optimizer.weight_decay),

@@ -41,6 +41,7 @@ class Learner:
     T2: int
     beta: float
     tolerance: float
+    schedule: str
     optimizer: Optimizer
     rates: Callable[[int], Mapping[str, float]]
     decays: Mapping[str, float]
@@ -80,10 +81,11 @@ class Learner:
                 stencil,
                 self.T1,
                 self.T2,
-                self.tolerance,
-                self.joint,
-                self.contrast,
-                masks,
+                tolerance=self.tolerance,
+                joint=self.joint,
+                contrast=self.contrast,
+                masks=masks,
+                schedule=self.schedule,
             )
         prepared = PreparedNetwork(self.network, parameters, x, masks)
         path = trajectory(prepared, self.T1, self.T2, self.segment)

@@ -71,12 +71,7 @@ class PreparedNetwork:
 
     def feedback_winners(self, states: States, winners: Sequence[Winner]) -> list[Winner]:
         """Return the places at which the feedback of every connection puts its values: ``winners``, or its own."""
-        if not self.network.own_winners:
-            return list(winners)
-        own: list[Winner] = [None]
-        for n, s in enumerate(states[:-1], start=1):
-            own.append(self.network.connections[n].winners(self._downward[n], s, self._own_spaces[n]))
-        return own
+        return [None, *(self._place(n, s, winners) for n, s in enumerate(states[:-1], start=1))]
 
     def vector_field(self, states: States, beta: Beta = 0.0, target: Array | None = None) -> list[Array]:
         """Return F - beta dl/ds, drive + feedback - nudging, for every state. Buffers: valid until the next call.
@@ -86,10 +81,7 @@ class PreparedNetwork:
         drives, winners = self.drives(states)
         u = self._vector_field(states, drives, self.feedback_winners(states, winners))
         if target is not None:
-            dl_ds = self.network.dl_ds(self.parameters, states, target)
-            if getattr(beta, "ndim", 0):
-                beta = beta.reshape(-1, *[1] * (dl_ds.ndim - 1))  # (N, 1) -> (N, 1, 1, 1) on a state with places
-            u[-1] -= beta * dl_ds
+            u[-1] -= self._nudging(states, beta, target)
         return u
 
     def step(
@@ -103,6 +95,36 @@ class PreparedNetwork:
         out = [None] * len(u) if out is None else out
         new = [sigma.value(un, out=o) for sigma, un, o in zip(self.network.activations, u, out, strict=True)]
         self._mask(new)
+        return new
+
+    def sweep(
+        self,
+        states: States,
+        winners: list[Winner],
+        beta: Beta = 0.0,
+        target: Array | None = None,
+        out: States | None = None,
+    ) -> list[Array]:
+        """Return the states after one even/odd sweep: s^2, s^4, ... from their neighbours, then s^1, s^3, ....
+
+        ``winners`` hold those of every connection at ``states`` (as ``drives`` gives them, copied) and are brought up
+        to date. A connection's drive is computed once a sweep, when the layer above it moves; the winners that it finds
+        serve the feedback until the layer below it moves. So a sweep costs what a synchronous step does.
+        """
+        new: list[Array] = list(states)
+        out = [None] * len(new) if out is None else out
+        for first in (1, 0):
+            for n in range(first, len(new), 2):
+                d = self._renewed_drive(n, new, winners)
+                u = self._space.take(n, d.shape, d)
+                u[...] = d
+                if n + 1 < len(new):
+                    u += self._feedback(n + 1, new[n + 1], self._place(n + 1, new[n], winners))
+                elif target is not None:
+                    u -= self._nudging(new, beta, target)
+                new[n] = self.network.activations[n].value(u, out=out[n])
+                if self.masks is not None and self.masks[n] is not None:
+                    new[n] *= self.masks[n]
         return new
 
     # ---- derivatives
@@ -181,6 +203,27 @@ class PreparedNetwork:
         if name == f"forward.{n}.weight":
             return self._upward[n]
         return self.network.connections[n].prepare(self.parameters[name])
+
+    def _renewed_drive(self, n: int, states: States, winners: list[Winner]) -> Array:
+        """Return the drive of connection n and put its winners among ``winners``."""
+        if n == 0:
+            return self.input_drive
+        d, winner = self._drive(n, states[n - 1], self._spaces[n])
+        winners[n] = winner if winner is None else winner.copy()
+        return d
+
+    def _nudging(self, states: States, beta: Beta, target: Array) -> Array:
+        """Return beta dl/ds^L (N, ...)."""
+        dl_ds = self.network.dl_ds(self.parameters, states, target)
+        if getattr(beta, "ndim", 0):
+            beta = beta.reshape(-1, *[1] * (dl_ds.ndim - 1))  # (N, 1) -> (N, 1, 1, 1) on a state with places
+        return beta * dl_ds
+
+    def _place(self, n: int, s: Array, winners: Sequence[Winner]) -> Winner:
+        """Return where the feedback of connection n puts its values: the drive's winners, or its own at s^n."""
+        if not self.network.own_winners:
+            return winners[n]
+        return self.network.connections[n].winners(self._downward[n], s, self._own_spaces[n])
 
     def _drive(self, n: int, s: Array, space: Workspace) -> tuple[Array, Winner]:
         return self.network.connections[n].drive(self._upward[n], self.parameters[f"forward.{n}.bias"], s, space)

@@ -138,7 +138,9 @@ def evaluate(
     def work(shard: slice) -> Tally:
         xs, target, ys = _to_backend(learner, x[shard], labels[shard])
         prepared = PreparedNetwork(network, parameters, xs)
-        free = relax(prepared, prepared.zero_states(), learner.T1, tolerance=learner.tolerance)
+        free = relax(
+            prepared, prepared.zero_states(), learner.T1, tolerance=learner.tolerance, schedule=learner.schedule
+        )
         outputs = network.outputs(parameters, free.states)
         return _tally(network.loss.value(outputs, target), outputs, ys, free.residual)
 

@@ -31,10 +31,10 @@ def record(
     xs, ys = backend.asarray(x), backend.asarray(labels)
     target = one_hot(ys, network.architecture.classes, xs.dtype)
     prepared = PreparedNetwork(network, parameters, xs)
-    free, content = _record_phase(prepared, prepared.zero_states(), learner.T1, 0.0, None, learner.tolerance, steps)
+    free, content = _record_phase(prepared, prepared.zero_states(), learner.T1, 0.0, None, learner, steps)
     phases = {"free": content}
     for name, beta in (("plus", learner.beta), ("minus", -learner.beta)):
-        _, phases[name] = _record_phase(prepared, free.states, learner.T2, beta, target, learner.tolerance, steps)
+        _, phases[name] = _record_phase(prepared, free.states, learner.T2, beta, target, learner, steps)
     outputs = to_host(network.outputs(parameters, free.states))
     return {"samples": {"x": x, "label": labels, "prediction": outputs.argmax(axis=1)}, "phases": phases}
 
@@ -45,7 +45,7 @@ def _record_phase(
     count: int,
     beta: float,
     target: Array | None,
-    tolerance: float,
+    learner: Learner,
     steps: Collection[int] | None,
 ) -> tuple[Relaxation, dict[str, Any]]:
     """Relax from ``start`` and return the relaxation with what was recorded."""
@@ -58,7 +58,7 @@ def _record_phase(
             kept.append([np.array(to_host(s)) for s in states])
 
     observe(0, start)
-    phase = relax(prepared, start, count, beta, target, tolerance, observe)
+    phase = relax(prepared, start, count, beta, target, learner.tolerance, observe, learner.schedule)
     content: dict[str, Any] = {"beta": beta, "residual": phase.residual, "steps": np.array(taken, dtype=np.int64)}
     for layer, series in enumerate(zip(*kept, strict=True), start=1):
         content[f"s{layer}"] = np.stack(series)  # (T, N, ...)

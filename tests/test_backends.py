@@ -25,6 +25,7 @@ WAYS = [
     ["model.kind=vector-field", "training.common_update=true", "model.layers.1.keep=0.8"],
     ["model.kind=vector-field", "model.feedback_winners=forward", "training.estimator=four-point"],
     ["training.algorithm=bptt", "model.activation=tanh"],
+    ["dynamics.schedule=even-odd", "model.layers.1.keep=0.7"],
     ["training.algorithm=bptt", "model.kind=vector-field", "model.layers.0.keep=0.8", "model.activation=sigmoid"],
     ["optimizer.name=adam", "optimizer.momentum=0", "model.activation=centered_hard_sigmoid"],
 ]

@@ -178,6 +178,7 @@ def test_check_without_matplotlib_is_exit_4(capsys, tmp_path, monkeypatch):
         ["model.layers.0.keep=0.8"],
         ["training.algorithm=bptt", "model.layers.0.keep=0.8", "training.memory_gb=1e-4"],
         ["training.estimator=four-point", "model.loss=squared_error"],
+        ["dynamics.schedule=even-odd"],
     ],
     ids=" ".join,
 )
@@ -232,6 +233,7 @@ def test_data_presets_and_doctor(capsys, tmp_path, monkeypatch):
         (["train", "--set", "training.common_update=true"], ["training.common_update", "vector-field"]),
         (["train", "--set", "model.feedback_winners=forward"], ["model.feedback_winners", "vector-field"]),
         (["train", "--set", "training.algorithm=bptt", "--set", "dynamics.T2=99"], ["dynamics.T2", "T1 = 20"]),
+        (["train", "--set", "training.algorithm=bptt", "--set", "dynamics.schedule=even-odd"], ["dynamics.schedule"]),
         (["train", "--set", "model.layers.1.keep=1.5"], ["model.layers.1.keep", "1.5"]),
         (["train", "--set", "model.layers.2.keep=0.5"], ["model.layers.2", "no dropout"]),
         (["check", "nowhere"], ["nowhere"]),
