@@ -1,0 +1,48 @@
+"""What float32 and Winograd's form cost the gradient: its distance to the direct form in float64, on a run's weights.
+
+python -m benchmarks.rounding RUN --samples 24 --set dynamics.T1=40
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+
+import numpy as np
+
+from eqnp.cli.session import open_weights
+from eqnp.estimators import estimate
+from eqnp.experiment import make_network
+from eqnp.losses import one_hot
+from eqnp.stencils import symmetric
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--samples", type=int, default=24)
+    parser.add_argument("--set", dest="overrides", action="append", default=[])
+    options = parser.parse_args()
+    session, parameters = open_weights(str(options.run), tuple(options.overrides), "best")
+    x, labels = session.samples("test", list(range(options.samples)))
+    learner = session.learner
+
+    def gradient(form: str, dtype: type, beta: float) -> dict[str, np.ndarray]:
+        network = make_network(session.config.model, learner.network.architecture, form)
+        cast = {name: np.asarray(p, dtype) for name, p in parameters.items()}
+        target = one_hot(labels, 10, dtype)
+        return estimate(network, cast, x.astype(dtype), target, symmetric(beta), learner.T1, learner.T2).gradient
+
+    print("| beta | form | type | relative distance |\n|---|---|---|---|")
+    for beta in (learner.beta, learner.beta / 10):
+        exact = gradient("direct", np.float64, beta)
+        size = math.sqrt(sum(float((g * g).sum()) for g in exact.values()))
+        for form, dtype in (("direct", np.float32), ("winograd", np.float32), ("winograd", np.float64)):
+            found = gradient(form, dtype, beta)
+            distance = math.sqrt(sum(float(((found[name] - g) ** 2).sum()) for name, g in exact.items()))
+            print(f"| {beta:g} | {form} | {dtype.__name__} | {distance / size:.1e} |")
+
+
+if __name__ == "__main__":
+    main()
