@@ -41,9 +41,9 @@ def relax(
 ) -> Relaxation:
     """Repeat s <- sigma(dPhi/ds - beta dl/ds) from ``states``, which stay as they are.
 
-    ``schedule`` is ``synchronous`` (all layers at once) or ``even-odd`` (every second layer, then the others). Both have
-    the same steady states and cost the same a step; the second settles in fewer. Where a network with max-pooling has
-    several steady states, they may settle to different ones.
+    ``schedule`` is ``synchronous`` (all layers at once) or ``even-odd`` (every second layer, then the others). Both
+    have the same steady states and cost the same a step; the second settles in fewer. Where a network with max-pooling
+    has several steady states, they may settle to different ones.
 
     A free phase has no ``target``; a nudged phase starts from the free steady state and has a target (N, K) and a beta.
     It ends after ``steps`` steps, or earlier once the residual is at most ``tolerance`` (0: never earlier).
