@@ -96,6 +96,7 @@ def plot_curves(x: Sequence[float], curves: Mapping[str, Sequence[float]], xlabe
     figure, axes = new_figure(1, width=4.2, height=3.2)
     for name, y in curves.items():
         axes[0, 0].plot(x, y, marker="o", markersize=3, label=name)
+    axes[0, 0].xaxis.get_major_locator().set_params(integer=True)
     axes[0, 0].set_xlabel(xlabel)
     axes[0, 0].set_ylabel(ylabel)
     axes[0, 0].set_ylim(bottom=0)
