@@ -46,7 +46,7 @@ def main() -> None:
     lines = [
         "# Every full-size row starts, steps and resumes",
         "",
-        f"`python -m benchmarks.presets --data {options.data} --out {options.out}`, on 2 cores.",
+        f"`python -m benchmarks.presets --data FOLDER --out {options.out}`, on 2 cores.",
         "Two batches of 4 samples of CIFAR-10 make an epoch; the run is ended after one and resumed for another.",
         "T1, T2, channels and all else are the preset's. This shows that the rows run, nothing about their error.",
         "",

@@ -143,7 +143,7 @@ class _Run:
         where = f"epoch {state.epoch + 1}, batch {state.batch + 1}" if state.epoch or state.batch else "the beginning"
         return (
             f"{config.name}: {' - '.join(map(str, network.architecture.layers))} on {self.session.dataset.name}, "
-            f"{weights} parameters, {_method(config)}, from {where}, in {self.folder.path}"
+            f"{weights} parameters, {_method(config, self.session.learner.segment)}, from {where}, in {self.folder.path}"
         )
 
     def _summary(self, state: State) -> str:
@@ -160,11 +160,14 @@ class _Run:
         )
 
 
-def _method(config: Config) -> str:
-    """Return by what a run learns."""
+def _method(config: Config, segment: int) -> str:
+    """Return by what a run learns; ``segment`` is how many steps' states BPTT keeps at once."""
     kind = "vector field, " if config.model.kind == "vector-field" else ""
     common = ", common update (KP-VF)" if config.training.common_update else ""
-    algorithm = "BPTT" if config.training.algorithm == "bptt" else f"{config.training.estimator} estimator"
+    algorithm = f"{config.training.estimator} estimator"
+    if config.training.algorithm == "bptt":
+        short = segment < config.dynamics.T2
+        algorithm = f"BPTT, states computed twice, in segments of {segment} steps" if short else "BPTT"
     return f"{kind}{algorithm}{common}"
 
 

@@ -8,15 +8,18 @@ for a network that has a Phi; ``eqnp.contrasts`` has this and what takes its pla
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from eqnp.backend import Array, array_module
 from eqnp.contrasts import Contrast, default_contrast
 from eqnp.dynamics import Relaxation, relax
-from eqnp.networks import Gradient, Network, Parameters
-from eqnp.prepared import Masks, PreparedNetwork
+from eqnp.networks import Gradient, Network, Parameters, States
+from eqnp.prepared import Beta, Masks, PreparedNetwork
 from eqnp.stencils import Stencil
+
+# A nudged phase: network, where it starts, beta and target.
+Settle = Callable[[PreparedNetwork, States, Beta, Array], Relaxation]
 
 
 @dataclass(frozen=True)
@@ -57,9 +60,13 @@ def estimate(
     """
     prepared = PreparedNetwork(network, parameters, x, masks)
     free = relax(prepared, prepared.zero_states(), T1, tolerance=tolerance, schedule=schedule)
+
+    def settle(network: PreparedNetwork, states: States, beta: Beta, target: Array) -> Relaxation:
+        return relax(network, states, T2, beta, target, tolerance, schedule=schedule)
+
     betas = [beta for beta, _ in stencil.points if beta != 0]
     nudge = _nudge_jointly if joint and len(betas) > 1 else _nudge
-    phases = nudge(prepared, free, betas, target, T2, tolerance, schedule)
+    phases = nudge(settle, prepared, free, betas, target)
     at = {0.0: free.states} | {beta: phase.states for beta, phase in zip(betas, phases, strict=True)}
     terms = [(coefficient, beta, at[beta]) for beta, coefficient in stencil.points]
     gradient = (contrast or default_contrast(network))(prepared, free.states, terms, target)
@@ -69,32 +76,19 @@ def estimate(
 
 
 def _nudge(
-    prepared: PreparedNetwork,
-    free: Relaxation,
-    betas: Sequence[float],
-    target: Array,
-    T2: int,
-    tolerance: float,
-    schedule: str,
+    settle: Settle, prepared: PreparedNetwork, free: Relaxation, betas: Sequence[float], target: Array
 ) -> list[Relaxation]:
     """Run a nudged phase for every beta, each from the free steady state."""
-    return [relax(prepared, free.states, T2, beta, target, tolerance, schedule=schedule) for beta in betas]
+    return [settle(prepared, free.states, beta, target) for beta in betas]
 
 
 def _nudge_jointly(
-    prepared: PreparedNetwork,
-    free: Relaxation,
-    betas: Sequence[float],
-    target: Array,
-    T2: int,
-    tolerance: float,
-    schedule: str,
+    settle: Settle, prepared: PreparedNetwork, free: Relaxation, betas: Sequence[float], target: Array
 ) -> list[Relaxation]:
     """Run the nudged phases of all betas as one batch: samples never meet, so each may have a beta of its own."""
     xp, count, n = array_module(target), len(betas), len(target)
     states = [xp.concatenate([s] * count) for s in free.states]
     each = xp.repeat(xp.asarray(betas, dtype=target.dtype), n)[:, None]  # (N count, 1)
-    targets = xp.concatenate([target] * count)
-    both = relax(prepared.repeated(count), states, T2, each, targets, tolerance, schedule=schedule)
+    both = settle(prepared.repeated(count), states, each, xp.concatenate([target] * count))
     parts = [[s[k * n : (k + 1) * n] for s in both.states] for k in range(count)]
     return [Relaxation(part, both.residual, both.steps) for part in parts]

@@ -195,6 +195,14 @@ def test_every_way_of_training_resumes_bit_for_bit(capsys, tmp_path, extra):
     assert run(capsys, "evaluate", parts).code == 0
 
 
+def test_bptt_says_when_it_computes_states_twice(capsys, tmp_path):
+    extra = overrides("training.algorithm=bptt", "dynamics.T1=9", "dynamics.T2=9", "training.batch_size=20")
+    needed = 20 * (6 * 6 * 3) * 4  # bytes of the states of one step
+    short = overrides(f"training.memory_gb={7 * needed / 1e9}", "training.epochs=0")
+    assert "segments of 3 steps" in train_small(capsys, tmp_path / "a", *extra, *short).err
+    assert "segments" not in train_small(capsys, tmp_path / "b", *extra, "--set", "training.epochs=0").err
+
+
 def test_bptt_that_does_not_fit_is_exit_7_and_says_how_much_it_needs(capsys, tmp_path):
     extra = overrides("training.algorithm=bptt", "training.memory_gb=1e-6")
     assert_fails(train_small(capsys, tmp_path / "run", *extra), 7, "needs", "GB", "training.batch_size")
