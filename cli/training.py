@@ -143,7 +143,8 @@ class _Run:
         where = f"epoch {state.epoch + 1}, batch {state.batch + 1}" if state.epoch or state.batch else "the beginning"
         return (
             f"{config.name}: {' - '.join(map(str, network.architecture.layers))} on {self.session.dataset.name}, "
-            f"{weights} parameters, {_method(config, self.session.learner.segment)}, from {where}, in {self.folder.path}"
+            f"{weights} parameters, {_method(config, self.session.learner.segment)}, from {where}, "
+            f"in {self.folder.path}"
         )
 
     def _summary(self, state: State) -> str:
