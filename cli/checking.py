@@ -9,9 +9,7 @@ import numpy as np
 
 from eqnp.cli.selection import parse_selection
 from eqnp.cli.session import Session
-from eqnp.contrasts import vector_field_contrast
 from eqnp.losses import one_hot
-from eqnp.networks import VectorFieldNetwork
 from eqnp.theorem import ORDERS, check_bias, check_steps
 
 
@@ -25,15 +23,10 @@ def measure(session: Session, parameters: Mapping[str, np.ndarray], samples: str
     T2 = min(learner.T1, learner.T2)
     return {
         "settings": {"T1": learner.T1, "T2": T2, "beta": learner.beta, "samples": len(x), "split": split},
-        "tied": not isinstance(network, VectorFieldNetwork),
+        "tied": not network.architecture.vector_field,
         "steps": check_steps(network, parameters, x, target, learner.T1, T2, learner.beta),
-        "bias": check_bias(network, parameters, x, target, learner.beta, settle, _own_contrast(network)),
+        "bias": check_bias(network, parameters, x, target, learner.beta, settle),
     }
-
-
-def _own_contrast(network: Any) -> Any:
-    """Return the contrast that estimates forward and backward weights each on its own."""
-    return vector_field_contrast if isinstance(network, VectorFieldNetwork) else None
 
 
 def table(content: dict[str, Any]) -> str:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from eqnp.backend import Array, array_module
 from eqnp.dynamics import Relaxation, relax, residual
 from eqnp.errors import OutOfMemoryError
-from eqnp.networks import Gradient, States
+from eqnp.networks import Gradient, States, accumulate
 from eqnp.prepared import PreparedNetwork
 
 
@@ -82,8 +82,7 @@ def bptt_gradient(prepared: PreparedNetwork, path: Trajectory, target: Array) ->
     """Return dL/dtheta through the steps of ``path``, summed over samples. Target (N, K)."""
     total: Gradient = {}
     for _, gradient in backpropagate(prepared, path, target):
-        for name, g in gradient.items():
-            total[name] = total[name] + g if name in total else g
+        accumulate(total, gradient)
     return prepared.unscaled(total)
 
 
@@ -130,7 +129,7 @@ def implicit_gradient(
     size, t = float("inf"), 0
     while t < steps and not size <= tolerance:
         t += 1
-        back, _ = prepared.step_vjp(steady, cotangent)
+        back, _ = prepared.step_vjp(steady, cotangent, by_parameters=False)
         back[-1] += source
         size = residual(back, cotangent)
         cotangent = back

@@ -18,7 +18,7 @@ import numpy as np
 from eqnp.architecture import forward_partner
 from eqnp.backend import Array, to_host
 from eqnp.contrasts import Contrast, default_contrast
-from eqnp.networks import Gradient, States
+from eqnp.networks import Gradient, States, accumulate
 from eqnp.prepared import PreparedNetwork
 from eqnp.stencils import Stencil
 
@@ -45,8 +45,7 @@ def ep_steps(
         for k, (beta, c) in enumerate(points):
             new = prepared.step(states[k], beta, target)
             terms = [(c, beta, new), (-c, beta if t else 0.0, states[k])]
-            for name, g in contrast(prepared, states[k], terms, target).items():
-                total[name] = total[name] + g if name in total else g
+            accumulate(total, contrast(prepared, states[k], terms, target))
             states[k] = new
         yield prepared.unscaled(total)
 
@@ -64,8 +63,8 @@ class Agreement:
         """Take in one step."""
         for name, r in reference.items():
             g = gradient[name]
-            self._squares.setdefault(name, []).append(_squares(g - r))
-            self._other.setdefault(name, []).append(_squares(r))
+            self._squares.setdefault(name, []).append(squared_norm(g - r))
+            self._other.setdefault(name, []).append(squared_norm(r))
             both = (g != 0) & (r != 0)
             self._opposite[name] = self._opposite.get(name, 0) + int(((g > 0) != (r > 0))[both].sum())
             self._count[name] = self._count.get(name, 0) + int(both.sum())
@@ -89,7 +88,7 @@ class Agreement:
 
 def angle(a: Array, b: Array) -> float:
     """Return the angle between two arrays in degrees, 90 where one of them is 0."""
-    norm = math.sqrt(_squares(a) * _squares(b))
+    norm = math.sqrt(squared_norm(a) * squared_norm(b))
     cosine = float(to_host((a * b).sum())) / norm if norm else 0.0
     return math.degrees(math.acos(min(1.0, max(-1.0, cosine))))
 
@@ -100,5 +99,6 @@ def alignment_angles(parameters: Mapping[str, Array]) -> dict[str, float]:
     return {name.removesuffix(".weight"): angle(parameters[name], parameters[forward_partner(name)]) for name in names}
 
 
-def _squares(a: Array) -> float:
+def squared_norm(a: Array) -> float:
+    """Return the sum of the squares of all entries."""
     return float(to_host((a * a).sum()))

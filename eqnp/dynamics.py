@@ -67,8 +67,7 @@ def relax(
 
 def _sweeps(network: PreparedNetwork, states: States) -> Callable[..., list[Array]]:
     """Return a step by even/odd sweeps, which carries the winners from one to the next."""
-    _, found = network.drives(states)
-    winners = [None if w is None else w.copy() for w in found]
+    _, winners = network.drives(states)
 
     def step(old: States, beta: Beta, target: Array | None, out: States) -> list[Array]:
         return network.sweep(old, winners, beta, target, out)

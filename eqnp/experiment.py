@@ -60,7 +60,7 @@ def make_learner(config: Config, input_shape: Shape, classes: int, backend: Back
         schedule=config.dynamics.schedule,
         optimizer=_optimizer(config),
         rates=_rates(config, architecture),
-        decays=_per_parameter(architecture, config.optimizer.weight_decay),
+        decays=per_parameter(architecture, config.optimizer.weight_decay),
         seed=training.seed,
         threads=training.threads,
         # Steps of a dense net are so short that calling them costs; those of a convolution better stay in the cache.
@@ -148,14 +148,14 @@ def _optimizer(config: Config) -> Optimizer:
 
 def _rates(config: Config, architecture: Architecture) -> Callable[[int], dict[str, float]]:
     """Return the rate of every parameter as a function of the epoch (from 0)."""
-    o, base = config.optimizer, _per_parameter(architecture, config.optimizer.rates)
+    o, base = config.optimizer, per_parameter(architecture, config.optimizer.rates)
     if o.schedule == "constant":
         return lambda epoch: base
     t_max = o.T_max or max(config.training.epochs, 1)
     return lambda epoch: {name: cosine(epoch, rate, o.minimum_rate, t_max) for name, rate in base.items()}
 
 
-def _per_parameter(architecture: Architecture, value: float | tuple[float, ...]) -> dict[str, float]:
+def per_parameter(architecture: Architecture, value: float | tuple[float, ...]) -> dict[str, float]:
     """Return a value, or one per connection, by parameter name.
 
     A bias has its weight's, a backward weight its forward partner's: only then do the two align.

@@ -25,6 +25,12 @@ Gradient = dict[str, Array]  # by parameter name, each of its parameter's shape
 States = Sequence[Array]  # s^1 .. s^L, each (N, ...)
 
 
+def accumulate(total: Gradient, more: Gradient) -> None:
+    """Add ``more`` to ``total``, which may lack some of its names."""
+    for name, g in more.items():
+        total[name] = total[name] + g if name in total else g
+
+
 class Network(ABC):
     """A chain of layers that settles. It holds no weights and no states: both are arguments."""
 

@@ -20,7 +20,7 @@ from copy import copy
 from eqnp.architecture import Architecture
 from eqnp.backend import Array, array_module
 from eqnp.connections import Winner
-from eqnp.networks import Gradient, Network, Parameters, States
+from eqnp.networks import Gradient, Network, Parameters, States, accumulate
 from eqnp.workspace import Workspace
 
 Beta = float | Array  # a number, or one per sample (N, 1)
@@ -107,30 +107,29 @@ class PreparedNetwork:
     ) -> list[Array]:
         """Return the states after one even/odd sweep: s^2, s^4, ... from their neighbours, then s^1, s^3, ....
 
-        ``winners`` hold those of every connection at ``states`` (as ``drives`` gives them, copied) and are brought up
-        to date. A connection's drive is computed once a sweep, when the layer above it moves; the winners that it finds
-        serve the feedback until the layer below it moves. So a sweep costs what a synchronous step does.
+        ``winners`` hold those of every connection at ``states``, as ``drives`` gives them, and are brought up to date.
+        A connection's drive is computed once a sweep, when the layer above it moves; the winners that it finds serve
+        the feedback until the layer below it moves. So a sweep costs what a synchronous step does.
         """
         new: list[Array] = list(states)
         out = [None] * len(new) if out is None else out
         for first in (1, 0):
             for n in range(first, len(new), 2):
                 d = self._renewed_drive(n, new, winners)
-                u = self._space.take(n, d.shape, d)
-                u[...] = d
-                if n + 1 < len(new):
-                    u += self._feedback(n + 1, new[n + 1], self._place(n + 1, new[n], winners))
-                elif target is not None:
+                is_last = n + 1 == len(new)
+                u = self._layer_field(n, d, new, None if is_last else self._place(n + 1, new[n], winners))
+                if is_last and target is not None:
                     u -= self._nudging(new, beta, target)
                 new[n] = self.network.activations[n].value(u, out=out[n])
-                if self.masks is not None and self.masks[n] is not None:
-                    new[n] *= self.masks[n]
+                self._mask_layer(n, new[n])
         return new
 
     # ---- derivatives
 
-    def step_vjp(self, states: States, cotangent: States) -> tuple[list[Array], Gradient]:
+    def step_vjp(self, states: States, cotangent: States, by_parameters: bool = True) -> tuple[list[Array], Gradient]:
         """Return the adjoint of a free step at ``states``: J^T cotangent, and (ds'/dtheta)^T cotangent over samples.
+
+        Without ``by_parameters`` the second is left out.
 
         With delta = sigma'(F) m cotangent, each of the two paths is differentiated by swapping the roles of its maps:
 
@@ -145,14 +144,15 @@ class PreparedNetwork:
         delta = [sigma.derivative(un) * c for sigma, un, c in zip(self.network.activations, u, cotangent, strict=True)]
         self._mask(delta)
         back = [array_module(s).zeros_like(s) for s in states]
-        gradient = self.input_gradient(delta[0])
+        gradient = self.input_gradient(delta[0]) if by_parameters else {}
         for n in range(1, len(states)):
             connection, space = self.network.connections[n], self._spaces[n]
-            gradient |= self.forward_gradient(n, states[n - 1], delta[n], winners[n])
             back[n - 1] += connection.feedback(self._upward[n], delta[n], winners[n], space)
             back[n] += connection.drive_at_winners(self._downward[n], delta[n - 1], places[n], space)
-            name, dw = self.network.feedback_name(n), self.feedback_gradient(n, delta[n - 1], states[n], places[n])
-            gradient[name] = gradient[name] + dw if name in gradient else dw
+            if by_parameters:
+                gradient |= self.forward_gradient(n, states[n - 1], delta[n], winners[n])
+                dw = self.feedback_gradient(n, delta[n - 1], states[n], places[n])
+                accumulate(gradient, {self.network.feedback_name(n): dw})
         return back, gradient
 
     def dphi_dtheta(self, states: States, connections: Sequence[int] | None = None) -> Gradient:
@@ -208,8 +208,7 @@ class PreparedNetwork:
         """Return the drive of connection n and put its winners among ``winners``."""
         if n == 0:
             return self.input_drive
-        d, winner = self._drive(n, states[n - 1], self._spaces[n])
-        winners[n] = winner if winner is None else winner.copy()
+        d, winners[n] = self._drive(n, states[n - 1], self._spaces[n])
         return d
 
     def _nudging(self, states: States, beta: Beta, target: Array) -> Array:
@@ -232,33 +231,35 @@ class PreparedNetwork:
         return self.network.connections[n].feedback(self._downward[n], v, winner, self._spaces[n])
 
     def _vector_field(self, states: States, drives: States, places: Sequence[Winner]) -> list[Array]:
-        xp = array_module(self.x)
-        total = []
-        for n, d in enumerate(drives):
-            u = self._space.take(n, d.shape, d)
-            if n + 1 < len(drives):
-                xp.add(d, self._feedback(n + 1, states[n + 1], places[n + 1]), out=u)
-            else:
-                u[...] = d
-            total.append(u)
-        return total
+        above = (*places[1:], None)
+        return [self._layer_field(n, d, states, place) for n, (d, place) in enumerate(zip(drives, above, strict=True))]
+
+    def _layer_field(self, n: int, d: Array, states: States, place: Winner) -> Array:
+        """Return the drive ``d`` of s^{n+1} plus the feedback from above, put at ``place``; the last layer has none."""
+        u = self._space.take(n, d.shape, d)
+        if n + 1 < len(states):
+            return array_module(d).add(d, self._feedback(n + 1, states[n + 1], place), out=u)
+        u[...] = d
+        return u
 
     def _mask(self, arrays: Sequence[Array]) -> None:
         """Put zeros where units are masked, in place."""
-        for a, mask in zip(arrays, self.masks or (), strict=False):
-            if mask is not None:
-                a *= mask
+        for n, a in enumerate(arrays):
+            self._mask_layer(n, a)
+
+    def _mask_layer(self, n: int, a: Array) -> None:
+        if self.masks is not None and self.masks[n] is not None:
+            a *= self.masks[n]
 
 
 def _scales(architecture: Architecture) -> dict[str, float]:
     """Return 1 / keep by name for the weights that leave a layer with dropout upwards, both ways."""
-    scales = {}
-    names = {n: (f"forward.{n}.weight", f"backward.{n}.weight") for n in range(len(architecture.state_shapes))}
-    if architecture.readout:
-        names[len(architecture.state_shapes)] = ("readout.weight",)
+    scales: dict[str, float] = {}
     for n, keep in enumerate(architecture.keep, start=1):
+        is_last = n == len(architecture.keep)  # of the states: a readout stands above it, or it has no dropout
+        names = ("readout.weight",) if is_last else (f"forward.{n}.weight", f"backward.{n}.weight")
         if keep < 1:
-            scales |= dict.fromkeys(names.get(n, ()), 1 / keep)
+            scales |= dict.fromkeys(names, 1 / keep)
     return scales
 
 

@@ -14,9 +14,9 @@ import numpy as np
 
 from eqnp.bptt import backpropagate, bptt_gradient, implicit_gradient, trajectory
 from eqnp.contrasts import Contrast, default_contrast
-from eqnp.diagnostics import Agreement, ep_steps
+from eqnp.diagnostics import Agreement, ep_steps, squared_norm
 from eqnp.dynamics import relax
-from eqnp.networks import Gradient, Network, States
+from eqnp.networks import Gradient, Network, States, accumulate
 from eqnp.prepared import PreparedNetwork
 from eqnp.stencils import Stencil, four_point, one_sided, symmetric
 
@@ -62,9 +62,9 @@ def check_steps(
     for _, reference in backpropagate(prepared, path, target):
         updates = {name: next(steps) for name, steps in series.items()}
         for name, update in (*updates.items(), ("bptt", reference)):
-            for p, g in update.items():
-                sums[name][p] = sums[name].get(p, 0.0) + g
-                along[name][p].append(_projection(sums[name][p], total[p]))
+            accumulate(sums[name], update)
+            for p, g in sums[name].items():
+                along[name][p].append(_projection(g, total[p]))
         for name, update in updates.items():
             agreement[name].add(update, reference)
     result: dict[str, Any] = {"residual": path.final.residual, "bptt": {}}
@@ -191,13 +191,13 @@ def _slope(betas: Sequence[float], biases: Sequence[float]) -> float:
 
 
 def _projection(g: np.ndarray, onto: np.ndarray) -> float:
-    square = float((onto * onto).sum())
+    square = squared_norm(onto)
     return float((g * onto).sum()) / square if square else 0.0
 
 
 def _norm(g: np.ndarray) -> float:
-    return float(np.sqrt((g * g).sum()))
+    return math.sqrt(squared_norm(g))
 
 
 def _total_norm(gradient: Gradient) -> float:
-    return math.sqrt(sum(_norm(g) ** 2 for g in gradient.values()))
+    return math.sqrt(sum(map(squared_norm, gradient.values())))

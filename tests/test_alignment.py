@@ -9,7 +9,7 @@ import pytest
 from eqnp.contrasts import common_contrast
 from eqnp.diagnostics import alignment_angles, angle
 from eqnp.estimators import estimate
-from eqnp.experiment import _per_parameter
+from eqnp.experiment import per_parameter
 from eqnp.optim import SGD
 from eqnp.stencils import symmetric
 
@@ -18,7 +18,7 @@ def train(case, steps, momentum=0.0, rate=0.05, decay=0.02, contrast=common_cont
     """Return the parameters after every update."""
     optimizer, parameters = SGD(momentum), case.parameters
     rates = {name: rate * (1 + n) for n, name in enumerate(case.network.architecture.connection_names)}
-    rates = _per_parameter(case.network.architecture, tuple(rates.values()))
+    rates = per_parameter(case.network.architecture, tuple(rates.values()))
     decays = dict.fromkeys(parameters, decay)
     state = optimizer.init(parameters)
     for _ in range(steps):
