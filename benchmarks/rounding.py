@@ -14,6 +14,7 @@ import numpy as np
 from eqnp.cli.session import open_weights
 from eqnp.estimators import estimate
 from eqnp.experiment import make_network
+from eqnp.forms import FORMS
 from eqnp.losses import one_hot
 from eqnp.stencils import symmetric
 
@@ -38,7 +39,7 @@ def main() -> None:
     for beta in (learner.beta, learner.beta / 10):
         exact = gradient("direct", np.float64, beta)
         size = math.sqrt(sum(float((g * g).sum()) for g in exact.values()))
-        for form, dtype in (("direct", np.float32), ("winograd", np.float32), ("winograd", np.float64)):
+        for form, dtype in (*((form, np.float32) for form in FORMS[1:]), ("winograd-4x4", np.float64)):
             found = gradient(form, dtype, beta)
             distance = math.sqrt(sum(float(((found[name] - g) ** 2).sum()) for name, g in exact.items()))
             print(f"| {beta:g} | {form} | {dtype.__name__} | {distance / size:.1e} |")

@@ -113,8 +113,8 @@ class Training:
     )
     convolution: str = key(
         "auto",
-        "how 3x3 convolutions under a maximum are computed; auto: by Winograd's form where it is faster",
-        choices=("auto", "direct", "winograd"),
+        "how convolutions are computed, where a form suits; auto: the fastest for each layer",
+        choices=("auto", "direct", "merged", "winograd-2x2", "winograd-4x4"),
     )
     threads: int = key(0, "CPU threads, each with a share of every batch; 0: what suits the net and the cores", low=0)
 

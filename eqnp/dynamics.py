@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from eqnp.backend import Array, array_module
+from eqnp.blocks import blocks
 from eqnp.networks import States
 from eqnp.prepared import Beta, PreparedNetwork
 
@@ -24,9 +25,9 @@ class Relaxation:
 
 def residual(new: States, old: States) -> float:
     """Return max |new - old| over all units and samples (not a number if any state is not)."""
-    largest = [array_module(a).abs(a - b).max() for a, b in zip(new, old, strict=True)]
-    xp = array_module(largest[0])
-    return float(xp.stack(largest).max())
+    xp = array_module(new[0])
+    pairs = list(zip(new, old, strict=True))
+    return float(xp.stack([abs(a[k] - b[k]).max() for a, b in pairs for k in blocks(a, 3 * a[:1].nbytes)]).max())
 
 
 def relax(

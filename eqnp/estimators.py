@@ -15,7 +15,7 @@ from eqnp.backend import Array, array_module
 from eqnp.contrasts import Contrast, default_contrast
 from eqnp.dynamics import Relaxation, relax
 from eqnp.networks import Gradient, Network, Parameters, States
-from eqnp.prepared import Beta, Masks, PreparedNetwork
+from eqnp.prepared import Beta, Masks, PreparedNetwork, PreparedWeights
 from eqnp.stencils import Stencil
 
 # A nudged phase: network, where it starts, beta and target.
@@ -39,7 +39,7 @@ class Estimate:
 
 def estimate(
     network: Network,
-    parameters: Parameters,
+    parameters: Parameters | PreparedWeights,
     x: Array,
     target: Array,
     stencil: Stencil,

@@ -20,7 +20,6 @@ from eqnp.errors import ConfigurationError
 from eqnp.learner import Learner
 from eqnp.networks import Network, SymmetricNetwork, VectorFieldNetwork
 from eqnp.optim import SGD, Adam, Optimizer, cosine
-from eqnp.sharding import LARGEST_SHARD
 from eqnp.training import State, Tally
 
 
@@ -82,8 +81,6 @@ def _segment(config: Config, architecture: Architecture, backend: Backend) -> in
         OutOfMemoryError: the memory that it may use does not hold them even in segments.
     """
     samples = config.training.batch_size
-    if backend.name == "numpy":  # the other shards wait for their turn
-        samples = min(samples, LARGEST_SHARD * (config.training.threads or 1))
     units = sum(math.prod(shape) for shape in architecture.state_shapes)
     memory = config.training.memory_gb * 1e9 or (backend.available_memory() or math.inf) / 2
     return plan_segments(config.dynamics.T2, samples * units * np.dtype(config.training.dtype).itemsize, memory)

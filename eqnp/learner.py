@@ -13,7 +13,7 @@ from eqnp.contrasts import Contrast, average_partners
 from eqnp.estimators import Estimate, estimate
 from eqnp.networks import Network
 from eqnp.optim import Optimizer
-from eqnp.prepared import Masks, PreparedNetwork
+from eqnp.prepared import Masks, PreparedNetwork, PreparedWeights
 from eqnp.sharding import cut
 from eqnp.stencils import Stencil, make_stencil
 
@@ -69,7 +69,7 @@ class Learner:
         ]
 
     def gradient(
-        self, parameters: Mapping[str, Array], x: Array, target: Array, stencil: Stencil, masks: Masks | None
+        self, parameters: PreparedWeights, x: Array, target: Array, stencil: Stencil, masks: Masks | None
     ) -> Estimate:
         """Return the gradient of the loss summed over x (N, ...), by EP or by BPTT."""
         if self.algorithm == "ep":

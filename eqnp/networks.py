@@ -15,7 +15,8 @@ from collections.abc import Mapping, Sequence
 
 from eqnp.architecture import Architecture
 from eqnp.backend import Array, array_module
-from eqnp.connections import connect_all, inner_product
+from eqnp.connections import inner_product
+from eqnp.forms import connect_all
 from eqnp.losses import CrossEntropy, Loss, SquaredError
 from eqnp.ops.activations import ACTIVATIONS, LINEAR, Activation
 from eqnp.ops.dense import dense, dense_transpose, dense_weight_gradient, flatten

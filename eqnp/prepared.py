@@ -14,7 +14,7 @@ by nothing. The masked network has a Phi as the whole one has.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from copy import copy
 
 from eqnp.architecture import Architecture
@@ -27,18 +27,40 @@ Beta = float | Array  # a number, or one per sample (N, 1)
 Masks = Sequence[Array | None]  # of s^1 .. s^L
 
 
-class PreparedNetwork:
-    """A network with its weights and input fixed, and the buffers of its steps. For one thread."""
+class PreparedWeights:
+    """A network's parameters as its connections take them. They are only read: all shards of a batch share them.
 
-    def __init__(self, network: Network, parameters: Parameters, x: Array, masks: Masks | None = None) -> None:
+    With ``dropout`` the weights that leave a masked layer are divided by its keep-probability.
+    """
+
+    def __init__(self, network: Network, parameters: Parameters, dropout: bool = False) -> None:
+        self.scales = _scales(network.architecture) if dropout else {}
+        self.parameters = {k: w * self.scales[k] if k in self.scales else w for k, w in parameters.items()}
+        prepared = {}
+        for n, connection in enumerate(network.connections):
+            for name in {f"forward.{n}.weight", network.feedback_name(n) if n else f"forward.{n}.weight"}:
+                prepared[name] = connection.prepare(self.parameters[name])
+        numbers = range(len(network.connections))
+        self.upward = [prepared[f"forward.{n}.weight"] for n in numbers]
+        self.downward = [prepared[network.feedback_name(n)] if n else None for n in numbers]
+
+
+class PreparedNetwork:
+    """A network with its weights and input fixed, and the buffers of its steps. For one thread.
+
+    ``parameters`` may have been prepared already; then whether there are ``masks`` must be what they were prepared for.
+    """
+
+    def __init__(
+        self, network: Network, parameters: Parameters | PreparedWeights, x: Array, masks: Masks | None = None
+    ) -> None:
         self.network = network
         self.x = x
         self.masks = masks
-        self._scales = {} if masks is None else _scales(network.architecture)
-        self.parameters = {k: w * self._scales[k] if k in self._scales else w for k, w in parameters.items()}
-        connections = network.connections
-        self._upward = [c.prepare(self.parameters[f"forward.{n}.weight"]) for n, c in enumerate(connections)]
-        self._downward = [None, *(self._prepare_feedback(n) for n in range(1, len(connections)))]
+        if not isinstance(parameters, PreparedWeights):
+            parameters = PreparedWeights(network, parameters, dropout=masks is not None)
+        self.parameters, self._scales = parameters.parameters, parameters.scales
+        self._upward, self._downward = parameters.upward, parameters.downward
         self._make_buffers()
         # The input does not move: neither do its drive and the winners of its windows. No other call uses this
         # workspace.
@@ -91,11 +113,10 @@ class PreparedNetwork:
 
         ``out`` are arrays to write to, none of them among ``states``.
         """
-        u = self.vector_field(states, beta, target)
-        out = [None] * len(u) if out is None else out
-        new = [sigma.value(un, out=o) for sigma, un, o in zip(self.network.activations, u, out, strict=True)]
-        self._mask(new)
-        return new
+        drives, winners = self.drives(states)
+        above = (*self.feedback_winners(states, winners)[1:], None)
+        out = [None] * len(states) if out is None else out
+        return [self._update(n, d, states, above[n], beta, target, out[n]) for n, d in enumerate(drives)]
 
     def sweep(
         self,
@@ -117,11 +138,8 @@ class PreparedNetwork:
             for n in range(first, len(new), 2):
                 d = self._renewed_drive(n, new, winners)
                 is_last = n + 1 == len(new)
-                u = self._layer_field(n, d, new, None if is_last else self._place(n + 1, new[n], winners))
-                if is_last and target is not None:
-                    u -= self._nudging(new, beta, target)
-                new[n] = self.network.activations[n].value(u, out=out[n])
-                self._mask_layer(n, new[n])
+                place = None if is_last else self._place(n + 1, new[n], winners)
+                new[n] = self._update(n, d, new, place, beta, target, out[n])
         return new
 
     # ---- derivatives
@@ -198,12 +216,6 @@ class PreparedNetwork:
         self._own_spaces = [Workspace() for _ in self.network.connections]
         self._space = Workspace()
 
-    def _prepare_feedback(self, n: int) -> Array:
-        name = self.network.feedback_name(n)
-        if name == f"forward.{n}.weight":
-            return self._upward[n]
-        return self.network.connections[n].prepare(self.parameters[name])
-
     def _renewed_drive(self, n: int, states: States, winners: list[Winner]) -> Array:
         """Return the drive of connection n and put its winners among ``winners``."""
         if n == 0:
@@ -227,8 +239,9 @@ class PreparedNetwork:
     def _drive(self, n: int, s: Array, space: Workspace) -> tuple[Array, Winner]:
         return self.network.connections[n].drive(self._upward[n], self.parameters[f"forward.{n}.bias"], s, space)
 
-    def _feedback(self, n: int, v: Array, winner: Winner) -> Array:
-        return self.network.connections[n].feedback(self._downward[n], v, winner, self._spaces[n])
+    def _feedback(self, n: int, v: Array, winner: Winner) -> Iterator[tuple[slice, Array]]:
+        """Yield what connection n carries back from ``v`` in blocks of samples, each scratch of its own."""
+        return self.network.connections[n].feedback_blocks(self._downward[n], v, winner, self._spaces[n])
 
     def _vector_field(self, states: States, drives: States, places: Sequence[Winner]) -> list[Array]:
         above = (*places[1:], None)
@@ -237,10 +250,27 @@ class PreparedNetwork:
     def _layer_field(self, n: int, d: Array, states: States, place: Winner) -> Array:
         """Return the drive ``d`` of s^{n+1} plus the feedback from above, put at ``place``; the last layer has none."""
         u = self._space.take(n, d.shape, d)
-        if n + 1 < len(states):
-            return array_module(d).add(d, self._feedback(n + 1, states[n + 1], place), out=u)
-        u[...] = d
+        if n + 1 == len(states):
+            u[...] = d
+            return u
+        for block, f in self._feedback(n + 1, states[n + 1], place):
+            array_module(d).add(d[block], f, out=u[block])
         return u
+
+    def _update(
+        self, n: int, d: Array, states: States, place: Winner, beta: Beta, target: Array | None, out: Array | None
+    ) -> Array:
+        """Return m sigma(F - beta dl/ds) for s^{n+1} with the drive ``d``, the feedback's values put at ``place``."""
+        sigma = self.network.activations[n]
+        out = array_module(d).empty_like(d) if out is None else out
+        if n + 1 < len(states):
+            for block, u in self._feedback(n + 1, states[n + 1], place):
+                u += d[block]
+                sigma.value(u, out=out[block])
+        else:
+            sigma.value(d if target is None else d - self._nudging(states, beta, target), out=out)
+        self._mask_layer(n, out)
+        return out
 
     def _mask(self, arrays: Sequence[Array]) -> None:
         """Put zeros where units are masked, in place."""

@@ -10,26 +10,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import pairwise
 from typing import TypeVar
 
 from threadpoolctl import threadpool_limits
 
 from eqnp.backend import Array
-
-# Samples. Measured on the presets: larger shards fall out of the cache, smaller ones pay more for every call.
-LARGEST_SHARD = 32
+from eqnp.blocks import equal_parts
 
 T = TypeVar("T")
 Map = Callable[[Callable[[slice], T], Sequence[slice]], list[T]]
 
 
 def cut(samples: int, threads: int) -> list[slice]:
-    """Cut ``samples`` into shards equal to within one sample, as many for every thread, none over ``LARGEST_SHARD``."""
-    rounds = -(-samples // (LARGEST_SHARD * threads))
-    count = min(samples, rounds * threads)
-    edges = [samples * i // count for i in range(count + 1)]
-    return [slice(a, b) for a, b in pairwise(edges)]
+    """Cut ``samples`` into one shard a thread, equal to within one sample; ``eqnp.blocks`` cuts them for the cache."""
+    return equal_parts(samples, max(1, min(samples, threads)))
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from eqnp.dynamics import relax
 from eqnp.errors import DivergedError
 from eqnp.learner import PARAMETERS, Learner
 from eqnp.losses import one_hot, predict
-from eqnp.prepared import PreparedNetwork
+from eqnp.prepared import PreparedNetwork, PreparedWeights
 from eqnp.sharding import Map, add_gradients
 
 
@@ -87,11 +87,12 @@ def train_batch(learner: Learner, state: State, x: np.ndarray, labels: np.ndarra
     """
     stencil = learner.stencil(state.epoch, state.batch)
     masks = learner.masks(state.epoch, state.batch, len(x), x.dtype)
+    weights = PreparedWeights(learner.network, state.parameters, dropout=masks is not None)
 
     def work(shard: slice) -> tuple[dict[str, Array], Tally]:
         xs, target, ys = _to_backend(learner, x[shard], labels[shard])
         own = masks and [None if m is None else learner.backend.asarray(m[shard]) for m in masks]
-        result = learner.gradient(state.parameters, xs, target, stencil, own)
+        result = learner.gradient(weights, xs, target, stencil, own)
         return result.gradient, _tally(result.loss, result.outputs, ys, result.free.residual)
 
     gradients, tallies = zip(*run(work, learner.shards(len(x))), strict=True)
@@ -134,10 +135,11 @@ def evaluate(
 ) -> Tally:
     """Return loss, mistakes and the largest residual over all batches, each settled freely for T1 steps."""
     network, total = learner.network, Tally()
+    weights = PreparedWeights(network, parameters)
 
     def work(shard: slice) -> Tally:
         xs, target, ys = _to_backend(learner, x[shard], labels[shard])
-        prepared = PreparedNetwork(network, parameters, xs)
+        prepared = PreparedNetwork(network, weights, xs)
         free = relax(
             prepared, prepared.zero_states(), learner.T1, tolerance=learner.tolerance, schedule=learner.schedule
         )

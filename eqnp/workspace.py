@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
 from typing import Any
 
@@ -17,19 +18,30 @@ class Workspace:
 
     def __init__(self) -> None:
         self._buffers: dict[Hashable, Array] = {}
+        self._views: dict[Hashable, Array] = {}
 
     def take(self, name: Hashable, shape: tuple[int, ...], like: Array, dtype: Any = None) -> Array:
-        """Return an uninitialised array of ``shape`` in the module and dtype of ``like``."""
-        return self._reuse(name, shape, like, dtype, "empty")
+        """Return an uninitialised array of ``shape`` in the module and dtype of ``like``, in what the name had before.
+
+        So blocks of several sizes share one buffer, the largest one's.
+        """
+        dtype = like.dtype if dtype is None else dtype
+        view = self._views.get(name)
+        if view is not None and view.shape == shape and view.dtype == dtype:
+            return view
+        size, buffer = math.prod(shape), self._buffers.get(name)
+        if buffer is None or buffer.size < size or buffer.dtype != dtype:
+            buffer = self._buffers[name] = array_module(like).empty(size, dtype=dtype)
+        view = self._views[name] = buffer[:size].reshape(shape)
+        return view
 
     def take_zeros(self, name: Hashable, shape: tuple[int, ...], like: Array) -> Array:
-        """Return an array that was zero when it was made; its user keeps zero what must be (a padding's border)."""
-        return self._reuse(name, shape, like, None, "zeros")
+        """Return an array that was zero when it was made; its user keeps zero what must be (a padding's border).
 
-    def _reuse(self, name: Hashable, shape: tuple[int, ...], like: Array, dtype: Any, make: str) -> Array:
-        dtype = like.dtype if dtype is None else dtype
-        buffer = self._buffers.get(name)
-        if buffer is None or buffer.shape != shape or buffer.dtype != dtype:
-            buffer = getattr(array_module(like), make)(shape, dtype=dtype)
-            self._buffers[name] = buffer
+        Every shape has its own: a border of one is the inside of another.
+        """
+        key = (name, shape, like.dtype)
+        buffer = self._buffers.get(key)
+        if buffer is None:
+            buffer = self._buffers[key] = array_module(like).zeros(shape, dtype=like.dtype)
         return buffer

@@ -8,11 +8,13 @@ from __future__ import annotations
 import naive
 import numpy as np
 import scipy.signal
-from tolerances import ADJOINT, DIRECTIONAL, ORACLE, relative_error
+from tolerances import ADJOINT, DIRECTIONAL, ORACLE, WINOGRAD_FORM, relative_error
 
 from eqnp import ops
-from eqnp.backend import to_host
+from eqnp.backend import array_module, to_host
 from eqnp.losses import CrossEntropy, SquaredError, one_hot
+from eqnp.ops.winograd import toom_cook
+from eqnp.workspace import Workspace
 
 # (N, H, W, C), (KH, KW), K, stride, padding: odd and non-square sizes, kernels that are not square
 CONVOLUTIONS = [
@@ -159,36 +161,92 @@ def check_loss(loss):
 
 LOSSES = [SquaredError(), CrossEntropy()]
 
-# (N, H, W, C), K, padding: windows at odd edges, one window only, padding wider than the kernel's
+# (N, H, W, C), K, padding, m, r, pool: windows at odd edges, one window only, padding wider than the kernel's
 WINOGRAD = [
-    ((2, 7, 9, 3), 4, 1),
-    ((1, 8, 6, 2), 5, 0),
-    ((3, 5, 4, 1), 2, 2),
-    ((2, 4, 4, 3), 3, 0),
-    ((1, 3, 3, 2), 2, 1),
+    ((2, 7, 9, 3), 4, 1, 2, 3, "max"),
+    ((1, 8, 6, 2), 5, 0, 4, 3, "max"),
+    ((3, 5, 4, 1), 2, 2, 4, 3, "max"),
+    ((2, 4, 4, 3), 3, 0, 2, 3, "max"),
+    ((1, 3, 3, 2), 2, 1, 4, 3, "max"),
+    ((2, 9, 12, 2), 3, 0, 4, 5, "max"),
+    ((1, 7, 8, 2), 3, 2, 2, 5, "max"),
+    ((2, 9, 7, 2), 3, 1, 4, 3, "average"),
+    ((2, 7, 6, 2), 3, 1, 4, 3, "none"),
+    ((2, 5, 7, 2), 3, 3, 2, 3, "none"),
 ]
+
+
+def winograd_case(case, xp=np, dtype=np.float64):
+    shape, k, padding, m, r, pool = case
+    x, w = xp.asarray(numbers(shape, 1, dtype)), xp.asarray(numbers((r, r, shape[3], k), 2, dtype))
+    tile = ops.Tile(m, r, pool)
+    size = ops.output_size(shape[1:3], (r, r), 1, padding)
+    return x, w, tile, ops.transform_weights(w, tile), size if pool == "none" else (size[0] // 2, size[1] // 2), padding
+
+
+def winograd_drive(x, kernel, tile, out_size, padding, space=None):
+    """Return the pooled convolution and its winners, None but for a maximum."""
+    y = ops.winograd_outputs(x, kernel, tile, out_size, padding, space)
+    shape = (x.shape[0], *out_size, kernel.u.shape[2])
+    xp = array_module(x)
+    out, winner = xp.zeros(shape, dtype=x.dtype), None
+    if tile.pool == "max":
+        best, found = ops.winograd_max_pool(y, space)
+        winner = xp.zeros(shape, dtype=xp.uint8)
+        ops.from_tiles(found, tile, winner)
+    else:
+        best = y[0]
+    ops.from_tiles(best, tile, out)
+    return out, winner
+
+
+def winograd_feedback(v, winner, kernel, tile, size, padding, space=None):
+    space = space or Workspace()
+    y = ops.to_tiles(v, tile, "v", space)
+    y = y[None] if winner is None else ops.winograd_unpool(y, ops.to_tiles(winner, tile, "winner", space), space)
+    return ops.winograd_inputs(y, kernel, tile, size, padding, space)
 
 
 def check_winograd(case, xp=np, dtype=np.float64):
     """Against the direct form, adjoint to each other, and with ties as there."""
-    shape, k, padding = case
-    x, w = xp.asarray(numbers(shape, 1, dtype)), xp.asarray(numbers((3, 3, shape[3], k), 2, dtype))
-    u = ops.transform_weights(w)
-    p, winner = ops.winograd_max_pool(x, u, padding)
-    y = ops.conv2d(x, w, 1, padding)
-    expected, places = ops.max_pool(y)
-    assert_close(p, to_host(expected), dtype)
-    assert (to_host(winner) == to_host(places)).all() and winner.dtype == np.uint8
+    x, w, tile, kernel, out_size, padding = winograd_case(case, xp, dtype)
+    size, pool = x.shape[1:3], tile.pool
+    p, winner = winograd_drive(x, kernel, tile, out_size, padding)
+    u = ops.conv2d(x, w, 1, padding)
+    expected, places = ops.max_pool(u) if pool == "max" else (ops.average_pool(u) if pool == "average" else u, None)
+    assert_winograd(p, to_host(expected), dtype)
+    if pool == "max":
+        assert (to_host(winner) == to_host(places)).all() and winner.dtype == np.uint8
     v = xp.asarray(numbers(p.shape, 3, dtype))
-    back = ops.winograd_unpool(v, winner, u, shape[1:3], padding)
-    unpooled = ops.max_unpool(v, places, y.shape[1:3])
-    assert_close(back, to_host(ops.conv2d_transpose(unpooled, w, shape[1:3], 1, padding)), dtype)
+    back = winograd_feedback(v, winner, kernel, tile, size, padding)
+    unpooled = v
+    if pool != "none":
+        unpooled = ops.max_unpool(v, places, u.shape[1:3]) if pool == "max" else ops.average_unpool(v, u.shape[1:3])
+    assert_winograd(back, to_host(ops.conv2d_transpose(unpooled, w, size, 1, padding)), dtype)
+    y = ops.winograd_outputs(x, kernel, tile, out_size, padding)
+    g = xp.asarray(numbers(y.shape, 4, dtype))
     assert_adjoint(
-        lambda v: ops.winograd_unpool(v, winner, u, shape[1:3], padding),
-        lambda x: ops.winograd_pick(x, u, winner, padding),
-        v,
+        lambda x: ops.winograd_outputs(x, kernel, tile, out_size, padding).copy(),
+        lambda g: ops.winograd_inputs(g, kernel, tile, size, padding),
         x,
+        g,
         dtype,
     )
-    zeros, first = ops.winograd_max_pool(x * 0, u, padding)
-    assert not to_host(zeros).any() and not to_host(first).any()  # a free phase starts with ties, which go to the first
+    if pool == "max":
+        found = ops.winograd_max_pool(y)[1].copy()
+        t = xp.asarray(numbers(found.shape, 5, dtype))
+        assert_adjoint(lambda t: ops.winograd_unpool(t, found), lambda y: ops.winograd_pick(y, found), t, g, dtype)
+        zeros, first = winograd_drive(x * 0, kernel, tile, out_size, padding)
+        assert not to_host(zeros).any() and not to_host(first).any()  # a free phase starts with ties: the first wins
+
+
+def assert_winograd(actual, expected, dtype):
+    assert actual.shape == expected.shape
+    assert relative_error(to_host(actual), expected) <= WINOGRAD_FORM[dtype]
+
+
+def check_toom_cook(m, r):
+    """One axis in exact points: A^T [(G w) . (B^T d)] is the correlation of d with w."""
+    a, g, b = toom_cook(m, r)
+    d, w = numbers((m + r - 1,), 1), numbers((r,), 2)
+    assert_winograd(a @ ((g @ w) * (b @ d)), np.correlate(d, w, "valid"), np.float64)

@@ -12,11 +12,11 @@ from tolerances import ADJOINT, DIRECTIONAL, ORACLE, ORDER, relative_error
 
 from eqnp.architecture import ConvLayer, DenseLayer
 from eqnp.bptt import Trajectory, backpropagate, bptt_gradient, implicit_gradient, trajectory
-from eqnp.connections import connect
 from eqnp.contrasts import default_contrast
 from eqnp.diagnostics import ep_steps
 from eqnp.dynamics import Relaxation, relax
 from eqnp.estimators import estimate
+from eqnp.forms import connect
 from eqnp.stencils import Stencil, four_point, one_sided, symmetric
 
 STEP = 1e-5
@@ -27,9 +27,15 @@ CONNECTIONS = {
     "average": ((6, 7, 2), ConvLayer(3, (2, 3), 1, 0, "average")),
     "none": ((6, 7, 2), ConvLayer(3, (3, 3), 2, 1, "none")),
     "max, strided": ((9, 8, 1), ConvLayer(2, (2, 2), 2, 2, "max")),
-    "winograd": ((7, 8, 2), ConvLayer(3, (3, 3), 1, 1, "max"), "winograd"),
-    "winograd, wide padding": ((5, 4, 2), ConvLayer(3, (3, 3), 1, 2, "max"), "winograd"),
-    "winograd, no padding": ((6, 9, 1), ConvLayer(2, (3, 3), 1, 0, "max"), "winograd"),
+    "merged": ((8, 7, 2), ConvLayer(3, (3, 3), 1, 1, "average"), "merged"),
+    "merged, strided": ((11, 9, 2), ConvLayer(3, (3, 2), 2, 1, "average"), "merged"),
+    "winograd 2x2": ((7, 8, 2), ConvLayer(3, (3, 3), 1, 1, "max"), "winograd-2x2"),
+    "winograd 2x2, wide padding": ((5, 4, 2), ConvLayer(3, (3, 3), 1, 2, "max"), "winograd-2x2"),
+    "winograd 2x2, no padding": ((6, 9, 1), ConvLayer(2, (3, 3), 1, 0, "max"), "winograd-2x2"),
+    "winograd 4x4": ((9, 8, 2), ConvLayer(3, (3, 3), 1, 1, "max"), "winograd-4x4"),
+    "winograd 4x4, 5x5": ((9, 12, 2), ConvLayer(3, (5, 5), 1, 0, "max"), "winograd-4x4"),
+    "winograd 4x4, average": ((9, 8, 2), ConvLayer(3, (3, 3), 1, 1, "average"), "winograd-4x4"),
+    "winograd 4x4, none": ((7, 6, 2), ConvLayer(3, (3, 3), 1, 1, "none"), "winograd-4x4"),
 }
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from eqnp import ops
-from eqnp.connections import ConvPoolConnection, DenseConnection
+from eqnp.connections import DenseConnection
+from eqnp.convolutions import ConvPoolConnection, MergedConnection
 from eqnp.losses import CrossEntropy, SquaredError
 from eqnp.networks import Network
 from eqnp.ops import activations
@@ -37,6 +38,11 @@ def scaled(factor):
 def second_scaled(factor):
     """Return a mutation: the second result times a factor."""
     return lambda original: lambda *args: (lambda a, b: (a, b * factor))(*original(*args))
+
+
+def blocks_scaled(factor):
+    """Return a mutation: every block that is yielded times a factor."""
+    return lambda original: lambda *args: ((block, a * factor) for block, a in original(*args))
 
 
 def flipped_kernel(original):
@@ -68,6 +74,30 @@ def check_odd_conv():
     checks.check_conv(checks.CONVOLUTIONS[0])
 
 
+def broken_field(name):
+    """One array of a transformed kernel with a wrong sign in its first row."""
+
+    def mutate(original):
+        def broken(*args):
+            kernel = original(*args)
+            a = getattr(kernel, name).copy()
+            a[0] *= -1
+            return kernel._replace(**{name: a})
+
+        return broken
+
+    return mutate
+
+
+def swapped_sides(original):
+    """Windows of a tile by columns where rows are meant."""
+    return lambda tiles, *args: original(tiles.swapaxes(0, 1), *args)
+
+
+def check_winograd():
+    checks.check_winograd(checks.WINOGRAD[1])
+
+
 def check_connections():
     for case in derivatives.CONNECTIONS.values():
         derivatives.check_connection(*case)
@@ -88,10 +118,18 @@ OPS = [
     ("max_pool", last_of_a_tie, checks.check_ties),
     ("max_unpool", other_place, lambda: checks.check_max_pool((2, 6, 4, 3))),
     ("pick_winners", other_place, lambda: checks.check_max_pool((2, 6, 4, 3))),
-    ("transform_weights", scaled(-1), lambda: checks.check_winograd(checks.WINOGRAD[0])),
-    ("winograd_max_pool", scaled(2), lambda: checks.check_winograd(checks.WINOGRAD[0])),
-    ("winograd_unpool", scaled(-1), lambda: checks.check_winograd(checks.WINOGRAD[0])),
-    ("winograd_unpool", other_place, lambda: checks.check_winograd(checks.WINOGRAD[0])),
+    ("transform_weights", broken_field("u"), check_winograd),
+    ("transform_weights", broken_field("u_back"), check_winograd),
+    ("transform_weights", broken_field("a"), check_winograd),
+    ("transform_weights", broken_field("b"), check_winograd),
+    ("winograd_outputs", scaled(-1), check_winograd),
+    ("winograd_inputs", scaled(-1), check_winograd),
+    ("winograd_max_pool", scaled(2), check_winograd),
+    ("winograd_unpool", scaled(-1), check_winograd),
+    ("winograd_unpool", other_place, check_winograd),
+    ("winograd_pick", scaled(2), check_winograd),
+    ("from_tiles", swapped_sides, check_winograd),
+    ("to_tiles", scaled(0.5), check_winograd),
     ("average_pool", scaled(4), lambda: checks.check_average_pool((2, 6, 4, 3))),
     ("average_unpool", scaled(4), lambda: checks.check_average_pool((2, 6, 4, 3))),
 ]
@@ -174,10 +212,12 @@ METHODS = [
     (ConvPoolConnection, "weight_gradient", scaled(-1), check_connections),
     (ConvPoolConnection, "weight_gradient", second_scaled(0.25), check_connections),
     (ConvPoolConnection, "drive_at_winners", scaled(-1), check_connections),
+    (MergedConnection, "prepare", scaled(4), check_connections),
+    (MergedConnection, "_weight_gradient", scaled(4), check_connections),
     (SquaredError, "gradient", scaled(-1), lambda: checks.check_loss(SquaredError())),
     (CrossEntropy, "gradient", scaled(-1), lambda: checks.check_loss(CrossEntropy())),
-    (PreparedNetwork, "_feedback", scaled(-1), lambda: check_case(nets.make(*DEEP))),
-    (PreparedNetwork, "_feedback", scaled(0.5), lambda: derivatives.check_order(nets.make(*MAX))),
+    (PreparedNetwork, "_feedback", blocks_scaled(-1), lambda: check_case(nets.make(*DEEP))),
+    (PreparedNetwork, "_feedback", blocks_scaled(0.5), lambda: derivatives.check_order(nets.make(*MAX))),
     (PreparedNetwork, "forward_gradient", scaled(-1), lambda: check_case(nets.make(*MAX))),
     (PreparedNetwork, "input_gradient", scaled(-1), lambda: derivatives.check_order(nets.make(*MAX))),
     (PreparedNetwork, "dphi_dtheta", scaled(-1), lambda: derivatives.check_order(nets.make(*DEEP))),

@@ -126,10 +126,28 @@ def test_winograd(backend, case, dtype):
 
 def test_a_workspace_changes_nothing_in_winograd():
     space = Workspace()
-    for shape, k, padding in (*checks.WINOGRAD, *checks.WINOGRAD):
-        x, u = checks.numbers(shape, 1), ops.transform_weights(checks.numbers((3, 3, shape[3], k), 2))
-        (p, winner), (q, other) = ops.winograd_max_pool(x, u, padding, space), ops.winograd_max_pool(x, u, padding)
+    for case in (*checks.WINOGRAD, *checks.WINOGRAD):
+        x, _, tile, kernel, out_size, padding = checks.winograd_case(case)
+        (p, winner), (q, other) = (checks.winograd_drive(x, kernel, tile, out_size, padding, s) for s in (space, None))
         np.testing.assert_array_equal(p, q)
         np.testing.assert_array_equal(winner, other)
-        back = ops.winograd_unpool(q, other, u, shape[1:3], padding, space)
-        np.testing.assert_array_equal(back, ops.winograd_unpool(q, other, u, shape[1:3], padding))
+        back, expected = (
+            checks.winograd_feedback(p, winner, kernel, tile, x.shape[1:3], padding, s) for s in (space, None)
+        )
+        np.testing.assert_array_equal(back, expected)
+
+
+@pytest.mark.parametrize(("m", "r"), [(2, 3), (4, 3), (2, 5), (4, 5), (3, 2), (2, 7)])
+def test_toom_cook(m, r):
+    checks.check_toom_cook(m, r)
+
+
+def test_a_workspace_shares_a_buffer_among_sizes_but_not_zeros():
+    space, like = Workspace(), np.zeros(1, np.float32)
+    large = space.take("a", (4, 6), like)
+    large[...] = 1
+    assert np.shares_memory(space.take("a", (3, 5), like), large)
+    assert space.take("a", (3, 5), like, dtype=np.float64).dtype == np.float64
+    border = space.take_zeros("a", (4, 6), like)
+    assert not np.shares_memory(border, large) and not border.any()
+    assert space.take_zeros("a", (4, 6), like) is border and space.take_zeros("a", (6, 4), like) is not border

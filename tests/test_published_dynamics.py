@@ -7,11 +7,13 @@ import published
 import pytest
 from tolerances import PUBLISHED, relative_error
 
+from eqnp.architecture import ConvLayer
 from eqnp.bptt import backpropagate, bptt_gradient, trajectory
 from eqnp.contrasts import common_contrast
 from eqnp.diagnostics import ep_steps
 from eqnp.dynamics import relax
 from eqnp.estimators import estimate
+from eqnp.forms import suits
 from eqnp.losses import one_hot
 from eqnp.networks import SymmetricNetwork, VectorFieldNetwork
 from eqnp.prepared import PreparedNetwork
@@ -30,14 +32,15 @@ def path(request):
     return request.param
 
 
-@pytest.fixture(params=["direct", "winograd"])
+@pytest.fixture(params=["direct", "merged", "winograd-2x2", "winograd-4x4"])
 def case(request, path):
     kind = published.model(path)
     if kind not in NETWORKS:
         pytest.skip(f"{path.stem}: networks of kind {kind} are not known")
-    if request.param == "winograd" and "CNN" not in kind:
-        pytest.skip(f"{path.stem} has no convolutions")
     case = published.read(path)
+    convolutions = [layer for layer in case.architecture.layers if isinstance(layer, ConvLayer)]
+    if request.param != "direct" and not any(suits(request.param, layer) for layer in convolutions):
+        pytest.skip(f"{path.stem} has no convolution that {request.param} suits")
     case.convolution = request.param
     return case
 

@@ -8,8 +8,9 @@ import nets
 import numpy as np
 import pytest
 
+from eqnp.blocks import blocks, cache_of_a_core
 from eqnp.estimators import estimate
-from eqnp.sharding import LARGEST_SHARD, add_gradients, cut, thread_map
+from eqnp.sharding import add_gradients, cut, thread_map
 from eqnp.stencils import symmetric
 
 
@@ -19,8 +20,7 @@ def test_the_cut_covers_every_sample_once_and_evenly(samples, threads):
     shards = cut(samples, threads)
     assert [i for shard in shards for i in range(samples)[shard]] == list(range(samples))
     sizes = [len(range(samples)[shard]) for shard in shards]
-    assert max(sizes) <= LARGEST_SHARD and max(sizes) - min(sizes) <= 1 and min(sizes) >= 1
-    assert len(shards) % threads == 0 or len(shards) == samples
+    assert len(shards) == min(samples, threads) and max(sizes) - min(sizes) <= 1
 
 
 def test_results_come_in_the_order_of_the_shards_whoever_is_first():
@@ -62,3 +62,26 @@ def test_shards_make_the_gradient_of_the_whole_batch(shape, loss):
     for name, g in whole.items():
         np.testing.assert_allclose(once[name], g, atol=1e-12)
         np.testing.assert_array_equal(once[name], again[name])
+
+
+@pytest.mark.parametrize("shape", ["max", "average", "strided"])
+def test_blocks_for_the_cache_change_nothing(monkeypatch, shape):
+    """A cache so small that every sample is a block gives the states and the gradient of one block."""
+    case = nets.make(shape, "squared_error")
+    whole = estimate(case.network, case.parameters, case.x, case.target, symmetric(0.1), 5, 3)
+    monkeypatch.setattr("eqnp.blocks.cache_of_a_core", lambda: 1)
+    assert len(blocks(case.x, 1)) == len(case.x)
+    parts = estimate(case.network, case.parameters, case.x, case.target, symmetric(0.1), 5, 3)
+    for a, b in zip(whole.free.states, parts.free.states, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-14)
+    for name, g in whole.gradient.items():
+        np.testing.assert_allclose(parts.gradient[name], g, atol=1e-12)
+    assert parts.free.residual == pytest.approx(whole.free.residual)
+
+
+def test_a_block_fills_half_of_the_cache_and_a_device_gets_one(monkeypatch, backend):
+    monkeypatch.setattr("eqnp.blocks.cache_of_a_core", lambda: 2**20)
+    s = backend.xp.zeros((10, 3))
+    cut_up = blocks(s, 2**17)  # 4 fit
+    assert [len(range(10)[k]) for k in cut_up] == ([3, 3, 4] if backend.name == "numpy" else [10])
+    assert cache_of_a_core() > 0

@@ -10,6 +10,10 @@ ORACLE = {
     np.float64: 1e-12,  # the same sums in another order
     np.float32: 1e-5,
 }
+WINOGRAD_FORM = {
+    np.float64: 1e-11,  # transforms that grow numbers and cancel: up to 1e3 roundings' worth for 8 points
+    np.float32: 5e-5,  # seen: 2e-6 for 6 points, 1e-5 for 8
+}
 PUBLISHED = 1e-10  # the issue's: the authors' float64 arrays after up to 80 + 15 steps, relative to the largest entry
 DIRECTIONAL = 1e-7  # central difference of step 1e-5: truncation 1e-10, cancellation 1e-16 / 1e-5, times a margin
 ORDER = 0.08  # how far the ratio of two biases may be from 2 or 4 (seen: 1.95 to 1.98, 4.00 to 4.01)

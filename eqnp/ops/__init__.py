@@ -7,7 +7,8 @@
 | ``columns(x)`` | ``gather_columns(c)`` |
 | ``max_unpool(p, winner)`` | ``pick_winners(u, winner)`` |
 | ``average_pool(u)`` | ``average_unpool(p)`` |
-| ``winograd_pick(x, u)`` | ``winograd_unpool(v, u)`` |
+| ``winograd_outputs(x, kernel)`` | ``winograd_inputs(y, kernel)`` |
+| ``winograd_unpool(v, winner)`` | ``winograd_pick(y, winner)`` |
 
 Read ``dense``, then ``conv``, ``pooling`` and ``activations``; ``winograd`` is a faster form of two of them.
 """
@@ -23,11 +24,25 @@ from eqnp.ops.conv import (
 )
 from eqnp.ops.dense import dense, dense_transpose, dense_weight_gradient, flatten
 from eqnp.ops.pooling import average_pool, average_unpool, max_pool, max_unpool, pick_winners
-from eqnp.ops.winograd import transform_weights, winograd_max_pool, winograd_pick, winograd_unpool
+from eqnp.ops.winograd import (
+    Kernel,
+    Tile,
+    from_tiles,
+    tile_counts,
+    to_tiles,
+    transform_weights,
+    winograd_inputs,
+    winograd_max_pool,
+    winograd_outputs,
+    winograd_pick,
+    winograd_unpool,
+)
 
 __all__ = [
     "ACTIVATIONS",
     "Activation",
+    "Kernel",
+    "Tile",
     "average_pool",
     "average_unpool",
     "columns",
@@ -38,13 +53,18 @@ __all__ = [
     "dense_transpose",
     "dense_weight_gradient",
     "flatten",
+    "from_tiles",
     "gather_columns",
     "max_pool",
     "max_unpool",
     "output_size",
     "pick_winners",
+    "tile_counts",
+    "to_tiles",
     "transform_weights",
+    "winograd_inputs",
     "winograd_max_pool",
+    "winograd_outputs",
     "winograd_pick",
     "winograd_unpool",
 ]

@@ -9,7 +9,7 @@ first one when several are equal; a free phase starts from zeros, where every wi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 
 from eqnp.backend import Array, array_module
 from eqnp.workspace import Workspace
@@ -42,17 +42,24 @@ def max_of_four(a: Array, b: Array, c: Array, d: Array, space: Workspace) -> tup
     bottom, bottom_wins = _first_maximum(xp, space, "bottom", c, d)
     # The better of each row, then of the two rows: "greater", never "greater or equal", so ties go to the first.
     p = xp.maximum(top, bottom, out=space.take("pooled", top.shape, a))
-    lower = xp.greater(bottom, top, out=space.take("lower", top.shape, a, dtype=bool))
-    winner = space.take("winner", top.shape, a, dtype=xp.uint8)
-    winner[...] = xp.where(lower, bottom_wins.view(xp.uint8) + xp.uint8(2), top_wins.view(xp.uint8))
+    lower = _is_greater(xp, space, "lower", bottom, top)
+    # top_wins, or bottom_wins + 2 where lower: in whole numbers, which are faster than a choice
+    winner = xp.subtract(bottom_wins, top_wins, out=space.take("winner", top.shape, a, dtype=xp.uint8))
+    winner += 2
+    winner *= lower
+    winner += top_wins
     return p, winner
 
 
 def _first_maximum(xp: Array, space: Workspace, name: str, first: Array, second: Array) -> tuple[Array, Array]:
     """Return max(first, second) and where it is the second (not on a tie)."""
     larger = xp.maximum(first, second, out=space.take((name, "max"), first.shape, first))
-    is_second = xp.greater(second, first, out=space.take((name, "wins"), first.shape, first, dtype=bool))
-    return larger, is_second
+    return larger, _is_greater(xp, space, (name, "wins"), second, first)
+
+
+def _is_greater(xp: Array, space: Workspace, name: Hashable, a: Array, b: Array) -> Array:
+    """Return 1 where a > b, else 0, as uint8."""
+    return xp.greater(a, b, out=space.take(name, a.shape, a, dtype=bool)).view(xp.uint8)
 
 
 def max_unpool(p: Array, winner: Array, size: Size, space: Workspace | None = None) -> Array:

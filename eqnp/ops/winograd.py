@@ -1,18 +1,36 @@
-"""A 3x3 convolution with stride 1 and the 2x2 pooling after it as one: Winograd's F(2x2, 3x3), and its adjoint.
+"""A convolution with stride 1 and the 2x2 pooling after it as one, by Winograd's F(m x m, r x r), and its adjoint.
 
-Letters: N samples, (H, W) input size, C input and K output channels, D padding, (P, Q) pooling windows, T = N P Q.
+Letters: N samples, (H, W) input size, C input and K output channels, D padding, r kernel size, m outputs of a tile
+along each axis, t = m + r - 1 the inputs that they need, (P, Q) tiles, T = N P Q.
 
-One output tile of F(2x2, 3x3) is just one pooling window, and it needs 16 multiplications where the direct form needs
-36 (Lavin and Gray 2016, arXiv:1509.09308):
+A tile of m x m outputs needs t^2 multiplications where the direct form needs m^2 r^2 (Winograd 1980; Lavin and Gray
+2016, arXiv:1509.09308). Along one axis, with d the t inputs, w the r weights and . the product entry by entry,
 
-    Y = A^T [ (G w G^T) (B^T d B) ] A         d a 4x4 patch of the input, w a 3x3 kernel, Y the 2x2 outputs
+    y = A^T [ (G w) . (B^T d) ]
 
-for every pair of channels, with products elementwise and sums over C: 16 matrix products (T, C) . (C, K). The adjoint
-in d runs the same three stages backwards, so the two are adjoint to rounding, which EP needs of its two directions. An
-odd last row or column of the convolution belongs to no window and is not computed at all.
+Over two axes, all channels and all tiles, with every transform as *one* matrix product over whatever it does not mix:
+
+    D  (t^2, T C)        gathered    every tile's t x t inputs
+    V  = (B^T x B^T) D   (t^2, t^2)  x is Kronecker's product
+    M_i = V_i U_i        t^2 times   (T, C) . (C, K),    U = (G x G) w
+    Y  = (A^T x A^T) M   (m^2, t^2)  its rows ordered: place in the pooling window, window
+
+so a maximum is taken over four contiguous arrays, and an average is taken by A itself. The adjoint in d runs the same
+stages backwards, each product by its transpose, so the two are adjoint to rounding, which EP needs of its two
+directions. Outputs that belong to no window or lie outside are computed with the others and left out.
+
+Samples stand behind the tiles, (P, Q, N), and inputs are sorted by *phases*, their rows and columns by the remainders
+by m: (m, m, places, places, N, C). Then many entries of all tiles are copied at once, in long runs.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from itertools import product
+from typing import NamedTuple
+
+import numpy as np
 
 from eqnp.backend import Array, array_module
 from eqnp.ops.pooling import max_of_four
@@ -21,140 +39,254 @@ from eqnp.workspace import Workspace
 Size = tuple[int, int]
 
 
-def transform_weights(w: Array) -> Array:
-    """Return G w G^T: (3, 3, C, K) -> (16, C, K). G = [1 0 0; 1/2 1/2 1/2; 1/2 -1/2 1/2; 0 0 1]."""
-    xp = array_module(w)
-    half = _kernel_rows(xp, w)  # (4, 3, C, K)
-    full = _kernel_rows(xp, half.swapaxes(0, 1))  # (4, 4, C, K), columns first
-    return xp.ascontiguousarray(full.swapaxes(0, 1)).reshape(16, *w.shape[2:])
+class Tile(NamedTuple):
+    """F(m x m, r x r) with the pooling that follows: ``max``, ``average`` or ``none``."""
+
+    m: int
+    r: int
+    pool: str
+
+    @property
+    def t(self) -> int:
+        """Inputs of a tile along each axis."""
+        return self.m + self.r - 1
+
+    @property
+    def side(self) -> int:
+        """Values that a tile leaves after pooling, along each axis."""
+        return self.m if self.pool == "none" else self.m // 2
+
+    @property
+    def places(self) -> int:
+        """Values among which a maximum chooses."""
+        return 4 if self.pool == "max" else 1
 
 
-def _kernel_rows(xp: Array, w: Array) -> Array:
-    """Return G w along the first axis: (3, ...) -> (4, ...)."""
-    outer, inner = (w[0] + w[2]) * 0.5, w[1] * 0.5
-    return xp.stack([w[0], outer + inner, outer - inner, w[2]])
+class Kernel(NamedTuple):
+    """Transformed weights, and the transforms of inputs and outputs, in one dtype on one device."""
+
+    u: Array  # (t^2, C, K)
+    u_back: Array  # (t^2, K, C), contiguous: products with it are faster than with a transposed view
+    a: Array  # (places side^2, t^2)
+    b: Array  # (t^2, t^2)
 
 
-def windows(size: Size, padding: int) -> Size:
-    """Return (P, Q) for an input of ``size`` (H, W)."""
-    p, q = ((n + 2 * padding - 2) // 2 for n in size)
+# Where the polynomials are evaluated, besides infinity. Pairs a, -a and their inverses keep the transforms small: with
+# them F(4x4, 3x3) rounds half as much as with 0, 1, -1, 2, -2.
+POINTS: dict[int, tuple[Fraction, ...]] = {
+    4: (Fraction(0), Fraction(1), Fraction(-1)),
+    6: (Fraction(0), *(s * Fraction(*f) for f in ((2, 3), (3, 2)) for s in (1, -1))),
+    8: (Fraction(0), *(s * Fraction(*f) for f in ((1, 1), (2, 1), (1, 2)) for s in (1, -1))),
+}
+
+
+def toom_cook(m: int, r: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return A^T (m, t), G (t, r) and B^T (t, t), t = m + r - 1, with which y = A^T [(G w) . (B^T d)] in one dimension.
+
+    A product of polynomials is the product of their values at t points; the filter is the transpose of that in d. With
+    E_n the values of 1, x, .. x^{n-1} at the points (at infinity: the last coefficient): A^T = E_m^T, G = E_r and
+    B^T = (E_t^{-1})^T. (Toom 1963; Cook 1966; Blahut 2010, Fast Algorithms for Signal Processing, chapter 5.)
+    """
+    t = m + r - 1
+
+    def values(n: int) -> list[list[Fraction]]:
+        return [[p**j for j in range(n)] for p in POINTS[t]] + [[Fraction(int(j == n - 1)) for j in range(n)]]
+
+    def numbers(rows: list[list[Fraction]]) -> np.ndarray:
+        return np.array([[float(x) for x in row] for row in rows])
+
+    return numbers(values(m)).T, numbers(values(r)), numbers(_inverse(values(t))).T
+
+
+def _inverse(rows: list[list[Fraction]]) -> list[list[Fraction]]:
+    """Return the exact inverse, by Gauss and Jordan: fractions leave no rounding to the transforms."""
+    n = len(rows)
+    both = [[*row, *(Fraction(int(i == j)) for j in range(n))] for i, row in enumerate(rows)]
+    for c in range(n):
+        pivot = next(i for i in range(c, n) if both[i][c])
+        both[c], both[pivot] = both[pivot], both[c]
+        both[c] = [x / both[c][c] for x in both[c]]
+        for i in range(n):
+            if i != c:
+                both[i] = [x - both[i][c] * y for x, y in zip(both[i], both[c], strict=True)]
+    return [row[n:] for row in both]
+
+
+def transform_weights(w: Array, tile: Tile) -> Kernel:
+    """Return U = (G x G) w of (r, r, C, K), and the transforms of inputs and outputs, in the dtype of w."""
+    xp, t, m = array_module(w), tile.t, tile.m
+    a, g, b = toom_cook(m, tile.r)
+    outputs = np.kron(a, a)
+    if tile.pool != "none":  # (row of windows, row in the window, column of windows, column in it) -> place, window
+        outputs = outputs.reshape(m // 2, 2, m // 2, 2, t * t).transpose(1, 3, 0, 2, 4).reshape(4, -1, t * t)
+        outputs = outputs.mean(axis=0) if tile.pool == "average" else outputs.reshape(-1, t * t)
+    a, b, g = (xp.asarray(np.ascontiguousarray(x), dtype=w.dtype) for x in (outputs, np.kron(b, b), np.kron(g, g)))
+    c, k = w.shape[2:]
+    u = xp.matmul(g, w.reshape(tile.r**2, c * k)).reshape(t * t, c, k)
+    return Kernel(u, xp.ascontiguousarray(u.swapaxes(1, 2)), a, b)
+
+
+def winograd_outputs(
+    x: Array, kernel: Kernel, tile: Tile, out_size: Size, padding: int = 0, space: Workspace | None = None
+) -> Array:
+    """Return Y: ``w * x`` where the pooling has not chosen yet. (N, H, W, C) -> (places, side, side, P, Q, N, K).
+
+    ``out_size`` is (H, W) of the state above, after pooling. Adjoint: ``winograd_inputs``.
+    """
+    xp, space = array_module(x), space or Workspace()
+    t, (c, k) = tile.t, kernel.u.shape[1:]
+    counts = tile_counts(tile, out_size)
+    d = _gather(x, tile, counts, padding, space)
+    v = space.take("odd stages", d.shape, x)
+    xp.matmul(kernel.b, d.reshape(t * t, -1), out=v.reshape(t * t, -1))
+    m = space.take("even stages", (t * t, counts[0] * counts[1] * len(x), k), x)
+    xp.matmul(v.reshape(t * t, -1, c), kernel.u, out=m)
+    y = space.take("odd stages", (tile.places, tile.side, tile.side, *counts, len(x), k), x)
+    xp.matmul(kernel.a, m.reshape(t * t, -1), out=y.reshape(len(kernel.a), -1))
+    return y
+
+
+def winograd_inputs(
+    y: Array, kernel: Kernel, tile: Tile, size: Size, padding: int = 0, space: Workspace | None = None
+) -> Array:
+    """Return the adjoint of ``winograd_outputs``: (places, side, side, P, Q, N, K) -> (N, H, W, C), ``size`` (H, W).
+
+    The array returned is in the workspace: valid until it is used for this again.
+    """
+    xp, space = array_module(y), space or Workspace()
+    t, (c, k) = tile.t, kernel.u.shape[1:]
+    p, q, n = y.shape[3:6]
+    m = space.take("even stages", (t * t, p * q * n, k), y)
+    xp.matmul(kernel.a.T, y.reshape(len(kernel.a), -1), out=m.reshape(t * t, -1))
+    v = space.take("odd stages", (t * t, p * q * n, c), y)
+    xp.matmul(m, kernel.u_back, out=v)
+    d = space.take("even stages", (t, t, p, q, n, c), y)
+    xp.matmul(kernel.b.T, v.reshape(t * t, -1), out=d.reshape(t * t, -1))
+    return _scatter(d, tile, size, padding, space)
+
+
+def winograd_max_pool(y: Array, space: Workspace | None = None) -> tuple[Array, Array]:
+    """Return the maximum over the places of Y and which one has it first: both (side, side, P, Q, N, K)."""
+    return max_of_four(y[0], y[1], y[2], y[3], space or Workspace())
+
+
+def winograd_pick(y: Array, winner: Array) -> Array:
+    """Return Y at the ``winner`` of every window, both in tiles. Adjoint: ``winograd_unpool``."""
+    return sum(y[place] * (winner == place) for place in range(4))
+
+
+def winograd_unpool(v: Array, winner: Array, space: Workspace | None = None) -> Array:
+    """Return Y with every value at the place of its winner and zero elsewhere, both in tiles."""
+    xp, space = array_module(v), space or Workspace()
+    y = space.take("odd stages", (4, *v.shape), v)
+    for place in range(4):
+        xp.multiply(v, winner == place, out=y[place])
+    return y
+
+
+def tile_counts(tile: Tile, out_size: Size) -> Size:
+    """Return (P, Q): how many tiles cover a state above of ``out_size``."""
+    p, q = (-(-n // tile.side) for n in out_size)
     return p, q
 
 
-def winograd_max_pool(x: Array, u: Array, padding: int = 0, space: Workspace | None = None) -> tuple[Array, Array]:
-    """Return the maximum of every window of ``w * x`` and its place: (N, H, W, C), (16, C, K) -> both (N, P, Q, K)."""
-    space = space or Workspace()
-    return max_of_four(*_outputs(x, u, padding, space), space)
+def to_tiles(v: Array, tile: Tile, name: str, space: Workspace) -> Array:
+    """Return a state (N, H, W, K) as tiles (side, side, P, Q, N, K), zero where a tile leaves the state."""
+    counts = tile_counts(tile, v.shape[1:3])
+    tiles = space.take_zeros((name, v.shape), (tile.side, tile.side, *counts, len(v), v.shape[3]), v)
+    for where, part in _phases(v, tile.side):
+        tiles[where] = part
+    return tiles
 
 
-def winograd_pick(x: Array, u: Array, winner: Array, padding: int = 0, space: Workspace | None = None) -> Array:
-    """Return ``w * x`` at every window's ``winner``: (N, H, W, C) -> (N, P, Q, K). Adjoint: ``winograd_unpool``."""
-    outputs = _outputs(x, u, padding, space or Workspace())
-    return sum(y * (winner == place) for place, y in enumerate(outputs))
+def from_tiles(tiles: Array, tile: Tile, out: Array, b: Array | None = None) -> None:
+    """Write tiles (side, side, P, Q, N, K) to a state ``out`` (N, H, W, K), with a bias (K,) added if one is given."""
+    xp = array_module(tiles)
+    for where, part in _phases(out, tile.side):
+        if b is None:
+            part[...] = tiles[where]
+        else:
+            xp.add(tiles[where], b, out=part)
 
 
-def winograd_unpool(
-    v: Array, winner: Array, u: Array, size: Size, padding: int = 0, space: Workspace | None = None
-) -> Array:
-    """Return ``w~ * P^{-1}(v)``: (N, P, Q, K) -> (N, H, W, C), the adjoint of ``winograd_pick``.
-
-    The array returned is a view into the workspace: valid until it is used for this again.
-    """
-    xp, space = array_module(v), space or Workspace()
-    n, p, q, k = v.shape
-    c = u.shape[1]
-    g = space.take("unpooled tiles", (2, 2, n, p, q, k), v)
-    for place in range(4):
-        xp.multiply(v, winner == place, out=g[place // 2, place % 2])
-    # M = A g A^T, first along the rows of a tile, then along its columns
-    s = space.take("half outputs", (4, 2, n, p, q, k), v)
-    s[0] = g[0]
-    xp.add(g[0], g[1], out=s[1])
-    xp.subtract(g[0], g[1], out=s[2])
-    xp.negative(g[1], out=s[3])
-    m = space.take("products", (4, 4, n, p, q, k), v)
-    m[:, 0] = s[:, 0]
-    xp.add(s[:, 0], s[:, 1], out=m[:, 1])
-    xp.subtract(s[:, 0], s[:, 1], out=m[:, 2])
-    xp.negative(s[:, 1], out=m[:, 3])
-    t = space.take("tiles", (4, 4, n, p, q, c), v)
-    # 16 times (T, K) . (K, C)
-    xp.matmul(m.reshape(16, -1, k), u.swapaxes(1, 2), out=t.reshape(16, -1, c))
-    return _gather_tiles(t, size, padding, space)
-
-
-def _outputs(x: Array, u: Array, padding: int, space: Workspace) -> list[Array]:
-    """Return ``w * x`` at the four places of every window, in row-major order: each (N, P, Q, K)."""
-    xp = array_module(x)
-    t = _tiles(x, padding, space)
-    n, p, q, c = t.shape[2:]
-    k = u.shape[2]
-    m = space.take("products", (4, 4, n, p, q, k), x)
-    # 16 times (T, C) . (C, K)
-    xp.matmul(t.reshape(16, -1, c), u, out=m.reshape(16, -1, k))
-    # Y = A^T M A with A^T = [1 1 1 0; 0 1 -1 -1], first along the rows of a tile, then along its columns
-    s = space.take("half outputs", (2, 4, n, p, q, k), x)
-    xp.add(m[0], m[1], out=s[0])
-    s[0] += m[2]
-    xp.subtract(m[1], m[2], out=s[1])
-    s[1] -= m[3]
-    y = space.take("outputs", (2, 2, n, p, q, k), x)
-    xp.add(s[:, 0], s[:, 1], out=y[:, 0])
-    y[:, 0] += s[:, 2]
-    xp.subtract(s[:, 1], s[:, 2], out=y[:, 1])
-    y[:, 1] -= s[:, 3]
-    return [y[0, 0], y[0, 1], y[1, 0], y[1, 1]]
-
-
-def _tiles(x: Array, padding: int, space: Workspace) -> Array:
-    """Return B^T d B of every 4x4 patch d: (N, H, W, C) -> (4, 4, N, P, Q, C). Adjoint: ``_gather_tiles``.
-
-    B^T = [1 0 -1 0; 0 1 1 0; 0 -1 1 0; 0 1 0 -1]; patches start at every second row and column.
-    """
-    xp = array_module(x)
+def _gather(x: Array, tile: Tile, counts: Size, padding: int, space: Workspace) -> Array:
+    """Return the inputs of every tile: (N, H, W, C) -> (t, t, P, Q, N, C). Adjoint: ``_scatter``."""
     n, h, w, c = x.shape
-    p, q = windows((h, w), padding)
-    if padding:
-        padded = space.take_zeros("padded tiles", (n, h + 2 * padding, w + 2 * padding, c), x)
-        padded[:, padding : padding + h, padding : padding + w] = x
-        x = padded
-    r = space.take("half tiles", (4, n, p, x.shape[2], c), x)
-    d = [x[:, i : i + 2 * p - 1 : 2] for i in range(4)]
-    xp.subtract(d[0], d[2], out=r[0])
-    xp.add(d[1], d[2], out=r[1])
-    xp.subtract(d[2], d[1], out=r[2])
-    xp.subtract(d[1], d[3], out=r[3])
-    t = space.take("tiles", (4, 4, n, p, q, c), x)
-    d = [r[:, :, :, j : j + 2 * q - 1 : 2] for j in range(4)]
-    xp.subtract(d[0], d[2], out=t[:, 0])
-    xp.add(d[1], d[2], out=t[:, 1])
-    xp.subtract(d[2], d[1], out=t[:, 2])
-    xp.subtract(d[1], d[3], out=t[:, 3])
-    return t
+    places = _places((h, w), tile, counts, padding)
+    phases = space.take_zeros(("phases", x.shape), (tile.m, tile.m, *places, n, c), x)
+    for where, part in _phases(x, tile.m, _before(tile, padding)):
+        phases[where] = part
+    d = space.take("even stages", (tile.t, tile.t, *counts, n, c), x)
+    for entries, where in _entries(tile, counts, padding):
+        d[entries] = phases[where]
+    return d
 
 
-def _gather_tiles(t: Array, size: Size, padding: int, space: Workspace) -> Array:
-    """Return the adjoint of ``_tiles``: (4, 4, N, P, Q, C) -> (N, H, W, C)."""
-    n, p, q, c = t.shape[2:]
-    (h, w), height, width = size, size[0] + 2 * padding, size[1] + 2 * padding
-    r = space.take("half tiles", (4, n, p, width, c), t)
-    r.fill(0)
-    _add_four([t[:, j] for j in range(4)], [r[:, :, :, j : j + 2 * q - 1 : 2] for j in range(4)], space)
-    x = space.take("gathered tiles", (n, height, width, c), t)
-    x.fill(0)
-    _add_four([r[i] for i in range(4)], [x[:, i : i + 2 * p - 1 : 2] for i in range(4)], space)
-    return x[:, padding : padding + h, padding : padding + w]
+def _scatter(d: Array, tile: Tile, size: Size, padding: int, space: Workspace) -> Array:
+    """Return the sum of all tiles' inputs where they came from: (t, t, P, Q, N, C) -> (N, H, W, C)."""
+    _, _, p, q, n, c = d.shape
+    phases = space.take("odd stages", (tile.m, tile.m, *_places(size, tile, (p, q), padding), n, c), d)
+    runs = sorted(_entries(tile, (p, q), padding), key=lambda run: -phases[run[1]].size)
+    entries, where = runs[0]  # the largest is written, the rest is added
+    _clear_around(phases, where)
+    phases[where] = d[entries]
+    for entries, where in runs[1:]:
+        phases[where] += d[entries]
+    x = space.take("scattered", (n, *size, c), d)
+    for where, part in _phases(x, tile.m, _before(tile, padding)):
+        part[...] = phases[where]
+    return x
 
 
-def _add_four(v: list[Array], d: list[Array], space: Workspace) -> None:
-    """Add B v to the four interleaved slices ``d`` of an array, which overlap: d[0] with d[2], d[1] with d[3]."""
-    xp = array_module(v[0])
-    d[0] += v[0]
-    d[3] -= v[3]
-    both = space.take(("both", v[0].shape), v[0].shape, v[0])
-    xp.subtract(v[1], v[2], out=both)
-    both += v[3]
-    d[1] += both
-    xp.add(v[1], v[2], out=both)
-    both -= v[0]
-    d[2] += both
+def _clear_around(phases: Array, where: tuple[slice, ...]) -> None:
+    """Put zeros everywhere but at ``where``."""
+    for axis, part in enumerate(where):
+        before = (slice(None),) * axis
+        phases[(*before, slice(part.start or 0))] = 0
+        phases[(*before, slice(part.stop, None))] = 0
+
+
+def _phases(x: Array, m: int, before: int = 0) -> Iterator[tuple[tuple[slice, ...], Array]]:
+    """Yield (where, part): views that make up x (N, H, W, C), each as (m', m', P, Q, N, C), and where by phases it is.
+
+    Row h of x is at phase h mod m, place ``before`` + h // m; columns likewise. There are several parts only where
+    (H, W) are no multiples of m.
+    """
+    n, height, width, c = x.shape
+    for (h, p, a), (w, q, b) in product(_cut(height, m), _cut(width, m)):
+        part = x[:, h : h + p * a, w : w + q * b].reshape(n, p, a, q, b, c).transpose(2, 4, 1, 3, 0, 5)
+        rows, cols = before + h // m, before + w // m
+        yield (slice(a), slice(b), slice(rows, rows + p), slice(cols, cols + q)), part
+
+
+def _cut(length: int, m: int) -> list[tuple[int, int, int]]:
+    """Return (start, places, phases) of the whole multiples of m in a length, and of the rest."""
+    whole, rest = divmod(length, m)
+    return [(start, p, a) for start, p, a in ((0, whole, m), (whole * m, 1, rest)) if p and a]
+
+
+def _entries(tile: Tile, counts: Size, padding: int) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...]]]:
+    """Yield (entries, where): the entries of all tiles that are in the phases as they are, and where.
+
+    Entry i of tile p is row p m + i - D of the input, that is phase (i - D) mod m, place p + (i - D) // m.
+    """
+    m, (p, q) = tile.m, counts
+    runs = []
+    for k in range(-padding // m, (tile.t - 1 - padding) // m + 1):
+        first, last = max(0, k * m + padding), min(tile.t, (k + 1) * m + padding)
+        start = first - padding - k * m
+        runs.append((slice(first, last), slice(start, start + last - first), _before(tile, padding) + k))
+    for (i, a, row), (j, b, col) in product(runs, repeat=2):
+        yield (i, j), (a, b, slice(row, row + p), slice(col, col + q))
+
+
+def _before(tile: Tile, padding: int) -> int:
+    """Return how many places stand before the input, for its padding."""
+    return -(-padding // tile.m)
+
+
+def _places(size: Size, tile: Tile, counts: Size, padding: int) -> Size:
+    """Return how many places a phase has, so that all entries of all tiles and all of the input have one."""
+    last = (tile.t - 1 - padding) // tile.m
+    p, q = (max(count + last, -(-n // tile.m)) + _before(tile, padding) for n, count in zip(size, counts, strict=True))
+    return p, q

@@ -1,0 +1,38 @@
+"""Batches cut into blocks that stay in the cache of a core, where memory would otherwise be the slowest part."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from itertools import pairwise
+
+import numpy as np
+
+from eqnp.backend import Array
+
+
+def equal_parts(samples: int, count: int) -> list[slice]:
+    """Cut ``samples`` into ``count`` slices, equal to within one sample."""
+    edges = [samples * i // count for i in range(count + 1)]
+    return [slice(a, b) for a, b in pairwise(edges)]
+
+
+def blocks(s: Array, bytes_per_sample: int) -> list[slice]:
+    """Cut the samples of s so that a block's ``bytes_per_sample`` fill at most half of a core's cache.
+
+    On a GPU there is one block: it wants few, large calls.
+    """
+    samples = len(s)
+    if not isinstance(s, np.ndarray):
+        return [slice(0, samples)]
+    most = max(1, cache_of_a_core() // (2 * max(1, bytes_per_sample)))
+    return equal_parts(samples, max(1, -(-samples // most)))
+
+
+@cache
+def cache_of_a_core() -> int:
+    """Return the size of a core's second-level cache in bytes; 1 MiB where the system does not tell."""
+    try:
+        return os.sysconf("SC_LEVEL2_CACHE_SIZE") or 2**20
+    except (AttributeError, OSError, ValueError):  # not Linux, or a C library that does not know
+        return 2**20
