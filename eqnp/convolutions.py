@@ -166,7 +166,7 @@ class WinogradConnection(ConvPoolConnection):
     def _drive(self, w: ops.Kernel, b: Array | None, s: Array, space: Workspace, out: Array, winner: Winner) -> None:
         y = self._outputs(w, s, space)
         if self.pool == "max":
-            best, found = ops.winograd_max_pool(y, space)
+            best, found = ops.winograd_max_pool(y, w, space)
             ops.from_tiles(found, self.tile, winner)
         else:
             best = y[0]

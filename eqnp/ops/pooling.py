@@ -35,14 +35,20 @@ def max_pool(u: Array, space: Workspace | None = None) -> tuple[Array, Array]:
     return max_of_four(a, b, c, d, space)
 
 
-def max_of_four(a: Array, b: Array, c: Array, d: Array, space: Workspace) -> tuple[Array, Array]:
-    """Return the elementwise maximum of the four places of all windows, and which of them has it first."""
+def max_of_four(
+    a: Array, b: Array, c: Array, d: Array, space: Workspace, margin: Array | None = None
+) -> tuple[Array, Array]:
+    """Return the elementwise maximum of the four places of all windows, and which of them has it first.
+
+    A later place wins only by more than ``margin`` (K,), for values that rounding may tell apart where they are equal.
+    Then b and d are written over.
+    """
     xp = array_module(a)
-    top, top_wins = _first_maximum(xp, space, "top", a, b)
-    bottom, bottom_wins = _first_maximum(xp, space, "bottom", c, d)
+    top, top_wins = _first_maximum(xp, space, "top", a, b, margin)
+    bottom, bottom_wins = _first_maximum(xp, space, "bottom", c, d, margin)
     # The better of each row, then of the two rows: "greater", never "greater or equal", so ties go to the first.
     p = xp.maximum(top, bottom, out=space.take("pooled", top.shape, a))
-    lower = _is_greater(xp, space, "lower", bottom, top)
+    lower = _is_greater(xp, space, "lower", bottom, top, margin)
     # top_wins, or bottom_wins + 2 where lower: in whole numbers, which are faster than a choice
     winner = xp.subtract(bottom_wins, top_wins, out=space.take("winner", top.shape, a, dtype=xp.uint8))
     winner += 2
@@ -51,14 +57,18 @@ def max_of_four(a: Array, b: Array, c: Array, d: Array, space: Workspace) -> tup
     return p, winner
 
 
-def _first_maximum(xp: Array, space: Workspace, name: str, first: Array, second: Array) -> tuple[Array, Array]:
+def _first_maximum(
+    xp: Array, space: Workspace, name: str, first: Array, second: Array, margin: Array | None
+) -> tuple[Array, Array]:
     """Return max(first, second) and where it is the second (not on a tie)."""
     larger = xp.maximum(first, second, out=space.take((name, "max"), first.shape, first))
-    return larger, _is_greater(xp, space, (name, "wins"), second, first)
+    return larger, _is_greater(xp, space, (name, "wins"), second, first, margin)
 
 
-def _is_greater(xp: Array, space: Workspace, name: Hashable, a: Array, b: Array) -> Array:
-    """Return 1 where a > b, else 0, as uint8."""
+def _is_greater(xp: Array, space: Workspace, name: Hashable, a: Array, b: Array, margin: Array | None) -> Array:
+    """Return 1 where a - margin > b, else 0, as uint8. With a margin a is written over."""
+    if margin is not None:
+        a -= margin
     return xp.greater(a, b, out=space.take(name, a.shape, a, dtype=bool)).view(xp.uint8)
 
 

@@ -69,6 +69,7 @@ class Kernel(NamedTuple):
     u_back: Array  # (t^2, K, C), contiguous: products with it are faster than with a transposed view
     a: Array  # (places side^2, t^2)
     b: Array  # (t^2, t^2)
+    margin: Array | None  # (K,) by how much a later place of a window must be larger to win
 
 
 # Where the polynomials are evaluated, besides infinity. Pairs a, -a and their inverses keep the transforms small: with
@@ -78,6 +79,11 @@ POINTS: dict[int, tuple[Fraction, ...]] = {
     6: (Fraction(0), *(s * Fraction(*f) for f in ((2, 3), (3, 2)) for s in (1, -1))),
     8: (Fraction(0), *(s * Fraction(*f) for f in ((1, 1), (2, 1), (1, 2)) for s in (1, -1))),
 }
+
+# Roundings by which equal outputs of a tile may differ. A free phase passes through states that are the same at all
+# places, where windows tie; the direct form computes equal numbers there and the first place wins, in every dtype.
+# Left to rounding, ties would lead the network to another of its steady states. With 4 points nothing is rounded apart.
+ROUNDINGS = {4: 0, 6: 8, 8: 32}
 
 
 def toom_cook(m: int, r: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -123,7 +129,10 @@ def transform_weights(w: Array, tile: Tile) -> Kernel:
     a, b, g = (xp.asarray(np.ascontiguousarray(x), dtype=w.dtype) for x in (outputs, np.kron(b, b), np.kron(g, g)))
     c, k = w.shape[2:]
     u = xp.matmul(g, w.reshape(tile.r**2, c * k)).reshape(t * t, c, k)
-    return Kernel(u, xp.ascontiguousarray(u.swapaxes(1, 2)), a, b)
+    margin = None
+    if tile.pool == "max" and ROUNDINGS[t]:
+        margin = ROUNDINGS[t] * float(np.finfo(w.dtype).eps) * xp.sqrt((w * w).sum(axis=(0, 1, 2)))
+    return Kernel(u, xp.ascontiguousarray(u.swapaxes(1, 2)), a, b, margin)
 
 
 def winograd_outputs(
@@ -165,9 +174,12 @@ def winograd_inputs(
     return _scatter(d, tile, size, padding, space)
 
 
-def winograd_max_pool(y: Array, space: Workspace | None = None) -> tuple[Array, Array]:
-    """Return the maximum over the places of Y and which one has it first: both (side, side, P, Q, N, K)."""
-    return max_of_four(y[0], y[1], y[2], y[3], space or Workspace())
+def winograd_max_pool(y: Array, kernel: Kernel, space: Workspace | None = None) -> tuple[Array, Array]:
+    """Return the maximum over the places of Y and which one has it first: both (side, side, P, Q, N, K).
+
+    Values that differ by rounding alone tie (``ROUNDINGS``). Y is written over.
+    """
+    return max_of_four(y[0], y[1], y[2], y[3], space or Workspace(), kernel.margin)
 
 
 def winograd_pick(y: Array, winner: Array) -> Array:
