@@ -51,22 +51,25 @@ class ConvPoolConnection(Connection):
     def feedback_blocks(self, w: Prepared, v: Array, winner: Winner, space: Workspace) -> Iterator[tuple[slice, Array]]:
         """Yield (block, w~ * P^{-1}(v) of these samples)."""
         for block in self._blocks(v):
-            yield block, self._feedback(w, v[block], _part(winner, block), space)
+            yield block, self._feedback(w, v[block], _part(winner, block), space.scratch)
 
     def drive_at_winners(self, w: Prepared, s: Array, winner: Winner, space: Workspace | None = None) -> Array:
         """Return P(w * s) with the maximum's place given by ``winner``: (N, H, W, C) -> (N, P, Q, K)."""
         space = space or Workspace()
         out = space.take("drive at winners", (len(s), *self.above), s)
         for block in self._blocks(s):
-            self._drive_at_winners(w, s[block], _part(winner, block), space, out[block])
+            self._drive_at_winners(w, s[block], _part(winner, block), space.scratch, out[block])
         return out
 
     def weight_gradient(
         self, s: Array, v: Array, winner: Winner, space: Workspace | None = None
     ) -> tuple[Array, Array]:
         """Return P^{-1}(v) correlated with s (KH, KW, C, K), and the sum of v over samples and places (K,)."""
-        space = space or Workspace()
-        dw = sum(self._weight_gradient(s[k], v[k], _part(winner, k), space) for k in self._blocks(s))
+        space = (space or Workspace()).scratch
+        cut = blocks(s, self._columns_per_sample() * s.dtype.itemsize)
+        dw = self._weight_gradient(s[cut[0]], v[cut[0]], _part(winner, cut[0]), space)
+        for block in cut[1:]:
+            dw += self._weight_gradient(s[block], v[block], _part(winner, block), space)
         return dw, v.sum(axis=(0, 1, 2))
 
     # ---- one block
@@ -103,7 +106,11 @@ class ConvPoolConnection(Connection):
     # ---- all blocks
 
     def _numbers_per_sample(self) -> int:
-        """Return how many numbers of a sample its block moves through the cache: its columns and their products."""
+        """Return how many numbers of a sample a block moves through the cache."""
+        return self._columns_per_sample()
+
+    def _columns_per_sample(self) -> int:
+        """Return how many numbers a sample's columns and their products are."""
         (p, q), k = self.conv_size, self.layer.channels
         return p * q * (self.kernel[0] * self.kernel[1] * self.below[2] + k)
 
@@ -115,7 +122,7 @@ class ConvPoolConnection(Connection):
         out = space.take("drive", shape, s)
         winner = space.take("winners", shape, s, dtype=array_module(s).uint8) if self.pool == "max" else None
         for block in self._blocks(s):
-            self._drive(w, b, s[block], space, out[block], _part(winner, block))
+            self._drive(w, b, s[block], space.scratch, out[block], _part(winner, block))
         return out, winner
 
 

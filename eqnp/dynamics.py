@@ -53,6 +53,7 @@ def relax(
     old: States = states
     buffers = [_like(states), _like(states)]  # a step reads one and writes the other: memory does not grow with steps
     step = network.step if schedule == "synchronous" else _sweeps(network, states)
+    del states  # where nobody else holds them, the first step frees them
     size, t = float("inf"), 0
     for t in range(1, steps + 1):
         new = step(old, beta, target, out=buffers[t % 2])
@@ -63,7 +64,7 @@ def relax(
             observe(t, new)
         if size <= tolerance:
             break
-    return Relaxation([s.copy() for s in old], size, t)
+    return Relaxation(list(old) if t else [s.copy() for s in old], size, t)
 
 
 def _sweeps(network: PreparedNetwork, states: States) -> Callable[..., list[Array]]:

@@ -212,8 +212,9 @@ class PreparedNetwork:
     # ---- inside
 
     def _make_buffers(self) -> None:
-        self._spaces = [Workspace() for _ in self.network.connections]
-        self._own_spaces = [Workspace() for _ in self.network.connections]
+        scratch = Workspace()
+        self._spaces = [Workspace(scratch) for _ in self.network.connections]
+        self._own_spaces = [Workspace(scratch) for _ in self.network.connections]
         self._space = Workspace()
 
     def _renewed_drive(self, n: int, states: States, winners: list[Winner]) -> Array:

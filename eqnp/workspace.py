@@ -16,7 +16,9 @@ class Workspace:
     of their own, which is the plain allocating form.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, scratch: Workspace | None = None) -> None:
+        self.scratch = scratch or self
+        """For what nobody needs after one block of samples: workspaces of one network share theirs."""
         self._buffers: dict[Hashable, Array] = {}
         self._views: dict[Hashable, Array] = {}
 

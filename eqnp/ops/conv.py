@@ -47,7 +47,7 @@ def columns(x: Array, kernel: Size, stride: int = 1, padding: int = 0, space: Wo
     n, h, w, c = x.shape
     out_size = output_size((h, w), kernel, stride, padding)
     if padding:
-        padded = space.take_zeros("padded", (n, h + 2 * padding, w + 2 * padding, c), x)
+        padded = space.take_zeros(("padded", padding), (n, h + 2 * padding, w + 2 * padding, c), x)
         padded[_interior(padding, (h, w))] = x
         x = padded
     else:

@@ -225,7 +225,7 @@ def _gather(x: Array, tile: Tile, counts: Size, padding: int, space: Workspace) 
     """Return the inputs of every tile: (N, H, W, C) -> (t, t, P, Q, N, C). Adjoint: ``_scatter``."""
     n, h, w, c = x.shape
     places = _places((h, w), tile, counts, padding)
-    phases = space.take_zeros(("phases", x.shape), (tile.m, tile.m, *places, n, c), x)
+    phases = space.take_zeros(("phases", x.shape, padding), (tile.m, tile.m, *places, n, c), x)
     for where, part in _phases(x, tile.m, _before(tile, padding)):
         phases[where] = part
     d = space.take("even stages", (tile.t, tile.t, *counts, n, c), x)
