@@ -17,9 +17,8 @@ from eqnp.cli.options import checkpoint_option, set_option, split_option
 )
 @click.option("--samples", default="0:20", show_default=True, help="Which samples: 3,5 or 0:10 or 0:100:10.")
 @click.option("--plots", type=click.Choice(["png", "svg", "none"]), default="png", show_default=True, help="Of --out.")
-@click.option(
-    "--settle", type=click.IntRange(min=1), default=2000, show_default=True, help="Steps at most, for the bias."
-)
+@click.option("--settle", is_flag=True, help="Instead: how many steps the phases need, by schedule, and advice.")
+@click.option("--steps", type=click.IntRange(min=1), default=2000, show_default=True, help="At most, to settle.")
 @click.option("--force", is_flag=True, help="Write over the files of an earlier check.")
 @checkpoint_option
 @split_option
@@ -29,7 +28,8 @@ def check(
     out: Path | None,
     samples: str,
     plots: str,
-    settle: int,
+    settle: bool,
+    steps: int,
     force: bool,
     checkpoint: str,
     split: str,
@@ -37,16 +37,20 @@ def check(
 ) -> None:
     """Compare Equilibrium Propagation with BPTT step by step, and its bias with the exact gradient.
 
+    With --settle: residual and quality of the gradient against T1 and T2, for each schedule.
+
     Of a run's weights, or of the initial weights of a preset (default: digits). In float64, with T1, T2 and beta of the
     configuration: --set dynamics.T1=500 settles longer.
     """
     from eqnp import checkpoint as files
-    from eqnp.cli.checking import measure, table
+    from eqnp.cli import checking
     from eqnp.cli.session import open_weights
     from eqnp.errors import ConfigurationError
 
+    name = "settling" if settle else "check"
     if out is not None:
-        planned = [out / "check.h5", *(out / f"{name}.{plots}" for name in ("cumulative", "ratio", "bias"))]
+        figures = ("settling",) if settle else ("cumulative", "ratio", "bias")
+        planned = [out / f"{name}.h5", *(out / f"{figure}.{plots}" for figure in figures)]
         if not force and (taken := [path for path in planned if path.exists()]):
             raise ConfigurationError(f"--out {out}: {taken[0].name} exists there; give another folder or --force")
         if plots != "none":
@@ -54,23 +58,29 @@ def check(
 
             new_figure(1)  # a missing matplotlib is said before the work, not after it
     session, parameters = open_weights(target, overrides, checkpoint)
-    content = measure(session, parameters, samples, split, settle)
+    measure, table = (
+        (checking.measure_settling, checking.settling_table) if settle else (checking.measure, checking.table)
+    )
+    content = measure(session, parameters, samples, split, steps)
     click.echo(table(content))
     if out is not None:
         from eqnp.storage import make_folder
 
         make_folder(out)
-        files.save(out / "check.h5", content, kind="check")
-        written = ["check.h5", *(_plots(content, out, plots) if plots != "none" else [])]
-        click.echo(f"written  {', '.join(str(out / name) for name in written)}")
+        files.save(out / f"{name}.h5", content, kind=name)
+        written = [f"{name}.h5", *(_plots(content, out, plots) if plots != "none" else [])]
+        click.echo(f"written  {', '.join(str(out / each) for each in written)}")
 
 
 def _plots(content: dict[str, Any], out: Path, ending: str) -> list[str]:
-    from eqnp.plots import plot_bias, plot_cumulative, plot_ratio, save_figure
+    from eqnp.plots import plot_bias, plot_cumulative, plot_ratio, plot_settling, save_figure
 
-    figures = {"cumulative": plot_cumulative(content["steps"]), "ratio": plot_ratio(content["steps"])}
-    if content["bias"]["samples"]:
-        figures["bias"] = plot_bias(content["bias"])
+    if "steps" not in content:
+        figures = {"settling": plot_settling(content)}
+    else:
+        figures = {"cumulative": plot_cumulative(content["steps"]), "ratio": plot_ratio(content["steps"])}
+        if content["bias"]["samples"]:
+            figures["bias"] = plot_bias(content["bias"])
     for name, figure in figures.items():
         save_figure(figure, out / f"{name}.{ending}")
     return [f"{name}.{ending}" for name in figures]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,24 +10,89 @@ import numpy as np
 
 from eqnp.cli.selection import parse_selection
 from eqnp.cli.session import Session
+from eqnp.errors import ConfigurationError
 from eqnp.losses import one_hot
+from eqnp.settling import SCHEDULES, check_settling
 from eqnp.theorem import ORDERS, check_bias, check_steps
 
 
-def measure(session: Session, parameters: Mapping[str, np.ndarray], samples: str, split: str, settle: int) -> dict:
+def measure(session: Session, parameters: Mapping[str, np.ndarray], samples: str, split: str, steps: int) -> dict:
     """Return the numbers of a check, nested by name, as check.h5 holds them."""
     learner, network = session.learner, session.learner.network
-    chosen = parse_selection("--samples", samples, session.count(split))
-    x, labels = session.samples(split, chosen)
-    x, target = x.astype(np.float64), one_hot(labels, network.architecture.classes, np.float64)
-    parameters = {name: np.asarray(p, np.float64) for name, p in parameters.items()}
+    x, target, parameters = _in_double(session, parameters, samples, split)
     T2 = min(learner.T1, learner.T2)
     return {
         "settings": {"T1": learner.T1, "T2": T2, "beta": learner.beta, "samples": len(x), "split": split},
         "tied": not network.architecture.vector_field,
         "steps": check_steps(network, parameters, x, target, learner.T1, T2, learner.beta),
-        "bias": check_bias(network, parameters, x, target, learner.beta, settle),
+        "bias": check_bias(network, parameters, x, target, learner.beta, steps),
     }
+
+
+def measure_settling(
+    session: Session, parameters: Mapping[str, np.ndarray], samples: str, split: str, steps: int
+) -> dict:
+    """Return the numbers of a check of T1 and T2, nested by name, as settling.h5 holds them."""
+    learner = session.learner
+    x, target, parameters = _in_double(session, parameters, samples, split)
+    configured = (learner.schedule, learner.T1, learner.T2)
+    if max(configured[1:]) > steps:
+        raise ConfigurationError(f"--steps {steps}: T1 {learner.T1} and T2 {learner.T2} of the configuration are more")
+    content = check_settling(learner.network, parameters, x, target, configured, learner.beta, steps, learner.contrast)
+    return {"settings": {"samples": len(x), "split": split, "steps": steps}, **content}
+
+
+def settling_table(content: dict[str, Any]) -> str:
+    """Return the check of T1 and T2 as text that fits 80 columns."""
+    s, c, advice = content["settings"], content["configured"], content["advice"]
+    lines = [
+        f"{s['samples']} {s['split']} samples, beta {c['beta']:g};",
+        "cosine of the gradient with its own after many steps, and with the exact one:",
+    ]
+    for name in SCHEDULES:
+        r = content[name]
+        shown = _spread(r["T2"], 4)
+        lines += ["", f"{name}: {r['settled']} of {s['samples']} samples settle in {s['steps']} steps"]
+        lines.append("  T1    residual           " + "".join(f"T2 {r['T2'][j]:<11d}" for j in shown).rstrip())
+        lines.append("        median  largest    " + "   ".join(["own   exact"] * len(shown)))
+        for i, T1 in enumerate(r["T1"]):
+            cells = "".join(f"{r['own'][i, j]:<6.3f}{r['exact'][i, j]:<8.3f}" for j in shown)
+            lines.append(f"{T1:4d}   {r['median'][i]:8.1e} {r['largest'][i]:8.1e}  {cells}".rstrip())
+        lines.append(
+            "settled and exact at beta "
+            + ", ".join(f"{b:.2g}: {v:.3f}" for b, v in zip(r["beta"], r["beta_exact"], strict=True))
+        )
+    lines += ["", *_settling_advice(c, advice)]
+    return "\n".join(textwrap.fill(line, 80, subsequent_indent="  ", drop_whitespace=len(line) > 80) for line in lines)
+
+
+def _settling_advice(c: dict[str, Any], advice: dict[str, Any]) -> list[str]:
+    cost, before = (each["T1"] + 2 * each["T2"] for each in (advice, c))
+    lines = [
+        f"configured: {c['schedule']}, T1 {c['T1']}, T2 {c['T2']}: {c['cosine']:.3f} with its own, {before} steps",
+        f"advice: {advice['schedule']}, T1 {advice['T1']}, T2 {advice['T2']}: {advice['cosine']:.3f}, {cost} steps",
+    ]
+    if "tolerance" in advice:
+        lines.append(
+            f"or tolerance {advice['tolerance']:g}, which takes T1 {advice['T1_taken']}, T2 {advice['T2_taken']} here: "
+            f"{advice['tolerance_cosine']:.3f}"
+        )
+    lines.append(f"beta {advice['beta']:.2g} is the largest within 0.01 of the best, {advice['beta_cosine']:.3f}")
+    return lines
+
+
+def _spread(values: np.ndarray, most: int) -> list[int]:
+    """Return indices of at most ``most`` of the values, the first and the last among them."""
+    return sorted({round(i) for i in np.linspace(0, len(values) - 1, min(most, len(values)))})
+
+
+def _in_double(
+    session: Session, parameters: Mapping[str, np.ndarray], samples: str, split: str
+) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """Return inputs, one-hot targets and parameters in float64."""
+    x, labels = session.samples(split, parse_selection("--samples", samples, session.count(split)))
+    target = one_hot(labels, session.learner.network.architecture.classes, np.float64)
+    return x.astype(np.float64), target, {name: np.asarray(p, np.float64) for name, p in parameters.items()}
 
 
 def table(content: dict[str, Any]) -> str:
@@ -52,7 +118,7 @@ def _bias_lines(bias: dict[str, Any]) -> list[str]:
     if not bias["samples"]:
         return [
             f"bias against beta: none of {bias['of']} samples settles and keeps its activity pattern;",
-            "try a larger --settle",
+            "try a larger --steps",
         ]
     lines = [
         f"bias against the exact gradient, {bias['samples']} of {bias['of']} samples (settled, unchanged activity)",

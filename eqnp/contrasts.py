@@ -86,7 +86,11 @@ def default_contrast(network: Network, common: bool = False) -> Contrast:
 
 def _difference(terms: Terms, n: int) -> Array:
     """Return - sum of c s^{n+1} over ``terms``."""
-    return -sum(c * states[n] for c, _, states in terms)
+    (c, _, states), *others = terms
+    total = states[n] * -c
+    for c, _, states in others:
+        total -= c * states[n]
+    return total
 
 
 def _backward(prepared: PreparedNetwork, lower: States, upper: States) -> Gradient:

@@ -91,6 +91,34 @@ def plot_bias(bias: Mapping[str, Any]) -> Any:
     return figure
 
 
+def plot_settling(content: Mapping[str, Any]) -> Any:
+    """Draw residuals against T1, and the cosine with the schedule's own settled gradient against T1 + 2 T2."""
+    figure, axes = new_figure(2, width=3.8, height=3.0)
+    for schedule, (color, line) in {"synchronous": ("#0072B2", "--"), "even-odd": ("#D55E00", "-")}.items():
+        r = content[schedule]
+        for which, style in (("median", line), ("largest", ":")):
+            shown = np.maximum(r[which], np.finfo(np.float64).eps)  # a residual of zero has no logarithm
+            axes[0, 0].loglog(r["T1"], shown, style, color=color, label=f"{schedule}, {which}")
+        cost = (r["T1"][:, None] + 2 * r["T2"]).ravel()
+        order = np.argsort(cost, kind="stable")
+        best = np.maximum.accumulate(r["own"].ravel()[order])
+        axes[0, 1].step(cost[order], best, line, where="post", color=color, label=schedule)
+    c = content["configured"]
+    axes[0, 1].plot([c["T1"] + 2 * c["T2"]], [c["cosine"]], "k*", label="as configured")
+    axes[0, 1].set_xscale("log")
+    ticks = [t for t in (20, 50, 100, 200, 500, 1000) if cost.min() <= t <= cost.max()]
+    axes[0, 1].set_xticks(ticks, [str(t) for t in ticks])
+    axes[0, 1].minorticks_off()
+    for axis, xlabel, ylabel in (
+        (axes[0, 0], "T1", "residual"),
+        (axes[0, 1], "steps T1 + 2 T2", "best cosine with the\nsettled gradient"),
+    ):
+        axis.set_xlabel(xlabel)
+        axis.set_ylabel(ylabel)
+        axis.legend(fontsize=7)
+    return figure
+
+
 def plot_curves(x: Sequence[float], curves: Mapping[str, Sequence[float]], xlabel: str, ylabel: str) -> Any:
     """Draw one or more curves by name over the same x."""
     figure, axes = new_figure(1, width=4.2, height=3.2)

@@ -153,6 +153,21 @@ def test_check_of_fresh_and_of_trained_weights(capsys, finished, tmp_path):
     assert_fails(run(capsys, "check", finished, "--out", out, "--plots", "svg"), 2, "exists", "--force")
 
 
+def test_check_of_how_many_steps(capsys, finished, tmp_path):
+    out = tmp_path / "check"
+    result = run(capsys, "check", finished, "--settle", "--samples", "0:6", "--steps", "300", "--out", out)
+    assert result.code == 0, result.err
+    assert all(len(line) <= 80 for line in result.out.splitlines()[:-1]), result.out
+    assert "advice: " in result.out and {path.name for path in out.iterdir()} == {"settling.h5", "settling.png"}
+    with h5py.File(out / "settling.h5") as file:
+        for schedule in ("synchronous", "even-odd"):
+            assert file[f"{schedule}/own"][-1, -1] == pytest.approx(1, abs=1e-6)
+            assert (np.diff(file[f"{schedule}/largest"][()][[0, 2, 4]]) <= 0).all()
+        assert file["advice/cosine"][()] >= file["configured/cosine"][()]
+    assert_fails(run(capsys, "check", finished, "--settle", "--out", out), 2, "settling.h5 exists", "--force")
+    assert_fails(run(capsys, "check", finished, "--settle", "--steps", "3"), 2, "--steps 3", "T1")
+
+
 def test_check_of_a_vector_field_says_that_it_is_no_gradient(capsys):
     kind = overrides("model.kind=vector-field", "dynamics.beta=0.01", "dynamics.T1=40")
     result = run(capsys, "check", "digits", *SMALL_OPTIONS, *kind, "--samples", "0:6")

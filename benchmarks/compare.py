@@ -1,0 +1,128 @@
+"""A step of eqnp beside PyTorch's: the published way (autograd of Phi) and its explicit operators, interleaved.
+
+    python -m benchmarks.compare --presets cifar10-mse-symmetric mnist-cnn mnist-mlp --out benchmarks/results/pytorch.md
+
+Needs PyTorch (pip install torch). All are checked first to compute the same numbers, states and gradient. A run is a
+phase of ``--steps`` steps; peak memory is that of a process which does one batch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+
+from benchmarks.pytorch import Baseline, Explicit, Published, from_torch_weight, to_torch_state
+from benchmarks.timing import interleave, prepared_preset, ratio, where_measured
+from eqnp.dynamics import relax
+from eqnp.estimators import estimate
+from eqnp.losses import one_hot
+from eqnp.prepared import PreparedNetwork, PreparedWeights
+from eqnp.sharding import thread_map
+from eqnp.stencils import symmetric
+
+BASELINES: dict[str, type[Baseline]] = {"published": Published, "explicit": Explicit}
+
+
+def check_same_numbers(preset: str) -> str:
+    """Compare states and gradient in float64 on a few samples, and return how far they are apart."""
+    _, learner, parameters, x = prepared_preset(preset, "training.batch_size=4")
+    parameters, x = {name: p.astype(np.float64) for name, p in parameters.items()}, x.astype(np.float64)
+    architecture = learner.network.architecture
+    target = one_hot(np.arange(4), 10, np.float64)
+    T1, T2 = 12, 4
+    own = estimate(learner.network, parameters, x, target, symmetric(learner.beta), T1, T2)
+    apart = {}
+    for name, make in BASELINES.items():
+        baseline = make(architecture, parameters, x)
+        states = baseline.relax(baseline.zero_states(), T1)
+        pairs = zip(own.free.states, states, strict=True)
+        apart[f"{name} states"] = max(np.abs(to_torch_state(a) - b.detach().numpy()).max() for a, b in pairs)
+    gradient = Published(architecture, parameters, x).gradient(torch.from_numpy(target), T1, T2, learner.beta)
+    shapes = (architecture.input_shape, *architecture.state_shapes)
+    below = dict(zip(architecture.connection_names, shapes, strict=False))
+    errors = []
+    for n, name in enumerate(architecture.connection_names):
+        g = from_torch_weight(architecture.layers[n], gradient[f"{name}.weight"].numpy(), below[name])
+        expected = own.gradient[f"{name}.weight"]
+        errors.append(np.abs(g - expected).max() / max(np.abs(expected).max(), 1e-300))
+    apart["gradient, relative"] = max(errors)
+    assert max(apart.values()) < 1e-8, f"{preset}: they do not compute the same: {apart}"
+    return ", ".join(f"{what} {value:.0e}" for what, value in apart.items())
+
+
+def measure(preset: str, steps: int, runs: int, threads: int) -> tuple[dict[str, list[float]], int]:
+    """Return milliseconds a step by way, and the batch size."""
+    _, learner, parameters, x = prepared_preset(preset, f"training.threads={threads}")
+    architecture = learner.network.architecture
+    weights = PreparedWeights(learner.network, parameters)
+    networks = [PreparedNetwork(learner.network, weights, x[shard]) for shard in learner.shards(len(x))]
+    states = {name: [n.zero_states() for n in networks] for name in ("synchronous", "even-odd")}
+    torch.set_num_threads(threads)
+    work, held = {}, {}
+    for name, make in BASELINES.items():
+        baseline = make(architecture, parameters, x)
+        held[name] = baseline.zero_states()
+
+        def phase(name=name, baseline=baseline):
+            held[name] = baseline.relax(held[name], steps)
+
+        work[name] = phase
+    # As in training: a dense net leaves its threads to the products.
+    shards = threads if len(networks) > 1 else 1
+    with thread_map(shards) as run:
+        for schedule, own in states.items():
+
+            def phase(schedule=schedule, own=own):
+                own[:] = run(lambda k: relax(networks[k], own[k], steps, schedule=schedule).states, range(len(own)))
+
+            work[schedule] = phase
+        times = interleave(work, runs)
+    return {name: [1e3 * t / steps for t in each] for name, each in times.items()}, len(x)
+
+
+def peak_memory(preset: str, way: str, threads: int) -> float:
+    """Return the peak memory in MB of a process that computes one batch."""
+    command = [sys.executable, "-m", "benchmarks.one_batch", preset, way, str(threads)]
+    return float(subprocess.check_output(command, text=True).split()[-1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--presets", nargs="+", required=True)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--steps", type=int, nargs="+", default=[20], help="steps of a run; one, or one a preset")
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    steps = options.steps * len(options.presets) if len(options.steps) == 1 else options.steps
+    lines = [f"{options.threads} threads; {where_measured(options.runs)} PyTorch {torch.__version__}.", ""]
+    same = [f"- `{preset}`: {check_same_numbers(preset)}" for preset in options.presets]
+    lines += ["They compute the same (float64, 4 samples, T1 12, T2 4), differences at most:", "", *same, ""]
+    lines += ["| preset | batch | published, ms | explicit, ms | eqnp, ms | sweep, ms "]
+    lines[-1] += "| published / eqnp | explicit / eqnp | sweep / eqnp |"
+    lines += ["|---" * 9 + "|"]
+    for preset, count in zip(options.presets, steps, strict=True):
+        times, batch = measure(preset, count, options.runs, options.threads)
+        own = times["synchronous"]
+        cells = [f"{median(times[name]):.3g}" for name in ("published", "explicit", "synchronous", "even-odd")]
+        cells += [ratio(times[name], own) for name in ("published", "explicit", "even-odd")]
+        lines.append(f"| `{preset}` | {batch} | " + " | ".join(cells) + " |")
+        print(lines[-1], flush=True)
+    lines += ["", "Peak memory of a process that computes the gradient of one batch, all imports counted:", ""]
+    lines += ["| preset | published, MB | eqnp, MB | ratio |", "|---|---|---|---|"]
+    for preset in options.presets:
+        published, own = (peak_memory(preset, way, options.threads) for way in ("published", "eqnp"))
+        lines.append(f"| `{preset}` | {published:.0f} | {own:.0f} | {published / own:.2f} |")
+        print(lines[-1], flush=True)
+    if options.out:
+        options.out.write_text("# A step beside PyTorch's\n\n" + "\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
