@@ -10,9 +10,10 @@ import numpy as np
 
 from eqnp.cli.selection import parse_selection
 from eqnp.cli.session import Session
+from eqnp.dynamics import SCHEDULES
 from eqnp.errors import ConfigurationError
 from eqnp.losses import one_hot
-from eqnp.settling import SCHEDULES, check_settling
+from eqnp.settling import check_settling
 from eqnp.theorem import ORDERS, check_bias, check_steps
 
 

@@ -19,6 +19,7 @@ _COMMANDS = {
     "evaluate": "Measure the test error of a run.",
     "check": "Compare EP with BPTT step by step, and its bias with the exact gradient.",
     "states": "Save the neurons' states of chosen samples and steps to HDF5.",
+    "bench": "Measure a step, a batch and an epoch of training, and their memory.",
     "data": "List and fetch datasets.",
     "presets": "List the presets, or show one.",
     "doctor": "Show what is installed, which backends answer, which data was found.",

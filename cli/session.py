@@ -34,7 +34,11 @@ class Session:
     def start(cls, config: Config, backend: Backend) -> Session:
         """Read the data and build the learner."""
         d = config.data
-        dataset = load_data(d.name, d.folder or None, d.train_samples, d.test_samples)
+        return cls.on(config, backend, load_data(d.name, d.folder or None, d.train_samples, d.test_samples))
+
+    @classmethod
+    def on(cls, config: Config, backend: Backend, dataset: Dataset) -> Session:
+        """Build the learner for a dataset that is in memory."""
         learner = make_learner(config, dataset.train_images.shape[1:], len(dataset.classes), backend)
         return cls(config, dataset, learner)
 

@@ -16,9 +16,9 @@ from eqnp.cli.signals import StopRequest
 from eqnp.config import Config
 from eqnp.configfile import load, to_toml
 from eqnp.diagnostics import alignment_angles
-from eqnp.environment import available_cores, describe_environment
+from eqnp.environment import describe_environment
 from eqnp.errors import EqnpError
-from eqnp.experiment import default_threads, to_content
+from eqnp.experiment import to_content, with_threads
 from eqnp.runfolder import RunFolder
 from eqnp.sharding import Map, thread_map
 from eqnp.training import State, Tally, evaluate, next_epoch, train_epoch
@@ -30,7 +30,7 @@ def start_run(
     source: str | None, overrides: tuple[str, ...], backend: str, out: Path | None, progress: Progress
 ) -> int:
     """Train from the beginning in a new run folder; return the exit code."""
-    config = _with_threads(load(source, overrides))
+    config = with_threads(load(source, overrides))
     chosen = get_backend(backend)
     session = Session.start(
         config, chosen
@@ -45,19 +45,13 @@ def start_run(
 def resume_run(path: Path, overrides: tuple[str, ...], backend: str, progress: Progress) -> int:
     """Go on with a run from its ``last.h5``; return the exit code."""
     with RunFolder.open(path, lock=True) as folder:
-        config = _with_threads(load(str(folder.config_path), overrides))
+        config = with_threads(load(str(folder.config_path), overrides))
         session = Session.start(config, get_backend(backend))
         state = session.restore(folder.last_path)
         folder.truncate_metrics(state.epoch)
         if overrides:
             folder.write_config(to_toml(config))
         return _Run(session, folder, progress).go_on(state)
-
-
-def _with_threads(config: Config) -> Config:
-    """Return the configuration with its threads settled, so that a resumed run cuts its batches the same way."""
-    threads = config.training.threads or default_threads(config.model, available_cores())
-    return replace(config, training=replace(config.training, threads=threads))
 
 
 class _Run:

@@ -4,7 +4,18 @@ Read ``idx`` and ``cifar``, then ``datasets``, ``batches``, ``locate``, ``fetch`
 """
 
 from eqnp.data.batches import Augmentation, Batches, Normalisation
-from eqnp.data.datasets import Dataset, describe, load
+from eqnp.data.datasets import SAMPLES, Dataset, describe, found, load, noise
 from eqnp.data.fetch import fetch
 
-__all__ = ["Augmentation", "Batches", "Dataset", "Normalisation", "describe", "fetch", "load"]
+__all__ = [
+    "SAMPLES",
+    "Augmentation",
+    "Batches",
+    "Dataset",
+    "Normalisation",
+    "describe",
+    "fetch",
+    "found",
+    "load",
+    "noise",
+]

@@ -21,6 +21,8 @@ DIGITS = tuple("0123456789")
 CLOTHES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 OBJECTS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CLASSES = {"mnist-small": DIGITS, "mnist": DIGITS, "fashion-mnist": CLOTHES, "cifar10": OBJECTS}
+IMAGES = {name: (32, 32, 3) if name == "cifar10" else (28, 28, 1) for name in CLASSES}
+SAMPLES = {"mnist-small": 5000, "mnist": 60000, "fashion-mnist": 60000, "cifar10": 50000}  # for training
 
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # train images, labels, test images, labels
 
@@ -64,6 +66,19 @@ def load(name: str, folder: str | Path | None = None, train_samples: int = 0, te
     x, y = _first(name, "train_samples", train_samples, x, y)
     tx, ty = _first(name, "test_samples", test_samples, tx, ty)
     return Dataset(name, x, y.astype(np.int64), tx, ty.astype(np.int64), CLASSES[name], source)
+
+
+def found(name: str) -> bool:
+    """Return whether the dataset called ``name`` is on this machine, whole or not."""
+    return name == "mnist-small" or find(name) is not None
+
+
+def noise(name: str, samples: int) -> Dataset:
+    """Return ``samples`` images of noise, and labels by chance, in the shape of the dataset called ``name``."""
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (samples, *IMAGES[name]), np.uint8)
+    labels = generator.integers(0, len(CLASSES[name]), samples)
+    return Dataset(name, images, labels, images, labels, CLASSES[name], "noise")
 
 
 def describe() -> list[str]:
@@ -115,7 +130,7 @@ def _read_npz(path: Path) -> Arrays:
 
 def _check(name: str, source: str, arrays: Arrays) -> None:
     """Check that images and labels belong together."""
-    shape = (32, 32, 3) if name == "cifar10" else (28, 28, 1)
+    shape = IMAGES[name]
     for what, images, labels in (("training", *arrays[:2]), ("test", *arrays[2:])):
         if images.shape[1:] != shape or images.dtype != np.uint8:
             raise DataError(f"{name} in {source}: its {what} images are {images.dtype} {images.shape[1:]}, not {shape}")

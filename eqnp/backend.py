@@ -44,6 +44,11 @@ class Backend:
         """Copy an array of this backend to a NumPy array."""
         return to_host(array)
 
+    def synchronize(self) -> None:
+        """Wait until the device has done what it was asked for; a clock may be read after it."""
+        if self.name == "cupy":
+            self.xp.cuda.get_current_stream().synchronize()
+
     def available_memory(self) -> int | None:
         """Return the bytes that arrays can still take, or None where the system does not say."""
         if self.name == "cupy":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from eqnp.checkpoint import restore_into
 from eqnp.config import Config, Model
 from eqnp.config import Layer as LayerConfig
 from eqnp.contrasts import default_contrast
+from eqnp.environment import available_cores
 from eqnp.errors import ConfigurationError
 from eqnp.learner import Learner
 from eqnp.networks import Network, SymmetricNetwork, VectorFieldNetwork
@@ -92,6 +93,12 @@ def default_threads(model: Model, cores: int) -> int:
     The steps of a small dense net are too short for Python to feed two threads; it leaves the cores to the products.
     """
     return cores if has_convolutions(model) else 1
+
+
+def with_threads(config: Config) -> Config:
+    """Return the configuration with its threads settled, so that a resumed run cuts its batches the same way."""
+    threads = config.training.threads or default_threads(config.model, available_cores())
+    return replace(config, training=replace(config.training, threads=threads))
 
 
 def has_convolutions(model: Model) -> bool:

@@ -15,12 +15,11 @@ import numpy as np
 
 from eqnp.bptt import implicit_gradient
 from eqnp.contrasts import Contrast, default_contrast
-from eqnp.dynamics import relax
+from eqnp.dynamics import SCHEDULES, relax
 from eqnp.networks import Gradient, Network, States
 from eqnp.prepared import PreparedNetwork
 from eqnp.stencils import symmetric
 
-SCHEDULES = ("synchronous", "even-odd")
 STILL = 1e-12  # a phase whose residual is this has settled
 SETTLED = 1e-6  # a sample that moves by at most this has
 T1_LADDER = (5, 10, 20, 40, 80, 160, 320)

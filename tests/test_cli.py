@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import re
 import signal
@@ -389,3 +390,25 @@ def test_help_is_quick_because_it_imports_no_arrays():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "[]" and "train" in done.stdout
+
+
+def test_bench(capsys, tmp_path, monkeypatch):
+    out = tmp_path / "bench.json"
+    quick = [*SMALL_OPTIONS, "--runs", "2", "--steps", "3"]
+    result = run(capsys, "bench", "digits", *quick, "--out", out)
+    assert result.code == 0, result.err
+    assert all(len(line) <= 80 for line in result.out.splitlines()[:-1]), result.out
+    assert "step, even-odd" in result.out and "epoch, estimated" in result.out and "MB  of this process" in result.out
+    content = json.loads(out.read_text())
+    assert [len(content["steps"][name]) for name in ("synchronous", "even-odd")] == [2, 2] and len(
+        content["batch"]
+    ) == 2
+    assert content["batches"] * content["batch_size"] >= content["samples"] and content["inputs"] == "mnist-small"
+    for name in ("HOME", "XDG_DATA_HOME"):
+        monkeypatch.setenv(name, str(tmp_path))
+    quick = ["--runs", "1", "--steps", "1", "--seconds", "0", "--set", "dynamics.T1=2", "--set", "dynamics.T2=1"]
+    result = run(capsys, "bench", "mnist-mlp", *quick)
+    assert result.code == 0 and "noise, for its dataset is not here" in result.out and "1200 batches" in result.out
+    assert_fails(run(capsys, "bench", "mnist-mlp", "--set", f"data.folder={tmp_path}"), 3, "mnist not found")
+    result = run(capsys, "bench", "digits", *SMALL_OPTIONS, "--runs", "1", "--out", tmp_path / "no" / "b")
+    assert result.code == 8 and "step, even-odd" in result.out and "Traceback" not in result.err

@@ -21,7 +21,7 @@ LADDER = [
     "contrasts stencils",
     "estimators bptt sharding",
     "checkpoint runfolder diagnostics",
-    "config configfile presets learner theorem settling plots training trajectories experiment",
+    "config configfile presets learner measuring theorem settling plots training trajectories experiment",
     "data",
     "cli",
 ]

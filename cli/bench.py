@@ -1,0 +1,52 @@
+"""``eqnp bench``: what a step, a batch and an epoch take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from eqnp.cli.options import backend_option, set_option
+
+
+@click.command()
+@click.argument("source", required=False, metavar="[PRESET | CONFIG.toml]")
+@backend_option
+@set_option
+@click.option("--threads", type=click.IntRange(min=0), help="CPU threads; 0 takes what suits the net and the cores.")
+@click.option("--runs", type=click.IntRange(min=1), default=5, show_default=True, help="How often each is measured.")
+@click.option("--steps", type=click.IntRange(min=1), default=10, show_default=True, help="Steps of one run.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    show_default=True,
+    help="No further run begins after this time for steps, and again for batches; one is always measured.",
+)
+@click.option("--out", type=click.Path(path_type=Path), help="Write the figures and the machine here as JSON.")
+def bench(
+    source: str | None,
+    backend: str,
+    overrides: tuple[str, ...],
+    threads: int | None,
+    runs: int,
+    steps: int,
+    seconds: float,
+    out: Path | None,
+) -> None:
+    """Measure a step, a batch and an epoch of training, and the memory that they take.
+
+    On the preset's dataset, or on noise of its shape where that is not here. Nothing is trained or kept.
+    """
+    from eqnp.cli.benching import bench_table, measure, write_json
+    from eqnp.cli.progress import Progress
+
+    if threads is not None:
+        overrides = (*overrides, f"training.threads={threads}")
+    progress = Progress()
+    content = measure(source, overrides, backend, runs, steps, seconds, lambda text: progress.update([text]))
+    progress.clear()
+    click.echo(bench_table(content))
+    if out is not None:
+        write_json(out, content)
+        click.echo(f"figures in {out}")

@@ -1,0 +1,117 @@
+"""What ``eqnp bench`` measures and how it says it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from eqnp.backend import Backend, get_backend
+from eqnp.cli.progress import clock
+from eqnp.cli.session import Session
+from eqnp.config import Config
+from eqnp.configfile import load
+from eqnp.data import SAMPLES, found, noise
+from eqnp.environment import describe_environment
+from eqnp.experiment import with_threads
+from eqnp.measuring import free_phases, interleave, peak_memory
+from eqnp.sharding import thread_map
+from eqnp.storage import write_atomic
+from eqnp.training import train_batch
+
+
+def measure(
+    source: str | None,
+    overrides: tuple[str, ...],
+    backend_name: str,
+    runs: int,
+    steps: int,
+    seconds: float,
+    progress: Callable[[str], None],
+) -> dict[str, Any]:
+    """Return the figures of a bench, nested by name, as its JSON file holds them. Times in seconds, sizes in MB."""
+    config, backend = with_threads(load(source, overrides)), get_backend(backend_name)
+    session, samples = _session(config, backend)
+    learner, batches, state = session.learner, session.training_batches(), session.initial_state()
+    x, labels = batches.batch(0, 0)
+    with thread_map(config.training.threads) as run:
+        phases = free_phases(learner, state.parameters, backend.asarray(x), steps, run)
+        step = interleave(phases, runs, 1, seconds, lambda name, k: progress(f"steps, {name}  run {k}/{runs}"))
+        del phases  # and its buffers
+
+        def update() -> None:
+            train_batch(learner, state, x, labels, run)
+            backend.synchronize()
+
+        work = {"batch": update, "input": lambda: batches.batch(0, 0)}
+        # The first batch has nothing to warm up that the steps did not.
+        times = interleave(work, runs, 0, seconds, lambda name, k: progress(f"{name}  run {k + 1}/{runs}"))
+    count = samples // config.training.batch_size + bool(samples % config.training.batch_size)
+    return {
+        "name": config.name,
+        "layers": " - ".join(map(str, learner.network.architecture.layers)),
+        "inputs": session.dataset.source if session.dataset.source == "noise" else session.dataset.name,
+        "samples": samples,
+        "batch_size": len(x),
+        "threads": config.training.threads,
+        "algorithm": config.training.algorithm,
+        "T1": learner.T1,
+        "T2": learner.T2,
+        "schedule": learner.schedule,
+        "steps": {name: [t / steps for t in each] for name, each in step.items()},
+        "steps_of_a_run": steps,
+        **times,
+        "batches": count,
+        "epoch_estimated": count * (median(times["batch"]) + median(times["input"])),
+        "peak_memory": peak_memory(backend),
+        "environment": describe_environment(backend.name),
+    }
+
+
+def _session(config: Config, backend: Backend) -> tuple[Session, int]:
+    """Return a session on the dataset, or on a batch of noise where it is not found, and its number of samples."""
+    d = config.data
+    if d.folder or found(d.name):
+        session = Session.start(config, backend)
+        return session, session.count("train")
+    session = Session.on(config, backend, noise(d.name, config.training.batch_size))
+    return session, d.train_samples or SAMPLES[d.name]
+
+
+def bench_table(content: dict[str, Any]) -> str:
+    """Return the figures as text that fits 80 columns."""
+    machine = content["environment"]
+    inputs = content["inputs"]
+    lines = [
+        f"{content['name']}: {content['layers']}",
+        f"on {'noise, for its dataset is not here' if inputs == 'noise' else inputs}, "
+        f"batch {content['batch_size']}, threads {content['threads']}, {machine['backend']}",
+        machine.get("gpu", machine["blas"]),
+        "",
+    ]
+    for name, times in content["steps"].items():
+        lines.append(f"{'step, ' + name:<20}{_spread(times)} of {content['steps_of_a_run']} steps")
+    lines += [
+        f"{content['algorithm'] + ' batch':<20}{_spread(content['batch'])}, T1 {content['T1']}, T2 {content['T2']}",
+        f"{'its input':<20}{_spread(content['input'])}",
+        f"{'epoch, estimated':<20}{clock(content['epoch_estimated']):>10}  {content['batches']} batches, "
+        "evaluation not counted",
+    ]
+    if content["peak_memory"] is not None:
+        where = "in CuPy's pool" if machine["backend"] == "cupy" else "of this process"
+        lines.append(f"{'peak memory':<20}{content['peak_memory']:>7.0f} MB  {where}")
+    return "\n".join(lines)
+
+
+def _spread(times: list[float]) -> str:
+    """Return the median of times in seconds, with the least and the most and how many they are."""
+    unit, scale = ("ms", 1e3) if median(times) < 1 else ("s ", 1)
+    shown = [f"{scale * t:#.3g}".rstrip(".") for t in (median(times), min(times), max(times))]
+    return f"{shown[0]:>7} {unit}  ({shown[1]} to {shown[2]}), {len(times)} run" + "s" * (len(times) > 1)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write the figures whole or not at all."""
+    write_atomic(path, (json.dumps(content, indent=2) + "\n").encode())
