@@ -18,11 +18,11 @@ import numpy as np
 import torch
 
 from benchmarks.pytorch import Baseline, Explicit, Published, from_torch_weight, to_torch_state
-from benchmarks.timing import interleave, prepared_preset, ratio, where_measured
-from eqnp.dynamics import relax
+from benchmarks.timing import prepared_preset, where_measured
+from eqnp.environment import available_cores
 from eqnp.estimators import estimate
 from eqnp.losses import one_hot
-from eqnp.prepared import PreparedNetwork, PreparedWeights
+from eqnp.measuring import free_phases, interleave, ratio
 from eqnp.sharding import thread_map
 from eqnp.stencils import symmetric
 
@@ -56,59 +56,46 @@ def check_same_numbers(preset: str) -> str:
     return ", ".join(f"{what} {value:.0e}" for what, value in apart.items())
 
 
-def measure(preset: str, steps: int, runs: int, threads: int) -> tuple[dict[str, list[float]], int]:
+def measure(preset: str, steps: int, runs: int) -> tuple[dict[str, list[float]], int]:
     """Return milliseconds a step by way, and the batch size."""
-    _, learner, parameters, x = prepared_preset(preset, f"training.threads={threads}")
-    architecture = learner.network.architecture
-    weights = PreparedWeights(learner.network, parameters)
-    networks = [PreparedNetwork(learner.network, weights, x[shard]) for shard in learner.shards(len(x))]
-    states = {name: [n.zero_states() for n in networks] for name in ("synchronous", "even-odd")}
-    torch.set_num_threads(threads)
+    _, learner, parameters, x = prepared_preset(preset)
+    torch.set_num_threads(available_cores())
     work, held = {}, {}
     for name, make in BASELINES.items():
-        baseline = make(architecture, parameters, x)
+        baseline = make(learner.network.architecture, parameters, x)
         held[name] = baseline.zero_states()
 
         def phase(name=name, baseline=baseline):
             held[name] = baseline.relax(held[name], steps)
 
         work[name] = phase
-    # As in training: a dense net leaves its threads to the products.
-    shards = threads if len(networks) > 1 else 1
-    with thread_map(shards) as run:
-        for schedule, own in states.items():
-
-            def phase(schedule=schedule, own=own):
-                own[:] = run(lambda k: relax(networks[k], own[k], steps, schedule=schedule).states, range(len(own)))
-
-            work[schedule] = phase
-        times = interleave(work, runs)
+    with thread_map(learner.threads) as run:
+        times = interleave(work | free_phases(learner, parameters, x, steps, run), runs)
     return {name: [1e3 * t / steps for t in each] for name, each in times.items()}, len(x)
 
 
-def peak_memory(preset: str, way: str, threads: int) -> float:
+def peak_memory(preset: str, way: str) -> float:
     """Return the peak memory in MB of a process that computes one batch."""
-    command = [sys.executable, "-m", "benchmarks.one_batch", preset, way, str(threads)]
+    command = [sys.executable, "-m", "benchmarks.one_batch", preset, way]
     return float(subprocess.check_output(command, text=True).split()[-1])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--presets", nargs="+", required=True)
-    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--steps", type=int, nargs="+", default=[20], help="steps of a run; one, or one a preset")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     steps = options.steps * len(options.presets) if len(options.steps) == 1 else options.steps
-    lines = [f"{options.threads} threads; {where_measured(options.runs)} PyTorch {torch.__version__}.", ""]
+    lines = [f"{where_measured(options.runs)} PyTorch {torch.__version__}.", ""]
     same = [f"- `{preset}`: {check_same_numbers(preset)}" for preset in options.presets]
     lines += ["They compute the same (float64, 4 samples, T1 12, T2 4), differences at most:", "", *same, ""]
     lines += ["| preset | batch | published, ms | explicit, ms | eqnp, ms | sweep, ms "]
     lines[-1] += "| published / eqnp | explicit / eqnp | sweep / eqnp |"
     lines += ["|---" * 9 + "|"]
     for preset, count in zip(options.presets, steps, strict=True):
-        times, batch = measure(preset, count, options.runs, options.threads)
+        times, batch = measure(preset, count, options.runs)
         own = times["synchronous"]
         cells = [f"{median(times[name]):.3g}" for name in ("published", "explicit", "synchronous", "even-odd")]
         cells += [ratio(times[name], own) for name in ("published", "explicit", "even-odd")]
@@ -117,7 +104,7 @@ def main() -> None:
     lines += ["", "Peak memory of a process that computes the gradient of one batch, all imports counted:", ""]
     lines += ["| preset | published, MB | eqnp, MB | ratio |", "|---|---|---|---|"]
     for preset in options.presets:
-        published, own = (peak_memory(preset, way, options.threads) for way in ("published", "eqnp"))
+        published, own = (peak_memory(preset, way) for way in ("published", "eqnp"))
         lines.append(f"| `{preset}` | {published:.0f} | {own:.0f} | {published / own:.2f} |")
         print(lines[-1], flush=True)
     if options.out:

@@ -1,27 +1,25 @@
 """The gradient of one batch of a preset in a few steps, and this process's peak memory in MB: for benchmarks.compare.
 
-python -m benchmarks.one_batch cifar10-mse-symmetric eqnp 2
+python -m benchmarks.one_batch cifar10-mse-symmetric eqnp
 """
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import numpy as np
 
 from benchmarks.timing import prepared_preset
 from eqnp.losses import one_hot
+from eqnp.measuring import peak_memory
 from eqnp.sharding import thread_map
 from eqnp.training import State, train_batch
 
 
 def main() -> None:
-    preset, way, threads = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    preset, way = sys.argv[1:]
     T1, T2 = 4, 3
-    _, learner, parameters, x = prepared_preset(
-        preset, f"dynamics.T1={T1}", f"dynamics.T2={T2}", f"training.threads={threads}"
-    )
+    _, learner, parameters, x = prepared_preset(preset, f"dynamics.T1={T1}", f"dynamics.T2={T2}")
     labels = np.arange(len(x)) % 10
     if way == "published":
         import torch  # eqnp's process is measured without it
@@ -31,11 +29,9 @@ def main() -> None:
         baseline = Published(learner.network.architecture, parameters, x)
         baseline.gradient(torch.from_numpy(one_hot(labels, 10, np.float32)), T1, T2, learner.beta)
     else:
-        with thread_map(threads) as run:
+        with thread_map(learner.threads) as run:
             train_batch(learner, State(parameters, learner.optimizer.init(parameters)), x, labels, run)
-    # Not getrusage: its maximum is inherited from the process that started this one.
-    peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    print(int(peak.split()[1]) / 1024)
+    print(peak_memory(learner.backend))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 The estimate counts multiplications, with two more kinds of work in their measure: transforms are products that reach
 half the rate of the large ones, and a number moved costs what ``MOVE`` multiplications cost. On the layers of the
-presets it finds the fastest form, or one within a few percent of it: benchmarks/results/winograd.md.
+presets it finds the fastest form, or one within a few percent of it: benchmarks/results/forms.md.
 """
 
 from __future__ import annotations
@@ -25,10 +25,14 @@ def connect(layer: Layer, below: Shape, form: str = "auto") -> Connection:
     """
     if not isinstance(layer, ConvLayer):
         return DenseConnection(below)
-    suitable = [name for name in FORMS[1:] if suits(name, layer)]
     if form == "auto":
-        form = min(suitable, key=lambda name: cost(name, layer, below))
-    return _make(form if form in suitable else "direct", layer, below)
+        form = fastest(layer, below)
+    return _make(form if suits(form, layer) else "direct", layer, below)
+
+
+def fastest(layer: ConvLayer, below: Shape) -> str:
+    """Return the form of the least estimated cost, which is what ``auto`` takes."""
+    return min((name for name in FORMS[1:] if suits(name, layer)), key=lambda name: cost(name, layer, below))
 
 
 def connect_all(architecture: Architecture, form: str = "auto") -> tuple[Connection, ...]:

@@ -1,0 +1,148 @@
+"""A whole gradient on a trained net, at the quality of the published schedule: eqnp beside autograd of Phi.
+
+    python -m benchmarks.gradient RUN --out benchmarks/results/gradient.md
+
+Quality is the cosine of a gradient with the same schedule's own settled one. The published schedule is synchronous,
+T1 250, T2 30 (twice). The cheapest T1 and T2 of even-odd sweeps that are no worse are chosen on ``--samples`` samples
+and then judged on others; the time is that of a batch of the run's size, float32, on all cores. Needs PyTorch.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+
+from benchmarks.pytorch import Published
+from benchmarks.timing import where_measured
+from eqnp.cli.session import Session, open_weights
+from eqnp.dynamics import relax
+from eqnp.environment import available_cores
+from eqnp.estimators import estimate
+from eqnp.experiment import with_threads
+from eqnp.losses import one_hot
+from eqnp.measuring import interleave, ratio
+from eqnp.prepared import PreparedNetwork, PreparedWeights
+from eqnp.settling import cosine
+from eqnp.sharding import thread_map
+from eqnp.stencils import symmetric
+
+PUBLISHED = ("synchronous", 250, 30)
+LADDER = [(T1, T2) for T1 in (15, 20, 25, 30, 40, 50, 60, 80) for T2 in (4, 5, 7, 10, 15, 20)]
+STILL, MOST = 1e-9, 3000
+
+
+class Quality:
+    """Gradients of some samples in float64, and how near they come to their own settled one."""
+
+    def __init__(self, session: Session, parameters: dict, indices: list[int], beta: float) -> None:
+        x, labels = session.samples("test", indices)
+        self.network, self.beta = session.learner.network, beta
+        self.parameters = {name: np.asarray(p, np.float64) for name, p in parameters.items()}
+        self.x, self.target = x.astype(np.float64), one_hot(labels, 10, np.float64)
+        self.settled: dict = {}
+
+    def cosine(self, schedule: str, T1: int, T2: int) -> float:
+        if schedule not in self.settled:
+            self.settled[schedule] = self.gradient(schedule, MOST, MOST, STILL)
+        return cosine(self.gradient(schedule, T1, T2), self.settled[schedule])
+
+    def gradient(self, schedule: str, T1: int, T2: int, tolerance: float = 0.0) -> dict:
+        stencil = symmetric(self.beta)
+        with thread_map(available_cores()) as run:
+            parts = run(
+                lambda i: (
+                    estimate(
+                        self.network,
+                        self.parameters,
+                        self.x[i],
+                        self.target[i],
+                        stencil,
+                        T1,
+                        T2,
+                        tolerance=tolerance,
+                        schedule=schedule,
+                    ).gradient
+                ),
+                [slice(i, i + 4) for i in range(0, len(self.x), 4)],
+            )
+        return {name: sum(part[name] for part in parts) for name in parts[0]}
+
+    def unsettled(self, schedule: str) -> int:
+        """Return how many samples still move after the most steps."""
+        prepared = PreparedNetwork(self.network, self.parameters, self.x)
+        free = relax(prepared, prepared.zero_states(), MOST, tolerance=STILL, schedule=schedule)
+        new = relax(prepared, free.states, 1, schedule=schedule).states
+        moves = [np.abs(a - b).reshape(len(a), -1).max(axis=1) for a, b in zip(new, free.states, strict=True)]
+        return int((np.max(moves, axis=0) > 1e-6).sum())
+
+
+def cheapest(quality: Quality, wanted: float) -> Iterator[tuple[int, int, float]]:
+    """Yield (T1, T2, cosine) in the order of cost, until one is good enough."""
+    for T1, T2 in sorted(LADDER, key=lambda pair: (pair[0] + 2 * pair[1], pair[0])):
+        found = quality.cosine("even-odd", T1, T2)
+        yield T1, T2, found
+        if found >= wanted:
+            return
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--samples", type=int, default=64)
+    parser.add_argument("--beta", type=float)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    session, parameters = open_weights(str(options.run), (), "last")
+    beta = options.beta or session.learner.beta
+    n = options.samples
+    chosen, judged = (Quality(session, parameters, list(range(i, i + n)), beta) for i in (0, n))
+    wanted = chosen.cosine(*PUBLISHED)
+    *_, (T1, T2, found) = cheapest(chosen, wanted)
+    learner = replace(
+        session.learner, schedule="even-odd", T1=T1, T2=T2, threads=with_threads(session.config).training.threads
+    )
+    x, labels = session.training_batches().batch(0, 0)
+    target = one_hot(labels, 10, np.float32)
+    torch.set_num_threads(available_cores())
+    published = Published(learner.network.architecture, parameters, x)
+    with thread_map(learner.threads) as run:
+
+        def own() -> None:
+            weights = PreparedWeights(learner.network, parameters)
+            run(
+                lambda i: learner.gradient(weights, x[i], target[i], symmetric(beta), None),
+                learner.shards(len(x)),
+            )
+
+        work = {
+            "published": lambda: published.gradient(torch.from_numpy(target), *PUBLISHED[1:], beta),
+            "own": own,
+        }
+        times = interleave(work, options.runs, 0)
+    lines = [
+        f"{where_measured(options.runs)} PyTorch {torch.__version__}. Batch {len(x)}, beta {beta:g}.",
+        "",
+        f"| schedule | T1 + T2 + T2 | cosine, the {n} samples chosen by | cosine, {n} others | s a gradient |",
+        "|---|---|---|---|---|",
+        f"| published, PyTorch | 250 + 30 + 30 | {wanted:.4f} | {judged.cosine(*PUBLISHED):.4f} | "
+        f"{median(times['published']):.2f} |",
+        f"| even-odd, eqnp | {T1} + {T2} + {T2} | {found:.4f} | {judged.cosine('even-odd', T1, T2):.4f} | "
+        f"{median(times['own']):.2f} |",
+        "",
+        f"Ratio of times {ratio(times['published'], times['own'])}. Samples that still move after {MOST} steps: "
+        f"synchronous {chosen.unsettled('synchronous')}, even-odd {chosen.unsettled('even-odd')} of {n}.",
+    ]
+    print("\n".join(lines))
+    if options.out:
+        options.out.write_text("# A gradient on a trained net\n\n" + "\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
