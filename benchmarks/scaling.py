@@ -19,7 +19,6 @@ import numpy as np
 from benchmarks.timing import prepared_preset, where_measured
 from eqnp.architecture import Architecture, ConvLayer, DenseLayer
 from eqnp.estimators import estimate
-from eqnp.forms import connect_all
 from eqnp.losses import one_hot
 from eqnp.measuring import free_phases, interleave, ratio
 from eqnp.networks import SymmetricNetwork
@@ -51,7 +50,7 @@ def gradient_work(batch: int, T1: int, layers: int):
     """Return a function that computes a gradient on two threads."""
     convolutions = tuple(ConvLayer(64, (3, 3), padding=1, pool="none") for _ in range(layers))
     architecture = Architecture((16, 16, 64), (*convolutions, DenseLayer(10)), "hard_sigmoid", "squared_error")
-    network = SymmetricNetwork(architecture, connect_all(architecture))
+    network = SymmetricNetwork(architecture)
     generator = np.random.default_rng(0)
     parameters = architecture.initial_parameters(generator, dtype=np.float32)
     x = generator.random((batch, 16, 16, 64), np.float32)

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from eqnp.device import CudaDevice, Device
 from eqnp.errors import BackendError
 
 Array: TypeAlias = Any  # numpy.ndarray or cupy.ndarray; annotations must not import CuPy
@@ -35,6 +36,7 @@ class Backend:
 
     name: str
     xp: ModuleType
+    device: Device | None = None  # what runs eqnp's own kernels
 
     def asarray(self, host: np.ndarray, dtype: Any = None) -> Array:
         """Copy a host array to the backend (no copy when it is already there in ``dtype``)."""
@@ -61,22 +63,35 @@ def to_host(array: Array) -> np.ndarray:
     return array if isinstance(array, (np.ndarray, np.generic)) else array.get()
 
 
-def get_backend(name: str = "numpy") -> Backend:
+def get_backend(name: str = "numpy", device: int = 0, memory_gb: float = 0.0) -> Backend:
     """Return the backend called ``name``: ``numpy``, ``cupy``, or ``auto`` (CuPy if a GPU answers, else NumPy).
 
+    CuPy then uses GPU number ``device`` and at most ``memory_gb`` GB of it (0: all).
+
     Raises:
-        BackendError: the name is unknown, CuPy is not installed, or no GPU answers it.
+        BackendError: the name is unknown, CuPy is not installed, no GPU answers it, or there is none of that number.
     """
     if name == "numpy":
         return Backend("numpy", np)
     if name == "cupy":
-        return Backend("cupy", _cupy_with_gpu())
+        return _cupy_backend(device, memory_gb)
     if name == "auto":
         try:
-            return Backend("cupy", _cupy_with_gpu())
+            return _cupy_backend(device, memory_gb)
         except BackendError:
             return Backend("numpy", np)
     raise BackendError(f"unknown backend {name!r}: choose one of {', '.join(NAMES)}")
+
+
+def _cupy_backend(device: int, memory_gb: float) -> Backend:
+    cupy = _cupy_with_gpu()
+    count = cupy.cuda.runtime.getDeviceCount()
+    if not 0 <= device < count:
+        raise BackendError(f"--device {device}: this machine has {count} GPU(s), numbered from 0")
+    cupy.cuda.Device(device).use()
+    if memory_gb > 0:
+        cupy.get_default_memory_pool().set_limit(size=int(memory_gb * 1e9))
+    return Backend("cupy", cupy, CudaDevice(cupy))
 
 
 def _free_host_memory() -> int | None:

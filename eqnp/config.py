@@ -82,6 +82,9 @@ class Dynamics:
     T2: int = key(8, "steps of each nudged phase; bptt: of the free phase's end that it goes back through", low=1)
     beta: float = key(0.5, "ep: strength of the nudging", above=0)
     tolerance: float = key(0.0, "a phase ends early once its residual is at most this; 0: never", low=0)
+    check_every: int = key(
+        0, "with a tolerance, how many steps there are to a look at the residual; 0: 1 on a CPU, 10 on a GPU", low=0
+    )
     schedule: str = key(
         "synchronous",
         "synchronous: all layers at once, as published; even-odd: every second layer, then the others",
@@ -115,6 +118,14 @@ class Training:
         "auto",
         "how convolutions are computed, where a form suits; auto: the fastest for each layer",
         choices=("auto", "direct", "merged", "winograd-2x2", "winograd-4x4"),
+    )
+    kernels: str = key(
+        "cuda",
+        "on a GPU; cuda: by kernels of eqnp's own; simple: by the same array operations as on a CPU, for comparison",
+        choices=("cuda", "simple"),
+    )
+    tf32: bool = key(
+        False, "on a GPU, products of convolutions in TF32: faster, and only where `eqnp check` still agrees"
     )
     threads: int = key(0, "CPU threads, each with a share of every batch; 0: what suits the net and the cores", low=0)
 
@@ -187,6 +198,8 @@ def _check_kind(config: Config) -> None:
             raise ConfigurationError("training.common_update: belongs to model.kind = vector-field")
         if config.model.feedback_winners != "own":
             raise ConfigurationError("model.feedback_winners: belongs to model.kind = vector-field")
+    if config.training.tf32 and config.training.dtype != "float32":
+        raise ConfigurationError("training.tf32: belongs to training.dtype = float32")
     if config.training.algorithm == "bptt" and config.dynamics.schedule != "synchronous":
         raise ConfigurationError("dynamics.schedule: bptt goes back through synchronous steps alone")
     if config.training.algorithm == "bptt" and config.dynamics.T2 > config.dynamics.T1:

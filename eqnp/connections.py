@@ -24,6 +24,7 @@ from typing import Any
 from eqnp import ops
 from eqnp.architecture import Shape
 from eqnp.backend import Array, array_module
+from eqnp.ops.activations import Activation
 from eqnp.workspace import Workspace
 
 Winner = Array | None  # uint8 of the shape of the state above; None where nothing is chosen
@@ -57,6 +58,29 @@ class Connection(ABC):
         The arrays are scratch: whoever takes one may write to it.
         """
         yield slice(None), self.feedback(w, v, winner, space)
+
+    def update(
+        self,
+        w: Prepared,
+        v: Array,
+        winner: Winner,
+        d: Array,
+        sigma: Activation,
+        out: Array,
+        space: Workspace,
+        old: Array | None = None,
+    ) -> Array | None:
+        """Write the new state below, sigma(d + dPhi/ds) with d its own drive, to ``out``.
+
+        Returns max |out - old|, still on the device, if ``old`` is given.
+        """
+        xp, moves = array_module(d), []
+        for block, u in self.feedback_blocks(w, v, winner, space):
+            u += d[block]
+            sigma.value(u, out=out[block])
+            if old is not None:
+                moves.append(abs(xp.subtract(out[block], old[block], out=u)).max())
+        return xp.stack(moves).max() if moves else None
 
     @abstractmethod
     def weight_gradient(

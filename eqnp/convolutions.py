@@ -10,6 +10,7 @@ A bias moves all four places of a window alike, so it may be added after the poo
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from eqnp import ops
 from eqnp.architecture import ConvLayer, Shape
@@ -135,8 +136,8 @@ class MergedConnection(ConvPoolConnection):
     w' is (KH + S, KW + S), its stride is 2 S.
     """
 
-    def __init__(self, below: Shape, layer: ConvLayer) -> None:
-        super().__init__(below, layer)
+    def __init__(self, below: Shape, layer: ConvLayer, **more: Any) -> None:
+        super().__init__(below, layer, **more)
         self._shift = layer.stride
         self.kernel = (layer.kernel[0] + layer.stride, layer.kernel[1] + layer.stride)
         self.stride, self.pool, self.conv_size = 2 * layer.stride, "none", self.above[:2]
@@ -162,8 +163,8 @@ class MergedConnection(ConvPoolConnection):
 class WinogradConnection(ConvPoolConnection):
     """The same maps for square kernels with stride 1, by Winograd's F(m x m, r x r); ``eqnp.ops.winograd``."""
 
-    def __init__(self, below: Shape, layer: ConvLayer, m: int) -> None:
-        super().__init__(below, layer)
+    def __init__(self, below: Shape, layer: ConvLayer, m: int, **more: Any) -> None:
+        super().__init__(below, layer, **more)
         self.tile = ops.Tile(m, layer.kernel[0], layer.pool)
 
     def prepare(self, w: Array) -> ops.Kernel:

@@ -39,6 +39,7 @@ def relax(
     tolerance: float = 0.0,
     observe: Observer | None = None,
     schedule: str = "synchronous",
+    every: int = 1,
 ) -> Relaxation:
     """Repeat s <- sigma(dPhi/ds - beta dl/ds) from ``states``, which stay as they are.
 
@@ -47,7 +48,8 @@ def relax(
     has several steady states, they may settle to different ones.
 
     A free phase has no ``target``; a nudged phase starts from the free steady state and has a target (N, K) and a beta.
-    It ends after ``steps`` steps, or earlier once the residual is at most ``tolerance`` (0: never earlier).
+    It ends after ``steps`` steps, or earlier once the residual is at most ``tolerance`` (0: never earlier), which is
+    looked at after ``every`` so many steps: to read a number from a GPU is to wait for it.
     ``observe(t, states)`` is called after step t = 1, 2, ...; it must copy what it keeps.
     """
     old: States = states
@@ -56,10 +58,10 @@ def relax(
     del states  # where nobody else holds them, the first step frees them
     size, t = float("inf"), 0
     for t in range(1, steps + 1):
-        new = step(old, beta, target, out=buffers[t % 2])
-        if tolerance > 0 or t == steps:
-            size = residual(new, old)
-        old = new
+        moves: list[Array] | None = [] if t == steps or (tolerance > 0 and t % every == 0) else None
+        old = new = step(old, beta, target, out=buffers[t % 2], moves=moves)
+        if moves is not None:
+            size = float(array_module(moves[0]).stack(moves).max())
         if observe is not None:
             observe(t, new)
         if size <= tolerance:
@@ -71,8 +73,8 @@ def _sweeps(network: PreparedNetwork, states: States) -> Callable[..., list[Arra
     """Return a step by even/odd sweeps, which carries the winners from one to the next."""
     _, winners = network.drives(states)
 
-    def step(old: States, beta: Beta, target: Array | None, out: States) -> list[Array]:
-        return network.sweep(old, winners, beta, target, out)
+    def step(old: States, beta: Beta, target: Array | None, out: States, moves: list[Array] | None) -> list[Array]:
+        return network.sweep(old, winners, beta, target, out, moves)
 
     return step
 

@@ -50,19 +50,20 @@ def estimate(
     contrast: Contrast | None = None,
     masks: Masks | None = None,
     schedule: str = "synchronous",
+    every: int = 1,
 ) -> Estimate:
     """Estimate the gradient of the loss summed over the batch, by Equilibrium Propagation.
 
     The free phase takes ``T1`` steps from zero states, each nudged phase ``T2`` steps from where the free one ended.
     x is (N, ...), target (N, K) one-hot. ``joint`` runs all nudged phases at once as one larger batch: the same numbers
     with fewer, larger calls. ``contrast`` None is the one that suits the network; ``masks`` are those of dropout;
-    ``schedule`` is that of the steps.
+    ``schedule`` is that of the steps, ``every`` how many there are to a look at the residual.
     """
     prepared = PreparedNetwork(network, parameters, x, masks)
-    free = relax(prepared, prepared.zero_states(), T1, tolerance=tolerance, schedule=schedule)
+    free = relax(prepared, prepared.zero_states(), T1, tolerance=tolerance, schedule=schedule, every=every)
 
     def settle(network: PreparedNetwork, states: States, beta: Beta, target: Array) -> Relaxation:
-        return relax(network, states, T2, beta, target, tolerance, schedule=schedule)
+        return relax(network, states, T2, beta, target, tolerance, schedule=schedule, every=every)
 
     betas = [beta for beta, _ in stencil.points if beta != 0]
     nudge = _nudge_jointly if joint and len(betas) > 1 else _nudge

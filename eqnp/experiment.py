@@ -16,12 +16,15 @@ from eqnp.checkpoint import restore_into
 from eqnp.config import Config, Model
 from eqnp.config import Layer as LayerConfig
 from eqnp.contrasts import default_contrast
+from eqnp.device import Device
 from eqnp.environment import available_cores
 from eqnp.errors import ConfigurationError
 from eqnp.learner import Learner
 from eqnp.networks import Network, SymmetricNetwork, VectorFieldNetwork
 from eqnp.optim import SGD, Adam, Optimizer, cosine
 from eqnp.training import State, Tally
+
+GPU_CHECK_EVERY = 10  # to read a residual is to wait until the GPU has done everything before it
 
 
 def make_architecture(model: Model, input_shape: Shape, classes: int) -> Architecture:
@@ -44,7 +47,12 @@ def make_learner(config: Config, input_shape: Shape, classes: int, backend: Back
     """Return the learner that ``config`` describes, for inputs of ``input_shape`` (H, W, C)."""
     architecture = make_architecture(config.model, input_shape, classes)
     training = config.training
-    network = make_network(config.model, architecture, training.convolution)
+    device = backend.device if training.kernels == "cuda" else None
+    if training.tf32:
+        if device is None:
+            raise ConfigurationError("training.tf32: belongs to --backend cupy with training.kernels = cuda")
+        device = device.with_tf32()
+    network = make_network(config.model, architecture, training.convolution, device)
     return Learner(
         network=network,
         backend=backend,
@@ -58,6 +66,7 @@ def make_learner(config: Config, input_shape: Shape, classes: int, backend: Back
         beta=config.dynamics.beta,
         tolerance=config.dynamics.tolerance,
         schedule=config.dynamics.schedule,
+        every=config.dynamics.check_every or (1 if backend.name == "numpy" else GPU_CHECK_EVERY),
         optimizer=_optimizer(config),
         rates=_rates(config, architecture),
         decays=per_parameter(architecture, config.optimizer.weight_decay),
@@ -68,11 +77,13 @@ def make_learner(config: Config, input_shape: Shape, classes: int, backend: Back
     )
 
 
-def make_network(model: Model, architecture: Architecture, convolution: str = "auto") -> Network:
-    """Return the network of ``model``, with the named form of its convolutions."""
+def make_network(
+    model: Model, architecture: Architecture, convolution: str = "auto", device: Device | None = None
+) -> Network:
+    """Return the network of ``model``, with the named form of its convolutions, by the kernels of a ``device``."""
     if not architecture.vector_field:
-        return SymmetricNetwork(architecture, convolution)
-    return VectorFieldNetwork(architecture, model.feedback_winners == "own", convolution)
+        return SymmetricNetwork(architecture, convolution, device)
+    return VectorFieldNetwork(architecture, model.feedback_winners == "own", convolution, device)
 
 
 def _segment(config: Config, architecture: Architecture, backend: Backend) -> int:

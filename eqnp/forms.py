@@ -1,45 +1,66 @@
 """Which form of a convolution a layer gets: by the estimated time of a step through it, or by name.
 
 The estimate counts multiplications, with two more kinds of work in their measure: transforms are products that reach
-half the rate of the large ones, and a number moved costs what ``MOVE`` multiplications cost. On the layers of the
-presets it finds the fastest form, or one within a few percent of it: benchmarks/results/forms.md.
+half the rate of the large ones, and a number moved costs what ``move`` multiplications cost. On the layers of the
+presets it finds a CPU's fastest form, or one within a few percent of it: benchmarks/results/forms.md.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+from eqnp import ops
 from eqnp.architecture import Architecture, ConvLayer, Layer, Shape
 from eqnp.connections import Connection, DenseConnection
 from eqnp.convolutions import ConvPoolConnection, MergedConnection, WinogradConnection
+from eqnp.cuda.connections import CudaConvPool, CudaDense, CudaMerged, CudaWinograd
+from eqnp.device import Device
 from eqnp.ops.winograd import POINTS
 
 FORMS = ("auto", "direct", "merged", "winograd-2x2", "winograd-4x4")
 
-MOVE = 12
-TRANSFORM = 2
+
+class Prices(NamedTuple):
+    """What other work costs, in multiplications of a large product."""
+
+    move: float  # to write a number and read it again
+    transform: float  # a multiplication of a transform
 
 
-def connect(layer: Layer, below: Shape, form: str = "auto") -> Connection:
+CPU = Prices(move=12, transform=2)
+# An H200 by its data sheet: 27 float32 multiplications in the time that a number takes to memory, and again back. Our
+# kernels transform in registers.
+GPU = Prices(move=54, transform=0)
+
+
+def connect(layer: Layer, below: Shape, form: str = "auto", device: Device | None = None) -> Connection:
     """Return the connection from a state of shape ``below`` (no sample axis) to ``layer``.
 
-    ``form`` is that of convolutions it suits; the others are computed directly. ``auto`` takes the fastest.
+    ``form`` is that of convolutions it suits; the others are computed directly. ``auto`` takes the fastest. On a
+    ``device`` it is computed by eqnp's CUDA kernels, otherwise by the functions of the arrays' own module.
     """
     if not isinstance(layer, ConvLayer):
-        return DenseConnection(below)
+        return DenseConnection(below) if device is None else CudaDense(below, device)
     if form == "auto":
-        form = fastest(layer, below)
-    return _make(form if suits(form, layer) else "direct", layer, below)
+        form = fastest(layer, below, device)
+    return _make(form if suits(form, layer) else "direct", layer, below, device)
 
 
-def fastest(layer: ConvLayer, below: Shape) -> str:
-    """Return the form of the least estimated cost, which is what ``auto`` takes."""
-    return min((name for name in FORMS[1:] if suits(name, layer)), key=lambda name: cost(name, layer, below))
+def fastest(layer: ConvLayer, below: Shape, device: Device | None = None) -> str:
+    """Return the form of the least estimated cost, which is what ``auto`` takes.
+
+    Where products are rounded more than their type, none is Winograd's: it would tell apart outputs that are equal.
+    """
+    exact = device is None or device.exact
+    forms = [name for name in FORMS[1:] if suits(name, layer) and (exact or not name.startswith("winograd"))]
+    return min(forms, key=lambda name: cost(name, layer, below, CPU if device is None else GPU))
 
 
-def connect_all(architecture: Architecture, form: str = "auto") -> tuple[Connection, ...]:
+def connect_all(architecture: Architecture, form: str = "auto", device: Device | None = None) -> tuple[Connection, ...]:
     """Return the connections between the states, from the input up; the readout is none of them."""
     below = (architecture.input_shape, *architecture.state_shapes)
     layers = architecture.layers[: len(architecture.state_shapes)]
-    return tuple(connect(layer, shape, form) for layer, shape in zip(layers, below, strict=False))
+    return tuple(connect(layer, shape, form, device) for layer, shape in zip(layers, below, strict=False))
 
 
 def suits(form: str, layer: ConvLayer) -> bool:
@@ -52,25 +73,29 @@ def suits(form: str, layer: ConvLayer) -> bool:
     return True
 
 
-def cost(form: str, layer: ConvLayer, below: Shape) -> float:
+def cost(form: str, layer: ConvLayer, below: Shape, prices: Prices = CPU) -> float:
     """Return the estimated cost of a drive and a feedback of one sample, in multiplications."""
     connection = _make(form, layer, below)
     c, k = below[2], layer.channels
     if isinstance(connection, WinogradConnection):
         tile = connection.tile
-        p, q = -(-connection.above[0] // tile.side), -(-connection.above[1] // tile.side)
+        p, q = ops.tile_counts(tile, connection.above[:2])
         t2, outputs = tile.t**2, tile.places * tile.side**2
-        products = t2 * c * k + TRANSFORM * t2 * (t2 * c + outputs * k)
-        return 2 * p * q * (products + MOVE * (t2 * c + outputs * k))
+        products = t2 * c * k + prices.transform * t2 * (t2 * c + outputs * k)
+        return 2 * p * q * (products + prices.move * (t2 * c + outputs * k))
     p, q = connection.conv_size
     columns = connection.kernel[0] * connection.kernel[1] * c
-    return 2 * p * q * (columns * k + MOVE * (columns + k))
+    return 2 * p * q * (columns * k + prices.move * (columns + k))
 
 
-def _make(form: str, layer: ConvLayer, below: Shape) -> ConvPoolConnection:
+def _make(form: str, layer: ConvLayer, below: Shape, device: Device | None = None) -> ConvPoolConnection:
+    if device is None:
+        direct, merged, winograd, more = ConvPoolConnection, MergedConnection, WinogradConnection, {}
+    else:
+        direct, merged, winograd, more = CudaConvPool, CudaMerged, CudaWinograd, {"device": device}
     if form.startswith("winograd"):
-        return WinogradConnection(below, layer, _m(form))
-    return MergedConnection(below, layer) if form == "merged" else ConvPoolConnection(below, layer)
+        return winograd(below, layer, _m(form), **more)
+    return (merged if form == "merged" else direct)(below, layer, **more)
 
 
 def _m(form: str) -> int:

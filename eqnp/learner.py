@@ -42,6 +42,7 @@ class Learner:
     beta: float
     tolerance: float
     schedule: str
+    every: int  # steps to a look at the residual
     optimizer: Optimizer
     rates: Callable[[int], Mapping[str, float]]
     decays: Mapping[str, float]
@@ -86,6 +87,7 @@ class Learner:
                 contrast=self.contrast,
                 masks=masks,
                 schedule=self.schedule,
+                every=self.every,
             )
         prepared = PreparedNetwork(self.network, parameters, x, masks)
         path = trajectory(prepared, self.T1, self.T2, self.segment)

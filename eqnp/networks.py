@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from eqnp.architecture import Architecture
 from eqnp.backend import Array, array_module
 from eqnp.connections import inner_product
+from eqnp.device import Device
 from eqnp.forms import connect_all
 from eqnp.losses import CrossEntropy, Loss, SquaredError
 from eqnp.ops.activations import ACTIVATIONS, LINEAR, Activation
@@ -38,9 +39,9 @@ class Network(ABC):
     own_winners = False
     """Whether the feedback pools with winners of its own instead of those of the drive."""
 
-    def __init__(self, architecture: Architecture, convolution: str = "auto") -> None:
+    def __init__(self, architecture: Architecture, convolution: str = "auto", device: Device | None = None) -> None:
         self.architecture = architecture
-        self.connections = connect_all(architecture, convolution)
+        self.connections = connect_all(architecture, convolution, device)
         self.loss: Loss = SquaredError() if architecture.loss == "squared_error" else CrossEntropy()
         hidden = ACTIVATIONS[architecture.activation]
         linear_output = self.loss.linear_output and not architecture.readout
@@ -112,8 +113,14 @@ class VectorFieldNetwork(Network):
     winner of w_f * s^n, which the drive has found already (cheaper, and what the poster's equation reads like).
     """
 
-    def __init__(self, architecture: Architecture, own_winners: bool = True, convolution: str = "auto") -> None:
-        super().__init__(architecture, convolution)
+    def __init__(
+        self,
+        architecture: Architecture,
+        own_winners: bool = True,
+        convolution: str = "auto",
+        device: Device | None = None,
+    ) -> None:
+        super().__init__(architecture, convolution, device)
         self.own_winners = own_winners
 
     def feedback_name(self, n: int) -> str:

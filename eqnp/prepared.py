@@ -14,7 +14,7 @@ by nothing. The masked network has a Phi as the whole one has.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from copy import copy
 
 from eqnp.architecture import Architecture
@@ -107,16 +107,22 @@ class PreparedNetwork:
         return u
 
     def step(
-        self, states: States, beta: Beta = 0.0, target: Array | None = None, out: States | None = None
+        self,
+        states: States,
+        beta: Beta = 0.0,
+        target: Array | None = None,
+        out: States | None = None,
+        moves: list[Array] | None = None,
     ) -> list[Array]:
         """Return m sigma(F - beta dl/ds): one synchronous step of all layers.
 
-        ``out`` are arrays to write to, none of them among ``states``.
+        ``out`` are arrays to write to, none of them among ``states``. How far each layer moved, max |s' - s|, is added
+        to ``moves`` as an array with no axes.
         """
         drives, winners = self.drives(states)
         above = (*self.feedback_winners(states, winners)[1:], None)
         out = [None] * len(states) if out is None else out
-        return [self._update(n, d, states, above[n], beta, target, out[n]) for n, d in enumerate(drives)]
+        return [self._update(n, d, states, above[n], beta, target, out[n], moves) for n, d in enumerate(drives)]
 
     def sweep(
         self,
@@ -125,6 +131,7 @@ class PreparedNetwork:
         beta: Beta = 0.0,
         target: Array | None = None,
         out: States | None = None,
+        moves: list[Array] | None = None,
     ) -> list[Array]:
         """Return the states after one even/odd sweep: s^2, s^4, ... from their neighbours, then s^1, s^3, ....
 
@@ -139,7 +146,7 @@ class PreparedNetwork:
                 d = self._renewed_drive(n, new, winners)
                 is_last = n + 1 == len(new)
                 place = None if is_last else self._place(n + 1, new[n], winners)
-                new[n] = self._update(n, d, new, place, beta, target, out[n])
+                new[n] = self._update(n, d, new, place, beta, target, out[n], moves)
         return new
 
     # ---- derivatives
@@ -240,10 +247,6 @@ class PreparedNetwork:
     def _drive(self, n: int, s: Array, space: Workspace) -> tuple[Array, Winner]:
         return self.network.connections[n].drive(self._upward[n], self.parameters[f"forward.{n}.bias"], s, space)
 
-    def _feedback(self, n: int, v: Array, winner: Winner) -> Iterator[tuple[slice, Array]]:
-        """Yield what connection n carries back from ``v`` in blocks of samples, each scratch of its own."""
-        return self.network.connections[n].feedback_blocks(self._downward[n], v, winner, self._spaces[n])
-
     def _vector_field(self, states: States, drives: States, places: Sequence[Winner]) -> list[Array]:
         above = (*places[1:], None)
         return [self._layer_field(n, d, states, place) for n, (d, place) in enumerate(zip(drives, above, strict=True))]
@@ -254,23 +257,35 @@ class PreparedNetwork:
         if n + 1 == len(states):
             u[...] = d
             return u
-        for block, f in self._feedback(n + 1, states[n + 1], place):
+        connection, w = self.network.connections[n + 1], self._downward[n + 1]
+        for block, f in connection.feedback_blocks(w, states[n + 1], place, self._spaces[n + 1]):
             array_module(d).add(d[block], f, out=u[block])
         return u
 
     def _update(
-        self, n: int, d: Array, states: States, place: Winner, beta: Beta, target: Array | None, out: Array | None
+        self,
+        n: int,
+        d: Array,
+        states: States,
+        place: Winner,
+        beta: Beta,
+        target: Array | None,
+        out: Array | None,
+        moves: list[Array] | None,
     ) -> Array:
         """Return m sigma(F - beta dl/ds) for s^{n+1} with the drive ``d``, the feedback's values put at ``place``."""
-        sigma = self.network.activations[n]
+        sigma, moved = self.network.activations[n], None
         out = array_module(d).empty_like(d) if out is None else out
         if n + 1 < len(states):
-            for block, u in self._feedback(n + 1, states[n + 1], place):
-                u += d[block]
-                sigma.value(u, out=out[block])
+            masked = self.masks is not None and self.masks[n] is not None
+            old = None if moves is None or masked else states[n]
+            connection, w = self.network.connections[n + 1], self._downward[n + 1]
+            moved = connection.update(w, states[n + 1], place, d, sigma, out, self._spaces[n + 1], old)
         else:
             sigma.value(d if target is None else d - self._nudging(states, beta, target), out=out)
         self._mask_layer(n, out)
+        if moves is not None:
+            moves.append(abs(out - states[n]).max() if moved is None else moved)
         return out
 
     def _mask(self, arrays: Sequence[Array]) -> None:

@@ -141,7 +141,12 @@ def evaluate(
         xs, target, ys = _to_backend(learner, x[shard], labels[shard])
         prepared = PreparedNetwork(network, weights, xs)
         free = relax(
-            prepared, prepared.zero_states(), learner.T1, tolerance=learner.tolerance, schedule=learner.schedule
+            prepared,
+            prepared.zero_states(),
+            learner.T1,
+            tolerance=learner.tolerance,
+            schedule=learner.schedule,
+            every=learner.every,
         )
         outputs = network.outputs(parameters, free.states)
         return _tally(network.loss.value(outputs, target), outputs, ys, free.residual)

@@ -1,10 +1,15 @@
-"""One test body for all backends: NumPy, a strict stand-in for CuPy, and CuPy when a GPU answers (marked ``gpu``)."""
+"""One test body for all backends: NumPy, a strict stand-in for CuPy, and CuPy when a GPU answers (marked ``gpu``).
+
+On the stand-in and on CuPy the simple form and the kernels are two tiers.
+"""
 
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 import pytest
+import shim
 import standin
 
 from eqnp.backend import Backend, get_backend
@@ -13,11 +18,31 @@ from eqnp.errors import BackendError
 sys.modules.setdefault("standin", standin)
 
 
-@pytest.fixture(params=["numpy", "standin", pytest.param("cupy", marks=pytest.mark.gpu)])
-def backend(request):
-    if request.param == "standin":
+def make_backend(name):
+    """Return the backend that a test's parameter names; "kernels" are eqnp's own on the stand-in's arrays."""
+    if name == "standin":
         return Backend("standin", standin)
+    if name == "kernels":
+        if shim.COMPILER is None:
+            pytest.skip("no C++ compiler")
+        return Backend("standin", standin, shim.ShimDevice())
     try:
-        return get_backend(request.param)
+        backend = get_backend("cupy" if name == "cupy-simple" else name)
     except BackendError as error:
         pytest.skip(str(error))
+    return replace(backend, device=None) if name == "cupy-simple" else backend
+
+
+GPU = [pytest.param(name, marks=pytest.mark.gpu) for name in ("cupy", "cupy-simple")]
+
+
+@pytest.fixture(params=["numpy", "standin", GPU[1]])
+def backend(request):
+    """Where arrays live."""
+    return make_backend(request.param)
+
+
+@pytest.fixture(params=["numpy", "standin", "kernels", *GPU])
+def tier(request):
+    """Where arrays live, and what computes on them."""
+    return make_backend(request.param)

@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from eqnp.architecture import Architecture, ConvLayer, DenseLayer
+from eqnp.backend import Backend, get_backend
 
+NUMPY = get_backend("numpy")
 FOLDER = Path(__file__).parent / "fixtures"
 ACTIVATIONS = {
     "mysig": "sigmoid",
@@ -37,6 +39,7 @@ class Published:
     architecture: Architecture
     arrays: dict[str, np.ndarray]
     convolution: str = "auto"
+    backend: Backend = NUMPY
 
     def group(self, prefix: str) -> dict[str, np.ndarray]:
         """Return the arrays below ``prefix``, by the rest of their name."""

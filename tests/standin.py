@@ -79,6 +79,7 @@ class ndarray:
     size = property(lambda self: self._host.size)
     nbytes = property(lambda self: self._host.nbytes)
     strides = property(lambda self: self._host.strides)
+    flags = property(lambda self: self._host.flags)
     T = property(lambda self: ndarray(self._host.T))
 
 

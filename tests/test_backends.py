@@ -5,13 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import standin
+from conftest import make_backend
 
-from eqnp.backend import Backend, array_module, get_backend, to_host
+from eqnp.backend import array_module, get_backend, to_host
 from eqnp.configfile import load
 from eqnp.data import Augmentation, Batches
 from eqnp.data import load as load_data
+from eqnp.dynamics import relax
 from eqnp.errors import BackendError
 from eqnp.experiment import from_content, make_learner, to_content
+from eqnp.prepared import PreparedNetwork
 from eqnp.sharding import thread_map
 from eqnp.training import evaluate, initial_state, train_epoch
 from eqnp.trajectories import record
@@ -58,11 +61,11 @@ def train(backend, extra):
 
 
 @pytest.mark.parametrize("extra", WAYS, ids=" ".join)
-def test_training_is_the_same_as_on_numpy(backend, extra):
-    learner, state = train(backend, extra)
+def test_training_is_the_same_as_on_numpy(tier, extra):
+    learner, state = train(tier, extra)
     _, expected = train(NUMPY, extra)
     for name, p in state.parameters.items():
-        assert array_module(p) is backend.xp, f"{name} lives elsewhere"
+        assert array_module(p) is tier.xp, f"{name} lives elsewhere"
         np.testing.assert_allclose(to_host(p), expected.parameters[name], rtol=1e-9, atol=1e-12, err_msg=name)
     assert state.tally.mistakes == expected.tally.mistakes
     with thread_map(1) as run:
@@ -88,18 +91,16 @@ def test_recorded_states_are_on_the_host(backend):
     assert content["phases"]["plus"]["s1"].shape == (2, 8, 6, 6, 3)
 
 
-def test_no_host_read_inside_a_phase():
-    """Steps read nothing back; a phase reads its residual once, and with a tolerance once a step."""
-    from eqnp.dynamics import relax
-    from eqnp.prepared import PreparedNetwork
-
-    device = Backend("standin", standin)
+@pytest.mark.parametrize("name", ["standin", "kernels"])
+def test_no_host_read_inside_a_phase(name):
+    """Steps read nothing back; a phase reads its residual once, and with a tolerance after every so many steps."""
+    device = make_backend(name)
     learner, state = train(device, WAYS[0])
     x = device.asarray(batches(in_order=True).batch(0, 0)[0])
     prepared = PreparedNetwork(learner.network, state.parameters, x)
-    for tolerance, expected in ((0.0, 1), (1e-300, 10)):
+    for tolerance, every, expected in ((0.0, 1, 1), (1e-300, 1, 10), (1e-300, 4, 3)):
         standin.reads[0] = 0
-        relax(prepared, prepared.zero_states(), 10, tolerance=tolerance)
+        relax(prepared, prepared.zero_states(), 10, tolerance=tolerance, every=every)
         assert standin.reads[0] == expected
 
 

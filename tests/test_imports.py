@@ -9,11 +9,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 LADDER = [
-    "errors __init__ backend storage environment workspace blocks",
+    "errors __init__ device backend storage environment workspace blocks",
     "ops losses optim",
     "architecture",
     "connections",
     "convolutions",
+    "cuda",
     "forms",
     "networks",
     "prepared",

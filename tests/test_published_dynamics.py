@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import published
 import pytest
+from conftest import make_backend
 from tolerances import PUBLISHED, relative_error
 
 from eqnp.architecture import ConvLayer
+from eqnp.backend import to_host
 from eqnp.bptt import backpropagate, bptt_gradient, trajectory
 from eqnp.contrasts import common_contrast
 from eqnp.diagnostics import ep_steps
@@ -32,21 +34,29 @@ def path(request):
     return request.param
 
 
-@pytest.fixture(params=["direct", "merged", "winograd-2x2", "winograd-4x4"])
+FORMS = ("direct", "merged", "winograd-2x2", "winograd-4x4")
+WAYS = [pytest.param(("numpy", form), id=form) for form in FORMS]
+WAYS += [pytest.param(("kernels", form), id=f"kernels, {form}") for form in FORMS]
+WAYS += [pytest.param(("cupy", form), id=f"cupy, {form}", marks=pytest.mark.gpu) for form in FORMS]
+
+
+@pytest.fixture(params=WAYS)
 def case(request, path):
+    place, form = request.param
     kind = published.model(path)
     if kind not in NETWORKS:
         pytest.skip(f"{path.stem}: networks of kind {kind} are not known")
     case = published.read(path)
     convolutions = [layer for layer in case.architecture.layers if isinstance(layer, ConvLayer)]
-    if request.param != "direct" and not any(suits(request.param, layer) for layer in convolutions):
-        pytest.skip(f"{path.stem} has no convolution that {request.param} suits")
-    case.convolution = request.param
+    if form != "direct" and not any(suits(form, layer) for layer in convolutions):
+        pytest.skip(f"{path.stem} has no convolution that {form} suits")
+    case.backend, case.convolution = make_backend(place), form
     return case
 
 
 def assert_equal(name: str, actual: np.ndarray, expected: np.ndarray) -> None:
     assert actual.shape == expected.shape, name
+    actual = to_host(actual)
     error = relative_error(actual, expected)
     assert error <= PUBLISHED, f"{name} differs by {error:.1e} relative to its largest entry"
 
@@ -57,9 +67,12 @@ def assert_states(phase: str, actual: list[np.ndarray], case: published.Publishe
 
 
 def setup(case):
-    network = NETWORKS[case.config["model"]](case.architecture, convolution=case.convolution)
+    backend = case.backend
+    kind = NETWORKS[case.config["model"]]
+    network = kind(case.architecture, convolution=case.convolution, device=backend.device)
     target = one_hot(case.arrays["y"], case.architecture.classes, np.float64)
-    return network, case.group("param"), case.arrays["x"], target
+    parameters = {name: backend.asarray(np.ascontiguousarray(p)) for name, p in case.group("param").items()}
+    return network, parameters, backend.asarray(np.ascontiguousarray(case.arrays["x"])), backend.asarray(target)
 
 
 def assert_gradient(kind, actual, case, scale):
@@ -149,5 +162,5 @@ def test_ep_step_by_step(case):
 
 def assert_step(name, actual, series, t):
     """Compare one step, relative to the largest entry of all steps: the first ones are rounding where nothing moves."""
-    error = np.abs(actual - series[t]).max() / np.abs(series).max()
+    error = np.abs(to_host(actual) - series[t]).max() / np.abs(series).max()
     assert error <= PUBLISHED, f"{name} differs by {error:.1e} relative to the largest entry of all steps"

@@ -1,0 +1,42 @@
+// What every source begins with. REAL (float or double), SIGMA (an activation below) and all sizes are macros, so that
+// divisions by them cost little; N samples alone are counted at run time.
+//
+// Every kernel has one thread for each of its `count` outputs, or for a few neighbouring ones that no other thread
+// writes: no atomics, so results repeat bit for bit. Channels are the last axis of all arrays: neighbouring threads read
+// and write neighbouring numbers. The tests compile the same text with a C++ compiler, one thread to a grid.
+
+typedef unsigned char place_t; // the place of a pooling window's winner, 0 1 / 2 3
+typedef unsigned int index_t;
+
+#define KERNEL extern "C" __global__ void
+#define EACH(e, count) \
+  for (index_t e = blockIdx.x * blockDim.x + threadIdx.x; e < (count); e += gridDim.x * blockDim.x)
+
+// ---- the activations of eqnp/ops/activations.py, by the same names
+
+#define INLINE static __device__ __forceinline__
+
+[[maybe_unused]] INLINE REAL clipped(REAL u, REAL low, REAL high) { return u < low ? low : (u > high ? high : u); }
+[[maybe_unused]] INLINE REAL linear(REAL u) { return u; }
+[[maybe_unused]] INLINE REAL sigmoid(REAL u) { return REAL(0.5) * (tanh(2 * u - 1) + 1); } // 1 / (1 + exp(-4 (u - 1/2)))
+[[maybe_unused]] INLINE REAL hard_sigmoid(REAL u) { return clipped(u, 0, 1); }
+[[maybe_unused]] INLINE REAL half_hard_sigmoid(REAL u) { return clipped(REAL(0.5) * u, 0, 1); }
+[[maybe_unused]] INLINE REAL centered_hard_sigmoid(REAL u) { return clipped(u, REAL(-0.5), REAL(0.5)); }
+
+// ---- the state update: s' = sigma(u), and how far it moved
+
+// Largest |s' - s| of one thread; a number that is none stays.
+struct Moved {
+  REAL most;
+  __device__ __forceinline__ Moved() : most(0) {}
+  __device__ __forceinline__ void see(REAL now, REAL before)
+  {
+    REAL by = fabs(now - before);
+    if (by > most || by != by) most = by;
+  }
+  // Each thread of the grid has a number of its own in `moved`, which may be missing.
+  __device__ __forceinline__ void write(REAL *moved) const
+  {
+    if (moved) moved[blockIdx.x * blockDim.x + threadIdx.x] = most;
+  }
+};

@@ -1,0 +1,250 @@
+"""The connections by kernels: the same maps as in ``eqnp.connections`` and ``eqnp.convolutions``, fused.
+
+A GPU has no blocks: each map takes the whole batch. Nothing is read back and, once the buffers are there, nothing is
+allocated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+
+import numpy as np
+
+from eqnp import ops
+from eqnp.architecture import ConvLayer, Shape
+from eqnp.backend import Array, array_module
+from eqnp.connections import DenseConnection, Prepared, Winner
+from eqnp.convolutions import ConvPoolConnection, MergedConnection, WinogradConnection
+from eqnp.device import Device, Kernel
+from eqnp.ops.activations import Activation
+from eqnp.workspace import Workspace
+
+
+class Kernels:
+    """A source's kernels for one connection, compiled when they are first called."""
+
+    def __init__(self, device: Device, source: str, sizes: Mapping[str, int | str]) -> None:
+        self.device, self.source, self.sizes = device, source, dict(sizes)
+        self._kernels: dict[tuple[str, np.dtype, str], Kernel] = {}
+
+    def get(self, name: str, dtype: np.dtype, sigma: Activation | None = None) -> Kernel:
+        """Return the kernel ``name`` for arrays of ``dtype``."""
+        activation = sigma.name if sigma else "linear"
+        key = (name, dtype, activation)
+        if key not in self._kernels:
+            real = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}[dtype]
+            macros = {"REAL": real, "SIGMA": activation} | self.sizes
+            self._kernels[key] = self.device.kernel(self.source, name, macros)
+        return self._kernels[key]
+
+    def update(
+        self,
+        name: str,
+        sigma: Activation,
+        arguments: tuple,
+        out: Array,
+        old: Array | None,
+        space: Workspace,
+        *sizes: int,
+    ) -> Array | None:
+        """Call a kernel that ends in a state update: (*arguments, old, out, moved, *sizes). Return how far it moved."""
+        moved = None
+        if old is not None:
+            moved = space.take("moved", (self.device.threads(out.size),), out)
+        self.get(name, out.dtype, sigma)(out.size, *arguments, old, out, moved, *sizes)
+        return None if moved is None else moved.max()
+
+
+class CudaDense(DenseConnection):
+    """s w + b, with the state update below it in one pass."""
+
+    def __init__(self, below: Shape, device: Device) -> None:
+        super().__init__(below)
+        self._update = Kernels(device, "update", {})
+
+    def update(
+        self,
+        w: Prepared,
+        v: Array,
+        winner: Winner,
+        d: Array,
+        sigma: Activation,
+        out: Array,
+        space: Workspace,
+        old: Array | None = None,
+    ) -> Array | None:
+        """Write sigma(d + v w^T) to ``out``."""
+        return self._update.update("update", sigma, (d, self.feedback(w, v, winner, space), None), out, old, space)
+
+
+class CudaConvPool(ConvPoolConnection):
+    """P(w * s) + b by columns and one product."""
+
+    def __init__(self, below: Shape, layer: ConvLayer, device: Device) -> None:
+        super().__init__(below, layer)
+        self.device = device
+
+    @cached_property
+    def _columns(self) -> Kernels:
+        (h, w, c), (kh, kw), (p, q) = self.below, self.kernel, self.conv_size
+        sizes = {"H": h, "W": w, "C": c, "KH": kh, "KW": kw, "S": self.stride, "D": self.padding, "P": p, "Q": q}
+        return Kernels(self.device, "columns", sizes)
+
+    @cached_property
+    def _pooling(self) -> Kernels:
+        p, q = self.conv_size
+        return Kernels(self.device, "pooling", {"P": p, "Q": q, "K": self.layer.channels})
+
+    def update(
+        self,
+        w: Prepared,
+        v: Array,
+        winner: Winner,
+        d: Array,
+        sigma: Activation,
+        out: Array,
+        space: Workspace,
+        old: Array | None = None,
+    ) -> Array | None:
+        """Write sigma(d + w~ * P^{-1}(v)) to ``out``, summed where the columns are gathered."""
+        col = self._columns_of_feedback(w, v, winner, space.scratch)
+        return self._columns.update("gather_and_update", sigma, (col, d), out, old, space)
+
+    def _drive(self, w: Prepared, b: Array | None, s: Array, space: Workspace, out: Array, winner: Winner) -> None:
+        u = self._convolved(w, s, space)
+        if self.pool == "max":
+            self._pooling.get("max_pool", s.dtype)(out.size, u, b, out, winner)
+        elif self.pool == "average":
+            self._pooling.get("average_pool", s.dtype)(out.size, u, b, out)
+        elif b is not None:
+            self._pooling.get("add_bias", s.dtype)(out.size, u, b, out)
+        else:
+            out[...] = u
+
+    def _feedback(self, w: Prepared, v: Array, winner: Winner, space: Workspace) -> Array:
+        col = self._columns_of_feedback(w, v, winner, space)
+        out = space.take("gathered", (len(v), *self.below), v)
+        self._columns.get("gather", v.dtype)(out.size, col, out)
+        return out
+
+    def _drive_at_winners(self, w: Prepared, s: Array, winner: Winner, space: Workspace, out: Array) -> None:
+        if self.pool == "max":
+            self._pooling.get("pick_winners", s.dtype)(out.size, self._convolved(w, s, space), winner, out)
+        else:
+            self._drive(w, None, s, space, out, winner)
+
+    def _weight_gradient(self, s: Array, v: Array, winner: Winner, space: Workspace) -> Array:
+        col, g = self._columns_of(s, space), self._unpool(v, winner, space)
+        dw = array_module(s).empty((col.shape[1], g.shape[-1]), dtype=s.dtype)
+        self.device.multiply(col, g.reshape(-1, g.shape[-1]), dw, transpose_a=True)
+        return dw.reshape(*self.kernel, self.below[2], -1)
+
+    def _unpool(self, v: Array, winner: Winner, space: Workspace) -> Array:
+        if self.pool == "none":
+            return v
+        u = space.take("unpooled", (len(v), *self.conv_size, v.shape[-1]), v)
+        if self.pool == "max":
+            self._pooling.get("max_unpool", v.dtype)(u.size, v, winner, u)
+        else:
+            self._pooling.get("average_unpool", v.dtype)(u.size, v, u)
+        return u
+
+    def _columns_of(self, s: Array, space: Workspace) -> Array:
+        """Return the columns of s: (N, H, W, C) -> (N P Q, KH KW C)."""
+        (p, q), (kh, kw) = self.conv_size, self.kernel
+        col = space.take("columns", (len(s) * p * q, kh * kw * self.below[2]), s)
+        self._columns.get("columns", s.dtype)(col.size, s, col)
+        return col
+
+    def _convolved(self, w: Prepared, s: Array, space: Workspace) -> Array:
+        """Return w * s: (N, H, W, C) -> (N, P, Q, K)."""
+        u = space.take("convolved", (len(s), *self.conv_size, w.shape[-1]), s)
+        k = w.shape[-1]
+        self.device.multiply(self._columns_of(s, space), w.reshape(-1, k), u.reshape(-1, k))
+        return u
+
+    def _columns_of_feedback(self, w: Prepared, v: Array, winner: Winner, space: Workspace) -> Array:
+        """Return the columns of w~ * P^{-1}(v), not gathered yet: (N, P, Q, K) -> (N P Q, KH KW C)."""
+        g = self._unpool(v, winner, space)
+        k = w.shape[-1]
+        g, w = g.reshape(-1, k), w.reshape(-1, k)
+        col = space.take("columns", (len(g), len(w)), v)
+        return self.device.multiply(g, w, col, transpose_b=True)
+
+
+class CudaMerged(MergedConnection, CudaConvPool):
+    """A convolution and the average after it as one convolution, by columns."""
+
+
+class CudaWinograd(WinogradConnection, CudaConvPool):
+    """The same maps by Winograd's F(m x m, r x r): transforms in registers, pooled before they are written."""
+
+    @cached_property
+    def _counts(self) -> tuple[int, int]:
+        return ops.tile_counts(self.tile, self.above[:2])
+
+    @cached_property
+    def _winograd(self) -> Kernels:
+        a, _, b = ops.toom_cook(self.tile.m, self.tile.r)
+        p, q = self._counts
+        sizes = dict(zip("HWC", self.below, strict=True)) | {"K": self.layer.channels, "D": self.padding}
+        sizes |= {"P": p, "Q": q, "T": self.tile.t, "M": self.tile.m, "SIDE": self.tile.side}
+        sizes |= {"OH": self.above[0], "OW": self.above[1], "POOL": self.pool.upper()}
+        matrices = {"AT": a, "A": a.T, "BT": b, "B": b.T}
+        return Kernels(self.device, "winograd", sizes | {name: _initialiser(each) for name, each in matrices.items()})
+
+    def update(
+        self,
+        w: ops.Kernel,
+        v: Array,
+        winner: Winner,
+        d: Array,
+        sigma: Activation,
+        out: Array,
+        space: Workspace,
+        old: Array | None = None,
+    ) -> Array | None:
+        """Write sigma(d + w~ * P^{-1}(v)) to ``out``, summed where the tiles are gathered."""
+        tiles = self._tiles_of_feedback(w, v, winner, space.scratch)
+        return self._winograd.update("gather_tiles_and_update", sigma, (tiles, d), out, old, space, tiles[0].size)
+
+    def _drive(self, w: ops.Kernel, b: Array | None, s: Array, space: Workspace, out: Array, winner: Winner) -> None:
+        m = self._products(w, s, space)
+        self._winograd.get("pool_outputs", s.dtype)(m[0].size, m, b, w.margin, out, winner)
+
+    def _feedback(self, w: ops.Kernel, v: Array, winner: Winner, space: Workspace) -> Array:
+        tiles = self._tiles_of_feedback(w, v, winner, space)
+        out = space.take("gathered", (len(v), *self.below), v)
+        self._winograd.get("gather_tiles", v.dtype)(out.size, tiles, out, tiles[0].size)
+        return out
+
+    def _drive_at_winners(self, w: ops.Kernel, s: Array, winner: Winner, space: Workspace, out: Array) -> None:
+        m = self._products(w, s, space)
+        if self.pool == "max":
+            self._winograd.get("pick_outputs", s.dtype)(m[0].size, m, winner, out)
+        else:
+            self._winograd.get("pool_outputs", s.dtype)(m[0].size, m, None, None, out, None)
+
+    def _products(self, w: ops.Kernel, s: Array, space: Workspace) -> Array:
+        """Return M = V U of the inputs: (N, H, W, C) -> (t^2, N P Q, K)."""
+        t2, c, k = w.u.shape
+        tiles = len(s) * self._counts[0] * self._counts[1]
+        v = space.take("even stages", (t2, tiles, c), s)
+        self._winograd.get("transform_inputs", s.dtype)(tiles * c, s, v)
+        return self.device.multiply(v, w.u, space.take("odd stages", (t2, tiles, k), s))
+
+    def _tiles_of_feedback(self, w: ops.Kernel, v: Array, winner: Winner, space: Workspace) -> Array:
+        """Return what w~ * P^{-1}(v) puts into every tile, not gathered yet: (N, P, Q, K) -> (t^2, N P Q, C)."""
+        t2, c, k = w.u.shape
+        tiles = len(v) * self._counts[0] * self._counts[1]
+        m = space.take("odd stages", (t2, tiles, k), v)
+        self._winograd.get("spread_values", v.dtype)(tiles * k, v, winner, m)
+        d = self.device.multiply(m, w.u_back, space.take("even stages", (t2, tiles, c), v))
+        self._winograd.get("transform_back", v.dtype)(tiles * c, d)
+        return d
+
+
+def _initialiser(matrix: np.ndarray) -> str:
+    """Return a matrix as C writes it."""
+    return "{" + ", ".join("{" + ", ".join(map(repr, row.tolist())) + "}" for row in matrix) + "}"

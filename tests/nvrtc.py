@@ -1,0 +1,51 @@
+"""NVIDIA's run-time compiler through ctypes: it needs no GPU, only the wheel nvidia-cuda-nvrtc."""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cache
+from importlib.metadata import PackageNotFoundError, files
+
+
+@cache
+def _library():
+    for package in ("nvidia-cuda-nvrtc", "nvidia-cuda-nvrtc-cu12"):
+        try:
+            found = files(package) or ()
+        except PackageNotFoundError:
+            continue
+        # Its name ends in a version, libnvrtc.so.13; libnvrtc-builtins is another one, which it finds beside it.
+        paths = [f.locate() for f in found if f.name.startswith(("libnvrtc.so", "nvrtc64")) and "alt" not in f.name]
+        if paths:
+            return ctypes.CDLL(str(paths[0]))
+    return None
+
+
+def available():
+    """Return whether the compiler is installed."""
+    return _library() is not None
+
+
+def compile_cuda(text, architecture):
+    """Return the PTX of a source for an architecture such as "compute_90", and what the compiler said."""
+    nvrtc, program = _library(), ctypes.c_void_p()
+    _check(nvrtc.nvrtcCreateProgram(ctypes.byref(program), text.encode(), b"kernel.cu", 0, None, None))
+    options = (ctypes.c_char_p * 2)(b"-std=c++17", f"-arch={architecture}".encode())
+    code = nvrtc.nvrtcCompileProgram(program, len(options), options)
+    log = _read(nvrtc.nvrtcGetProgramLogSize, nvrtc.nvrtcGetProgramLog, program)
+    assert code == 0, log
+    ptx = _read(nvrtc.nvrtcGetPTXSize, nvrtc.nvrtcGetPTX, program)
+    _check(nvrtc.nvrtcDestroyProgram(ctypes.byref(program)))
+    return ptx, log.strip()
+
+
+def _read(size_of, read, program):
+    size = ctypes.c_size_t()
+    _check(size_of(program, ctypes.byref(size)))
+    buffer = ctypes.create_string_buffer(size.value)
+    _check(read(program, buffer))
+    return buffer.value.decode()
+
+
+def _check(code):
+    assert code == 0, f"NVRTC answers {code}"

@@ -1,0 +1,239 @@
+"""The CUDA kernels: compiled for GPUs without one, and run on the CPU against the simple form."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import nvrtc
+import pytest
+import shim
+from tolerances import ORACLE, WINOGRAD_FORM
+
+from eqnp.architecture import ConvLayer
+from eqnp.connections import DenseConnection
+from eqnp.cuda.connections import CudaDense
+from eqnp.device import CudaDevice, launch_arguments, source_text
+from eqnp.forms import FORMS, connect, fastest, suits
+from eqnp.ops.activations import ACTIVATIONS, LINEAR
+from eqnp.workspace import Workspace
+
+# below, layer: odd sizes, sizes that no tile divides, strides, kernels that are not square
+SHAPES = [
+    ((9, 12, 4), ConvLayer(5, (3, 3), padding=1, pool="max")),
+    ((8, 7, 3), ConvLayer(2, (3, 3), pool="max")),
+    ((11, 8, 2), ConvLayer(3, (5, 5), padding=2, pool="max")),
+    ((9, 8, 2), ConvLayer(4, (3, 2), stride=2, padding=1, pool="max")),
+    ((9, 11, 2), ConvLayer(3, (3, 3), padding=1, pool="average")),
+    ((13, 9, 1), ConvLayer(3, (4, 3), stride=3, padding=2, pool="average")),
+    ((6, 7, 2), ConvLayer(3, (3, 3), padding=2)),
+    ((10, 9, 3), ConvLayer(2, (5, 5), stride=2)),
+]
+CASES = [(below, layer, form) for below, layer in SHAPES for form in FORMS[1:] if suits(form, layer)]
+needs_compiler = pytest.mark.skipif(shim.COMPILER is None, reason="no C++ compiler")
+
+
+def case_name(case):
+    return f"{case[1]} {case[1].pool} on {case[0]} {case[2]}" if isinstance(case, tuple) else None
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("case", CASES, ids=case_name)
+def test_kernels_are_the_simple_form(case, dtype):
+    below, layer, form = case
+    generator = np.random.default_rng(1)
+    w = generator.standard_normal((*layer.kernel, below[2], layer.channels)).astype(dtype)
+    b = generator.standard_normal(layer.channels).astype(dtype)
+    s = generator.random((3, *below)).astype(dtype)
+    simple, own, space = connect(layer, below), connect(layer, below, form, shim.ShimDevice()), Workspace()
+    assert type(own).__module__ == "eqnp.cuda.connections"
+    w0, w1 = simple.prepare(w), own.prepare(w)
+    close = (WINOGRAD_FORM if form.startswith("winograd") else ORACLE)[dtype]
+
+    def same(actual, expected):
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=close * max(1, np.abs(expected).max()))
+
+    d, winner = simple.drive(w0, b, s)
+    same(own.drive(w1, b, s, space)[0], d)
+    if winner is not None:
+        np.testing.assert_array_equal(own.winners(w1, s, space), winner)
+    v = generator.standard_normal(d.shape).astype(dtype)
+    feedback = simple.feedback(w0, v, winner)
+    same(own.feedback(w1, v, winner, space), feedback)
+    same(own.drive_at_winners(w1, s, winner, space), simple.drive_at_winners(w0, s, winner))
+    gradients = own.weight_gradient(s, v, winner, space), simple.weight_gradient(s, v, winner)
+    for actual, expected in zip(*gradients, strict=True):
+        same(actual, expected)
+    drive, old = (generator.standard_normal(s.shape).astype(dtype) for _ in range(2))
+    sigma, out = ACTIVATIONS["half_hard_sigmoid"], np.empty_like(s)
+    moved = own.update(w1, v, winner, drive, sigma, out, space, old)
+    same(out, sigma.value(drive + feedback))
+    same(moved, np.abs(out - old).max())
+
+
+@needs_compiler
+@pytest.mark.parametrize("form", ["direct", "winograd-2x2", "winograd-4x4"])
+def test_kernels_break_ties_as_the_simple_form(form):
+    """A state that is the same everywhere: inside, all windows tie, and no rounding tells their places apart."""
+    layer, below = ConvLayer(6, (3, 3), padding=1, pool="max"), (12, 12, 5)
+    generator = np.random.default_rng(2)
+    w = generator.standard_normal((3, 3, 5, 6)).astype(np.float32)
+    for s in (np.zeros((2, *below), np.float32), np.full((2, *below), 0.3, np.float32)):
+        own, simple = (connect(layer, below, form, device) for device in (shim.ShimDevice(), None))
+        winner = own.drive(own.prepare(w), np.zeros(6, np.float32), s)[1]
+        np.testing.assert_array_equal(winner, simple.drive(simple.prepare(w), np.zeros(6, np.float32), s)[1])
+        assert (winner[:, 2:4, 2:4] == 0).all()
+
+
+@needs_compiler
+@pytest.mark.parametrize("sigma", [*ACTIVATIONS.values(), LINEAR], ids=lambda sigma: sigma.name)
+def test_the_state_update(sigma):
+    generator = np.random.default_rng(3)
+    connection = CudaDense((3, 2, 2), shim.ShimDevice())
+    w, v = generator.standard_normal((12, 5)), generator.standard_normal((4, 5))
+    d, old = generator.standard_normal((2, 4, 3, 2, 2))
+    out = np.empty_like(d)
+    moved = connection.update(w, v, None, d, sigma, out, Workspace(), old)
+    expected = sigma.value(d + DenseConnection((3, 2, 2)).feedback(w, v, None))
+    np.testing.assert_allclose(out, expected, rtol=0, atol=1e-14)
+    assert moved == np.abs(out - old).max()
+    assert connection.update(w, v, None, d, sigma, out, Workspace()) is None
+    d[0, 0] = np.nan
+    assert np.isnan(connection.update(w, v, None, d, sigma, out, Workspace(), old))
+
+
+class Recorder:
+    """A device that collects what it is asked to compile."""
+
+    exact = True
+
+    def __init__(self):
+        self.sources = {}
+
+    def kernel(self, source, name, macros):
+        self.sources[source, tuple(macros.items())] = dict(macros)
+        return lambda *arguments: None
+
+
+def sources(dtype):
+    """Return (name, text) of every source, as the shapes above and the paper's second layer compile them."""
+    recorder, found = Recorder(), {}
+    paper = ((16, 16, 128), ConvLayer(256, (3, 3), padding=1, pool="max"), "winograd-4x4")
+    for below, layer, form in (*CASES[::3], paper):
+        connection = connect(layer, below, form, recorder)
+        for kernels in (connection._columns, connection._pooling, getattr(connection, "_winograd", None)):
+            if kernels:
+                kernels.get("any", np.dtype(dtype), ACTIVATIONS["sigmoid"])
+    CudaDense((4,), recorder)._update.get("update", np.dtype(dtype), ACTIVATIONS["tanh"])
+    for (source, _), macros in recorder.sources.items():
+        found[source_text(source, macros)] = source
+    assert set(found.values()) == {"columns", "pooling", "winograd", "update"}
+    return found
+
+
+@pytest.mark.skipif(not nvrtc.available(), reason="nvidia-cuda-nvrtc is not installed")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("architecture", ["compute_80", "compute_90", "compute_100"])
+def test_every_source_compiles_for_gpus(architecture, dtype):
+    for text, source in sources(dtype).items():
+        ptx, log = nvrtc.compile_cuda(text, architecture)
+        assert not log, f"{source}: {log}"
+        kernels = set(re.findall(r"^KERNEL (\w+)", text, re.MULTILINE))
+        assert kernels and kernels == set(re.findall(r"\.entry (\w+)\(", ptx)), source
+        assert "atom." not in ptx and "red." not in ptx, f"{source}: atomics do not repeat bit for bit"
+
+
+@pytest.mark.skipif(not nvrtc.available(), reason="nvidia-cuda-nvrtc is not installed")
+def test_transforms_stay_in_registers_and_skip_zeros():
+    (text,) = [t for t, s in sources(np.float32).items() if s == "winograd" and "#define C 128\n" in t]
+    ptx, _ = nvrtc.compile_cuda(text, "compute_90")
+    assert ".local" not in ptx
+    body = ptx[ptx.index(".entry transform_inputs") :].split(".entry")[1]
+    # B^T of F(4x4, 3x3) has 22 numbers that are not zero: over both axes 2 * 6 * 22 multiplications, not 2 * 6 * 36.
+    assert body.count("fma.rn") + body.count("mul.rn") <= 264
+
+
+def test_launch_arguments():
+    a = np.zeros((3, 4), np.float32)
+    array, none, number, count = launch_arguments(7, (a, None, 5))
+    assert array is a and none.nbytes == 8 and none == 0 and (number.dtype, number, count) == (np.uint32, 5, 7)
+    with pytest.raises(ValueError, match="contiguous"):
+        launch_arguments(7, (a.T,))
+    with pytest.raises(ValueError, match="lower the batch size"):
+        launch_arguments(2**31, (a,))
+
+
+class FakeCublas:
+    """cuBLAS's column-major product on host memory, to check how it is called."""
+
+    CUBLAS_OP_N, CUBLAS_OP_T, CUBLAS_GEMM_DEFAULT = 0, 1, -1
+    CUBLAS_COMPUTE_32F, CUBLAS_COMPUTE_32F_FAST_TF32, CUBLAS_COMPUTE_64F = 68, 77, 70
+
+    def gemmStridedBatchedEx(
+        self, handle, ta, tb, m, n, k, alpha, a, a_type, lda, stride_a, b, b_type, ldb, stride_b, beta, c, c_type, ldc,
+        stride_c, batch, compute, algorithm,
+    ):  # fmt: skip
+        dtype = {0: np.float32, 1: np.float64}[c_type]
+        self.compute = compute
+        assert (read(alpha, 1, dtype)[0], read(beta, 1, dtype)[0], handle, algorithm) == (1, 0, "handle", -1)
+        for i in range(batch):
+            # a column-major (rows, columns) matrix with leading dimension ld is a row-major (columns, ld) one
+            rows, columns = (k, m) if ta else (m, k)
+            left = matrix(a, i * stride_a, columns, lda, dtype)[:, :rows].T
+            rows, columns = (n, k) if tb else (k, n)
+            right = matrix(b, i * stride_b, columns, ldb, dtype)[:, :rows].T
+            result = (left.T if ta else left) @ (right.T if tb else right)
+            matrix(c, i * stride_c, n, ldc, dtype)[:, :m] = result.T
+
+
+def read(pointer, count, dtype):
+    import ctypes
+
+    number = {np.float32: ctypes.c_float, np.float64: ctypes.c_double}[dtype]
+    return np.ctypeslib.as_array((number * count).from_address(pointer))
+
+
+def matrix(pointer, offset, rows, columns, dtype):
+    return read(pointer + offset * np.dtype(dtype).itemsize, rows * columns, dtype).reshape(rows, columns)
+
+
+class Pointed(np.ndarray):
+    """A host array with the attributes of a device array that products need."""
+
+    @property
+    def data(self):
+        return type("Memory", (), {"ptr": self.ctypes.data})
+
+
+def fake_cupy(cublas):
+    cuda = type("cuda", (), {})
+    cuda.cublas = cublas
+    cuda.device = type("device", (), {"get_cublas_handle": staticmethod(lambda: "handle")})
+    cuda.runtime = type("runtime", (), {"CUDA_R_32F": 0, "CUDA_R_64F": 1})
+    return type("cupy", (), {"cuda": cuda})
+
+
+@pytest.mark.parametrize("batch", [(), (3,)], ids=["one", "several"])
+@pytest.mark.parametrize("transposed", [(False, False), (True, False), (False, True), (True, True)], ids=str)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_products_as_cublas_is_asked_for_them(batch, transposed, dtype):
+    generator = np.random.default_rng(4)
+    m, k, n = 4, 5, 6
+    a = generator.standard_normal((*batch, *((k, m) if transposed[0] else (m, k)))).astype(dtype)
+    b = generator.standard_normal((*batch, *((n, k) if transposed[1] else (k, n)))).astype(dtype)
+    out = np.zeros((*batch, m, n), dtype).view(Pointed)
+    cublas = FakeCublas()
+    device = CudaDevice(fake_cupy(cublas))
+    device.multiply(a.view(Pointed), b.view(Pointed), out, *transposed)
+    expected = (a.swapaxes(-1, -2) if transposed[0] else a) @ (b.swapaxes(-1, -2) if transposed[1] else b)
+    np.testing.assert_allclose(out, expected, rtol=1e-5 if dtype == np.float32 else 1e-13)
+    assert device.exact and cublas.compute == (68 if dtype == np.float32 else 70)
+    device.with_tf32().multiply(a.view(Pointed), b.view(Pointed), out, *transposed)
+    assert not device.with_tf32().exact and cublas.compute == (77 if dtype == np.float32 else 70)
+
+
+def test_auto_on_a_gpu():
+    layer, below = ConvLayer(256, (3, 3), padding=1, pool="max"), (16, 16, 128)
+    assert fastest(layer, below, shim.ShimDevice()) == "winograd-4x4"
+    assert fastest(layer, below, shim.ShimDevice().with_tf32()) == "direct"
