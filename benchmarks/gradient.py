@@ -20,6 +20,7 @@ import torch
 
 from benchmarks.pytorch import Published
 from benchmarks.timing import where_measured
+from eqnp.cli.options import Place
 from eqnp.cli.session import Session, open_weights
 from eqnp.dynamics import relax
 from eqnp.environment import available_cores
@@ -99,7 +100,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    session, parameters = open_weights(str(options.run), (), "last")
+    session, parameters = open_weights(str(options.run), (), "last", Place("numpy"))
     beta = options.beta or session.learner.beta
     n = options.samples
     chosen, judged = (Quality(session, parameters, list(range(i, i + n)), beta) for i in (0, n))

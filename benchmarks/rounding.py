@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from eqnp.cli.options import Place
 from eqnp.cli.session import open_weights
 from eqnp.estimators import estimate
 from eqnp.experiment import make_network
@@ -25,7 +26,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=24)
     parser.add_argument("--set", dest="overrides", action="append", default=[])
     options = parser.parse_args()
-    session, parameters = open_weights(str(options.run), tuple(options.overrides), "best")
+    session, parameters = open_weights(str(options.run), tuple(options.overrides), "best", Place("numpy"))
     x, labels = session.samples("test", list(range(options.samples)))
     learner = session.learner
 

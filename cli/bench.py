@@ -6,14 +6,13 @@ from pathlib import Path
 
 import click
 
-from eqnp.cli.options import backend_option, set_option
+from eqnp.cli.options import Place, backend_option, run_options
 
 
 @click.command()
 @click.argument("source", required=False, metavar="[PRESET | CONFIG.toml]")
 @backend_option
-@set_option
-@click.option("--threads", type=click.IntRange(min=0), help="CPU threads; 0 takes what suits the net and the cores.")
+@run_options
 @click.option("--runs", type=click.IntRange(min=1), default=5, show_default=True, help="How often each is measured.")
 @click.option("--steps", type=click.IntRange(min=1), default=10, show_default=True, help="Steps of one run.")
 @click.option(
@@ -26,9 +25,8 @@ from eqnp.cli.options import backend_option, set_option
 @click.option("--out", type=click.Path(path_type=Path), help="Write the figures and the machine here as JSON.")
 def bench(
     source: str | None,
-    backend: str,
+    backend: Place,
     overrides: tuple[str, ...],
-    threads: int | None,
     runs: int,
     steps: int,
     seconds: float,
@@ -41,8 +39,6 @@ def bench(
     from eqnp.cli.benching import bench_table, measure, write_json
     from eqnp.cli.progress import Progress
 
-    if threads is not None:
-        overrides = (*overrides, f"training.threads={threads}")
     progress = Progress()
     content = measure(source, overrides, backend, runs, steps, seconds, lambda text: progress.update([text]))
     progress.clear()

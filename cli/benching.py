@@ -9,6 +9,7 @@ from statistics import median
 from typing import Any
 
 from eqnp.backend import Backend, get_backend
+from eqnp.cli.options import Place
 from eqnp.cli.progress import clock
 from eqnp.cli.session import Session
 from eqnp.config import Config
@@ -25,14 +26,14 @@ from eqnp.training import train_batch
 def measure(
     source: str | None,
     overrides: tuple[str, ...],
-    backend_name: str,
+    place: Place,
     runs: int,
     steps: int,
     seconds: float,
     progress: Callable[[str], None],
 ) -> dict[str, Any]:
     """Return the figures of a bench, nested by name, as its JSON file holds them. Times in seconds, sizes in MB."""
-    config, backend = with_threads(load(source, overrides)), get_backend(backend_name)
+    config, backend = with_threads(load(source, overrides)), get_backend(*place)
     session, samples = _session(config, backend)
     learner, batches, state = session.learner, session.training_batches(), session.initial_state()
     x, labels = batches.batch(0, 0)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from eqnp.cli.options import checkpoint_option, set_option, split_option
+from eqnp.cli.options import Place, backend_option, checkpoint_option, set_option, split_option
 
 
 @click.command()
@@ -22,6 +22,7 @@ from eqnp.cli.options import checkpoint_option, set_option, split_option
 @click.option("--force", is_flag=True, help="Write over the files of an earlier check.")
 @checkpoint_option
 @split_option
+@backend_option
 @set_option
 def check(
     target: str | None,
@@ -33,14 +34,16 @@ def check(
     force: bool,
     checkpoint: str,
     split: str,
+    backend: Place,
     overrides: tuple[str, ...],
 ) -> None:
     """Compare Equilibrium Propagation with BPTT step by step, and its bias with the exact gradient.
 
     With --settle: residual and quality of the gradient against T1 and T2, for each schedule.
 
-    Of a run's weights, or of the initial weights of a preset (default: digits). In float64, with T1, T2 and beta of the
-    configuration: --set dynamics.T1=500 settles longer.
+    Of a run's weights, or of the initial weights of a preset (default: digits), with T1, T2 and beta of the
+    configuration: --set dynamics.T1=500 settles longer. In float64; with training.tf32 in float32, to see what TF32
+    costs.
     """
     from eqnp import checkpoint as files
     from eqnp.cli import checking
@@ -57,7 +60,7 @@ def check(
             from eqnp.plots import new_figure
 
             new_figure(1)  # a missing matplotlib is said before the work, not after it
-    session, parameters = open_weights(target, overrides, checkpoint)
+    session, parameters = open_weights(target, overrides, checkpoint, backend)
     measure, table = (
         (checking.measure_settling, checking.settling_table) if settle else (checking.measure, checking.table)
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from eqnp.backend import Array
 from eqnp.cli.selection import parse_selection
 from eqnp.cli.session import Session
 from eqnp.dynamics import SCHEDULES
@@ -17,10 +18,10 @@ from eqnp.settling import check_settling
 from eqnp.theorem import ORDERS, check_bias, check_steps
 
 
-def measure(session: Session, parameters: Mapping[str, np.ndarray], samples: str, split: str, steps: int) -> dict:
+def measure(session: Session, parameters: Mapping[str, Array], samples: str, split: str, steps: int) -> dict:
     """Return the numbers of a check, nested by name, as check.h5 holds them."""
     learner, network = session.learner, session.learner.network
-    x, target, parameters = _in_double(session, parameters, samples, split)
+    x, target, parameters = _prepare(session, parameters, samples, split)
     T2 = min(learner.T1, learner.T2)
     return {
         "settings": {"T1": learner.T1, "T2": T2, "beta": learner.beta, "samples": len(x), "split": split},
@@ -30,12 +31,10 @@ def measure(session: Session, parameters: Mapping[str, np.ndarray], samples: str
     }
 
 
-def measure_settling(
-    session: Session, parameters: Mapping[str, np.ndarray], samples: str, split: str, steps: int
-) -> dict:
+def measure_settling(session: Session, parameters: Mapping[str, Array], samples: str, split: str, steps: int) -> dict:
     """Return the numbers of a check of T1 and T2, nested by name, as settling.h5 holds them."""
     learner = session.learner
-    x, target, parameters = _in_double(session, parameters, samples, split)
+    x, target, parameters = _prepare(session, parameters, samples, split)
     configured = (learner.schedule, learner.T1, learner.T2)
     if max(configured[1:]) > steps:
         raise ConfigurationError(f"--steps {steps}: T1 {learner.T1} and T2 {learner.T2} of the configuration are more")
@@ -87,13 +86,15 @@ def _spread(values: np.ndarray, most: int) -> list[int]:
     return sorted({round(i) for i in np.linspace(0, len(values) - 1, min(most, len(values)))})
 
 
-def _in_double(
-    session: Session, parameters: Mapping[str, np.ndarray], samples: str, split: str
-) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-    """Return inputs, one-hot targets and parameters in float64."""
+def _prepare(
+    session: Session, parameters: Mapping[str, Array], samples: str, split: str
+) -> tuple[Array, Array, dict[str, Array]]:
+    """Return inputs, one-hot targets and parameters in float64 on the session's backend; for TF32 in float32."""
+    backend, dtype = session.learner.backend, np.float32 if session.config.training.tf32 else np.float64
     x, labels = session.samples(split, parse_selection("--samples", samples, session.count(split)))
-    target = one_hot(labels, session.learner.network.architecture.classes, np.float64)
-    return x.astype(np.float64), target, {name: np.asarray(p, np.float64) for name, p in parameters.items()}
+    target = one_hot(labels, session.learner.network.architecture.classes, dtype)
+    cast = {name: p.astype(dtype) for name, p in parameters.items()}
+    return backend.asarray(x.astype(dtype)), backend.asarray(target), cast
 
 
 def table(content: dict[str, Any]) -> str:

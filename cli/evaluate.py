@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from eqnp.cli.options import backend_option, checkpoint_option, run_argument, set_option, split_option
+from eqnp.cli.options import Place, backend_option, checkpoint_option, run_argument, set_option, split_option
 
 
 @click.command()
@@ -15,7 +15,7 @@ from eqnp.cli.options import backend_option, checkpoint_option, run_argument, se
 @split_option
 @backend_option
 @set_option
-def evaluate(run: Path, checkpoint: str, split: str, backend: str, overrides: tuple[str, ...]) -> None:
+def evaluate(run: Path, checkpoint: str, split: str, backend: Place, overrides: tuple[str, ...]) -> None:
     """Measure the error of a run: settle every sample freely and compare its output with its label."""
     from eqnp.cli.progress import Progress
     from eqnp.cli.session import open_run

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from eqnp import checkpoint
-from eqnp.backend import Backend, get_backend
+from eqnp.backend import Array, Backend, get_backend
+from eqnp.cli.options import Place
 from eqnp.config import Config
 from eqnp.configfile import load
 from eqnp.data import Augmentation, Batches, Dataset, Normalisation
@@ -84,20 +85,20 @@ class Session:
         )
 
 
-def open_run(path: Path, backend: str, overrides: tuple[str, ...], which: str) -> tuple[Session, State]:
+def open_run(path: Path, backend: Place, overrides: tuple[str, ...], which: str) -> tuple[Session, State]:
     """Return a run's session and the state in its ``which`` ("best" or "last") checkpoint, for reading."""
     folder = RunFolder.open(path)
-    session = Session.start(load(str(folder.config_path), overrides), get_backend(backend))
+    session = Session.start(load(str(folder.config_path), overrides), get_backend(*backend))
     return session, session.restore(folder.best_path if which == "best" else folder.last_path)
 
 
 def open_weights(
-    target: str | None, overrides: tuple[str, ...], which: str
-) -> tuple[Session, Mapping[str, np.ndarray]]:
+    target: str | None, overrides: tuple[str, ...], which: str, backend: Place
+) -> tuple[Session, Mapping[str, Array]]:
     """Return a session with the weights of a run (a folder) or the initial ones of a preset or configuration file."""
     if target is not None and Path(target).is_dir():
-        session, state = open_run(Path(target), "numpy", overrides, which)
+        session, state = open_run(Path(target), backend, overrides, which)
     else:
-        session = Session.start(load(target, overrides), get_backend("numpy"))
+        session = Session.start(load(target, overrides), get_backend(*backend))
         state = session.initial_state()
     return session, state.parameters

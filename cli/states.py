@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from eqnp.cli.options import backend_option, checkpoint_option, run_argument, set_option, split_option
+from eqnp.cli.options import Place, backend_option, checkpoint_option, run_argument, set_option, split_option
 
 
 @click.command()
@@ -27,7 +27,7 @@ def states(
     force: bool,
     checkpoint: str,
     split: str,
-    backend: str,
+    backend: Place,
     overrides: tuple[str, ...],
 ) -> None:
     """Save the neurons' states of chosen samples at chosen steps to HDF5.

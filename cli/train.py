@@ -6,22 +6,20 @@ from pathlib import Path
 
 import click
 
-from eqnp.cli.options import backend_option, set_option
+from eqnp.cli.options import Place, backend_option, run_options
 
 
 @click.command()
 @click.argument("source", required=False, metavar="[PRESET | CONFIG.toml]")
 @backend_option
-@set_option
-@click.option("--threads", type=click.IntRange(min=0), help="CPU threads; 0 takes what suits the net and the cores.")
+@run_options
 @click.option("--out", type=click.Path(path_type=Path), help="The run folder to make; default runs/NAME-TIME.")
 @click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="Go on where this run stopped.")
 @click.option("--quiet", is_flag=True, help="No progress line.")
 def train(
     source: str | None,
-    backend: str,
+    backend: Place,
     overrides: tuple[str, ...],
-    threads: int | None,
     out: Path | None,
     resume: Path | None,
     quiet: bool,
@@ -33,8 +31,6 @@ def train(
     from eqnp.cli.progress import Progress
     from eqnp.cli.training import resume_run, start_run
 
-    if threads is not None:
-        overrides = (*overrides, f"training.threads={threads}")
     progress = Progress(quiet)
     if resume is None:
         return start_run(source, overrides, backend, out, progress)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import click
 
 from eqnp import checkpoint
 from eqnp.backend import get_backend
+from eqnp.cli.options import Place
 from eqnp.cli.progress import Progress, clock
 from eqnp.cli.session import KIND, Session
 from eqnp.cli.signals import StopRequest
@@ -17,8 +19,9 @@ from eqnp.config import Config
 from eqnp.configfile import load, to_toml
 from eqnp.diagnostics import alignment_angles
 from eqnp.environment import describe_environment
-from eqnp.errors import EqnpError
+from eqnp.errors import EqnpError, OutOfMemoryError
 from eqnp.experiment import to_content, with_threads
+from eqnp.measuring import batch_that_fits
 from eqnp.runfolder import RunFolder
 from eqnp.sharding import Map, thread_map
 from eqnp.training import State, Tally, evaluate, next_epoch, train_epoch
@@ -27,11 +30,11 @@ SAVE_SECONDS = 300.0  # between two checkpoints inside a long epoch
 
 
 def start_run(
-    source: str | None, overrides: tuple[str, ...], backend: str, out: Path | None, progress: Progress
+    source: str | None, overrides: tuple[str, ...], backend: Place, out: Path | None, progress: Progress
 ) -> int:
     """Train from the beginning in a new run folder; return the exit code."""
     config = with_threads(load(source, overrides))
-    chosen = get_backend(backend)
+    chosen = get_backend(*backend)
     session = Session.start(
         config, chosen
     )  # everything that can be wrong with the input is found before a folder is made
@@ -42,16 +45,22 @@ def start_run(
         return _Run(session, folder, progress).go_on(state)
 
 
-def resume_run(path: Path, overrides: tuple[str, ...], backend: str, progress: Progress) -> int:
+def resume_run(path: Path, overrides: tuple[str, ...], backend: Place, progress: Progress) -> int:
     """Go on with a run from its ``last.h5``; return the exit code."""
     with RunFolder.open(path, lock=True) as folder:
         config = with_threads(load(str(folder.config_path), overrides))
-        session = Session.start(config, get_backend(backend))
-        state = session.restore(folder.last_path)
+        session = Session.start(config, get_backend(*backend))
+        state = _recounted(session.restore(folder.last_path), load(str(folder.config_path)), config)
         folder.truncate_metrics(state.epoch)
         if overrides:
             folder.write_config(to_toml(config))
         return _Run(session, folder, progress).go_on(state)
+
+
+def _recounted(state: State, before: Config, now: Config) -> State:
+    """Return the state with its batch counted in the batch size of now; some samples of the epoch may come twice."""
+    old, new = before.training.batch_size, now.training.batch_size
+    return state if old == new else replace(state, batch=state.batch * old // new)
 
 
 class _Run:
@@ -85,7 +94,7 @@ class _Run:
         learner = self.session.learner
         began = saved = time.monotonic()
         before, first = state.seconds, state.batch
-        for after in train_epoch(learner, state, self.training, run):
+        for after in self._updates(state, run):
             now = time.monotonic()
             state = replace(after, seconds=before + now - began)
             self._show(state, (state.batch - first) / max(now - began, 1e-9))
@@ -97,6 +106,26 @@ class _Run:
                 saved = time.monotonic()
         result = evaluate(learner, state.parameters, self.test, run, self._show_evaluation)
         return self._finish_epoch(state, result)
+
+    def _updates(self, state: State, run: Map) -> Iterator[State]:
+        """Yield the state after every batch. Without memory for one, save what is there and say how much would fit."""
+        learner = self.session.learner
+        try:
+            for after in train_epoch(learner, state, self.training, run):
+                state = after
+                yield state
+        except MemoryError as error:
+            problem = error
+        else:
+            return
+        self._save(state)
+        x, labels = self.training.batch(state.epoch, state.batch)
+        try:
+            hint = f"--set training.batch_size={batch_that_fits(learner, state, x, labels)} would fit"
+        except MemoryError:
+            hint = "no batch would fit: a smaller net is needed"
+        reason = " ".join(str(problem).split())[:120]
+        raise OutOfMemoryError(f"out of memory with training.batch_size = {len(x)} ({reason}); {hint}")
 
     def _finish_epoch(self, state: State, result: Tally) -> State:
         """Write metrics and checkpoints of a full epoch, and return the state at the start of the next."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import importlib
 import sys
+import tracemalloc
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -53,9 +55,25 @@ class Backend:
 
     def available_memory(self) -> int | None:
         """Return the bytes that arrays can still take, or None where the system does not say."""
-        if self.name == "cupy":
-            return int(self.xp.cuda.runtime.memGetInfo()[0])
-        return _free_host_memory()
+        if self.name != "cupy":
+            return _free_host_memory()
+        pool = self.xp.get_default_memory_pool()
+        free = int(self.xp.cuda.runtime.memGetInfo()[0]) + pool.free_bytes()
+        return min(free, pool.get_limit() - pool.used_bytes()) if pool.get_limit() else free
+
+    def peak_of(self, work: Callable[[], object]) -> int:
+        """Return the most bytes of arrays that ``work()`` holds at once."""
+        if self.name != "cupy":
+            tracemalloc.start()  # NumPy reports its arrays to it
+            work()
+            size = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+            return size
+        pool = self.xp.get_default_memory_pool()
+        pool.free_all_blocks()
+        before = pool.total_bytes()
+        work()
+        return pool.total_bytes() - before
 
 
 def to_host(array: Array) -> np.ndarray:

@@ -41,7 +41,7 @@ class Device(Protocol):
         """Return the same device with products in TF32."""
 
     def multiply(self, a: Array, b: Array, out: Array, transpose_a: bool = False, transpose_b: bool = False) -> Array:
-        """Write op(a) . op(b) to ``out`` and return it. All are contiguous; of 3-D ones, each first index has its own."""
+        """Write op(a) . op(b) to ``out`` and return it. All are contiguous; 3-D ones hold one for each first index."""
 
 
 def source_text(source: str, macros: Macros) -> str:

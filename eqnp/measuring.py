@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
+
+import numpy as np
 
 from eqnp.backend import Array, Backend
 from eqnp.dynamics import SCHEDULES, relax
 from eqnp.learner import Learner
 from eqnp.prepared import PreparedNetwork, PreparedWeights
 from eqnp.sharding import Map
+from eqnp.training import State, train_batch
 
 
 def interleave(
@@ -70,6 +73,27 @@ def free_phases(
         return step
 
     return {schedule: phase(schedule) for schedule in SCHEDULES}
+
+
+def batch_that_fits(learner: Learner, state: State, x: np.ndarray, labels: np.ndarray) -> int:
+    """Return how many samples an update has memory for, by what updates on a few samples take; below len(x) anyway.
+
+    The memory of an update is a constant and so much for every sample. A twentieth is left free.
+    """
+
+    def run(work: Callable, shards: Sequence) -> list:
+        return [work(shard) for shard in shards]
+
+    def peak(samples: int) -> int:
+        return learner.backend.peak_of(lambda: train_batch(learner, state, x[:samples], labels[:samples], run))
+
+    few, more = sizes = (max(1, len(x) // 16), max(2, len(x) // 8))
+    low, high = map(peak, sizes)
+    available = learner.backend.available_memory() or 0
+    each = max(1, (high - low) // (more - few))
+    fits = few + (0.95 * available - low) / each
+    # What failed does not fit, whatever the estimate says: others may use the memory.
+    return max(1, min(int(fits), len(x) * 3 // 4))
 
 
 def peak_memory(backend: Backend) -> float | None:

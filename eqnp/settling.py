@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from eqnp.backend import Array, to_host
 from eqnp.bptt import implicit_gradient
 from eqnp.contrasts import Contrast, default_contrast
+from eqnp.diagnostics import sample_moves
 from eqnp.dynamics import SCHEDULES, relax
 from eqnp.networks import Gradient, Network, States
 from eqnp.prepared import PreparedNetwork
@@ -30,9 +32,9 @@ TOLERANCES = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4)
 
 def check_settling(
     network: Network,
-    parameters: Mapping[str, np.ndarray],
-    x: np.ndarray,
-    target: np.ndarray,
+    parameters: Mapping[str, Array],
+    x: Array,
+    target: Array,
     configured: tuple[str, int, int],
     beta: float,
     most: int,
@@ -61,9 +63,7 @@ def check_settling(
 class _Probe:
     """Phases and gradients of one batch, by schedule."""
 
-    def __init__(
-        self, prepared: PreparedNetwork, target: np.ndarray, beta: float, most: int, contrast: Contrast
-    ) -> None:
+    def __init__(self, prepared: PreparedNetwork, target: Array, beta: float, most: int, contrast: Contrast) -> None:
         self.prepared, self.target, self.beta, self.most, self.contrast = prepared, target, beta, most, contrast
         self.settled: dict[str, Gradient] = {}
 
@@ -130,15 +130,14 @@ class _Probe:
     def _moves(self, states: States, schedule: str) -> np.ndarray:
         """Return by how much one more free step moves each sample (N,)."""
         new = relax(self.prepared, states, 1, schedule=schedule).states
-        moves = [np.abs(a - b).reshape(len(a), -1).max(axis=1) for a, b in zip(new, states, strict=True)]
-        return np.max(moves, axis=0)
+        return sample_moves(new, states)
 
 
 def cosine(a: Gradient, b: Gradient) -> float:
     """Return the cosine of the angle between two gradients, over all parameters; 0 where one is 0."""
 
     def inner(p: Gradient, q: Gradient) -> float:
-        return sum(float((p[name] * q[name]).sum()) for name in b)
+        return sum(float(to_host((p[name] * q[name]).sum())) for name in b)
 
     norms = math.sqrt(inner(a, a) * inner(b, b))
     return inner(a, b) / norms if norms else 0.0

@@ -1,7 +1,7 @@
 """The poster's claims on one network and one batch: EP is BPTT step by step, and its bias is of a known order.
 
-Everything is in float64 on the host and without dropout. Both functions return plain numbers and arrays, nested by
-name; ``eqnp.plots`` draws them.
+Everything is without dropout, and in float64 if the arguments are. Both functions return plain numbers and arrays,
+nested by name; ``eqnp.plots`` draws them.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from eqnp.backend import Array, array_module, to_host
 from eqnp.bptt import backpropagate, bptt_gradient, implicit_gradient, trajectory
 from eqnp.contrasts import Contrast, default_contrast
-from eqnp.diagnostics import Agreement, ep_steps, squared_norm
+from eqnp.diagnostics import Agreement, ep_steps, sample_moves, squared_norm
 from eqnp.dynamics import relax
 from eqnp.networks import Gradient, Network, States, accumulate
 from eqnp.prepared import PreparedNetwork
@@ -38,9 +39,9 @@ HALVINGS = 6
 
 def check_steps(
     network: Network,
-    parameters: Mapping[str, np.ndarray],
-    x: np.ndarray,
-    target: np.ndarray,
+    parameters: Mapping[str, Array],
+    x: Array,
+    target: Array,
     T1: int,
     T2: int,
     beta: float,
@@ -87,9 +88,9 @@ def check_steps(
 
 def check_bias(
     network: Network,
-    parameters: Mapping[str, np.ndarray],
-    x: np.ndarray,
-    target: np.ndarray,
+    parameters: Mapping[str, Array],
+    x: Array,
+    target: Array,
     beta: float,
     steps: int,
     contrast: Contrast | None = None,
@@ -120,8 +121,9 @@ def check_bias(
     result: dict[str, Any] = {"samples": int(good.sum()), "of": len(x)}
     if not good.any():
         return result
-    chosen = PreparedNetwork(network, parameters, x[good])
-    start, target = [s[good] for s in free], target[good]
+    which = array_module(x).asarray(good)
+    chosen = PreparedNetwork(network, parameters, x[which])
+    start, target = [s[which] for s in free], target[which]
     exact = implicit_gradient(chosen, start, target, steps, STILL)
     size = _total_norm(exact.gradient)
     betas = [beta / 2**k for k in range(HALVINGS)]
@@ -152,22 +154,17 @@ def _first_with_enough(
     return best
 
 
-def _nudged(prepared: PreparedNetwork, start: States, steps: int, beta: float, target: np.ndarray) -> States:
+def _nudged(prepared: PreparedNetwork, start: States, steps: int, beta: float, target: Array) -> States:
     return relax(prepared, start, steps, beta, target, STILL).states if beta else start
 
 
-def _settled(
-    prepared: PreparedNetwork, states: States, beta: float = 0.0, target: np.ndarray | None = None
-) -> np.ndarray:
+def _settled(prepared: PreparedNetwork, states: States, beta: float = 0.0, target: Array | None = None) -> np.ndarray:
     """Return which samples (N,) a further step leaves where they are."""
     new = prepared.step(states, beta, target)
-    moves = [np.abs(a - b).reshape(len(a), -1).max(axis=1) for a, b in zip(new, states, strict=True)]
-    return np.max(moves, axis=0) <= SETTLED
+    return sample_moves(new, states) <= SETTLED
 
 
-def _pattern(
-    prepared: PreparedNetwork, states: States, beta: float = 0.0, target: np.ndarray | None = None
-) -> list[np.ndarray]:
+def _pattern(prepared: PreparedNetwork, states: States, beta: float = 0.0, target: Array | None = None) -> list[Array]:
     """Return what is piecewise constant at ``states``, each (N, ...): winners, and which units are on a clip."""
     _, winners = prepared.drives(states)
     places = prepared.feedback_winners(states, winners)
@@ -177,9 +174,9 @@ def _pattern(
     return pattern + [sigma.derivative(u) == 0 for sigma, u in zip(activations, field, strict=True)]
 
 
-def _same(a: list[np.ndarray], b: list[np.ndarray]) -> np.ndarray:
+def _same(a: list[Array], b: list[Array]) -> np.ndarray:
     """Return in which samples (N,) two patterns agree."""
-    return np.all([(p == q).reshape(len(p), -1).all(axis=1) for p, q in zip(a, b, strict=True)], axis=0)
+    return np.all([to_host((p == q).reshape(len(p), -1).all(axis=1)) for p, q in zip(a, b, strict=True)], axis=0)
 
 
 def _slope(betas: Sequence[float], biases: Sequence[float]) -> float:
@@ -190,12 +187,12 @@ def _slope(betas: Sequence[float], biases: Sequence[float]) -> float:
     return float(np.polyfit(*zip(*pairs, strict=True), 1)[0]) if len(pairs) > 1 else math.nan
 
 
-def _projection(g: np.ndarray, onto: np.ndarray) -> float:
+def _projection(g: Array, onto: Array) -> float:
     square = squared_norm(onto)
-    return float((g * onto).sum()) / square if square else 0.0
+    return float(to_host((g * onto).sum())) / square if square else 0.0
 
 
-def _norm(g: np.ndarray) -> float:
+def _norm(g: Array) -> float:
     return math.sqrt(squared_norm(g))
 
 

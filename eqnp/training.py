@@ -6,7 +6,9 @@ Units: errors in percent, losses per sample, times in seconds.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -116,9 +118,24 @@ def train_epoch(learner: Learner, state: State, batches: Batches, run: Map) -> I
 
     Stop anywhere: it can go on there.
     """
-    while state.batch < batches.count:
-        state = train_batch(learner, state, *batches.batch(state.epoch, state.batch), run)
+    for x, labels in _ahead(learner, batches, state.epoch, state.batch):
+        state = train_batch(learner, state, x, labels, run)
         yield state
+
+
+def _ahead(learner: Learner, batches: Batches, epoch: int, first: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the batches of an epoch; for a GPU, the host prepares each while the device works on the one before."""
+    indices = range(first, batches.count)
+    if learner.backend.name == "numpy":
+        yield from (batches.batch(epoch, index) for index in indices)
+        return
+    with ThreadPoolExecutor(1) as pool:
+        waiting = deque(pool.submit(batches.batch, epoch, index) for index in indices[:1])
+        for index in indices:
+            batch = waiting.popleft().result()
+            if index + 1 < batches.count:
+                waiting.append(pool.submit(batches.batch, epoch, index + 1))
+            yield batch
 
 
 def next_epoch(state: State) -> State:
@@ -151,8 +168,8 @@ def evaluate(
         outputs = network.outputs(parameters, free.states)
         return _tally(network.loss.value(outputs, target), outputs, ys, free.residual)
 
-    for index in range(batches.count):
-        x, labels = batches.batch(0, index)
+    for index, batch in enumerate(_ahead(learner, batches, 0)):
+        x, labels = batch
         total = sum(run(work, learner.shards(len(x))), total)
         progress(index + 1)
     return total

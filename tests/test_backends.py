@@ -14,8 +14,11 @@ from eqnp.data import load as load_data
 from eqnp.dynamics import relax
 from eqnp.errors import BackendError
 from eqnp.experiment import from_content, make_learner, to_content
+from eqnp.losses import one_hot
 from eqnp.prepared import PreparedNetwork
+from eqnp.settling import check_settling
 from eqnp.sharding import thread_map
+from eqnp.theorem import check_bias, check_steps
 from eqnp.training import evaluate, initial_state, train_epoch
 from eqnp.trajectories import record
 
@@ -70,6 +73,39 @@ def test_training_is_the_same_as_on_numpy(tier, extra):
     assert state.tally.mistakes == expected.tally.mistakes
     with thread_map(1) as run:
         assert evaluate(learner, state.parameters, batches(in_order=True), run).samples == 24
+
+
+@pytest.mark.parametrize("extra", [[], ["model.kind=vector-field"]], ids=" ".join)
+def test_checks_are_the_same_as_on_numpy(tier, extra):
+    found = []
+    for place in (tier, NUMPY):
+        config = small([*extra, "model.loss=squared_error"])
+        learner = make_learner(config, (28, 28, 1), 10, place)
+        x, labels = batches(in_order=True).batch(0, 0)
+        arguments = (
+            learner.network,
+            initial_state(learner, 1.5, "float64").parameters,
+            place.asarray(x),
+            place.asarray(one_hot(labels, 10, np.float64)),
+        )
+        steps = check_steps(*arguments, 6, 3, 0.1)
+        bias = check_bias(*arguments, 0.1, 300)
+        settling = check_settling(*arguments, ("synchronous", 5, 5), 0.1, 60)
+        found.append((steps, bias, settling["even-odd"], settling["configured"]))
+    for own, expected in zip(*found, strict=True):
+        assert_close(own, expected, "")
+
+
+def assert_close(own, expected, where):
+    """Compare nested numbers and host arrays."""
+    if isinstance(expected, dict):
+        assert own.keys() == expected.keys()
+        for key, value in expected.items():
+            assert_close(own[key], value, f"{where}/{key}")
+    elif isinstance(expected, str):
+        assert own == expected
+    else:
+        np.testing.assert_allclose(own, expected, rtol=1e-4, atol=1e-7, err_msg=where)
 
 
 def test_a_checkpoint_of_one_backend_goes_on_on_another(backend):

@@ -17,11 +17,13 @@ import numpy as np
 import pytest
 from commands import SMALL_OPTIONS, overrides, run, train_small
 
-from eqnp import checkpoint
+from eqnp import checkpoint, training
+from eqnp.backend import Backend
 from eqnp.cli.main import main
 from eqnp.cli.progress import Progress, clock
 from eqnp.cli.selection import parse_selection
 from eqnp.errors import ConfigurationError
+from eqnp.learner import Learner
 
 
 @pytest.fixture(scope="module")
@@ -330,13 +332,46 @@ def test_a_folder_that_holds_something_is_left_alone(capsys, tmp_path):
     assert (tmp_path / "precious").read_text() == "mine"
 
 
-def test_out_of_memory_is_exit_7(capsys, tmp_path, monkeypatch):
-    def exhausted(*arguments, **options):
-        raise MemoryError("Unable to allocate 9 TiB")
+def test_out_of_memory_is_exit_7_and_says_what_would_fit(capsys, tmp_path, monkeypatch):
+    """A run that fails in its second epoch is saved there, and goes on from there with the batch size that it names."""
+    run_folder, gradient = tmp_path / "run", Learner.gradient
+    small = overrides("data.train_samples=60", "training.batch_size=20", "training.epochs=1")
+    assert train_small(capsys, run_folder, *small).code == 0
 
-    monkeypatch.setattr("eqnp.cli.training.train_epoch", exhausted)
-    result = train_small(capsys, tmp_path / "run")
-    assert result.code == 7 and "batch_size" in result.err.splitlines()[-1]
+    def exhausted(self, parameters, x, *arguments):
+        if len(x) > 6:
+            raise MemoryError("Unable to allocate 9 TiB")
+        return gradient(self, parameters, x, *arguments)
+
+    monkeypatch.setattr(Learner, "gradient", exhausted)
+    monkeypatch.setattr(Backend, "available_memory", lambda self: 10**6)
+    result = run(capsys, "train", "--resume", run_folder, *overrides("training.epochs=2"))
+    line = result.err.splitlines()[-1]
+    assert result.code == 7 and "training.batch_size = 20" in line and "9 TiB" in line and "--resume" in line
+    fits = int(re.search(r"--set training.batch_size=(\d+) would fit", line)[1])
+    assert 1 <= fits < 20
+    result = run(capsys, "train", "--resume", run_folder, *overrides("training.batch_size=6"))
+    assert result.code == 0, result.err
+    with open(run_folder / "metrics.csv") as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
+
+
+def test_a_run_goes_on_in_the_middle_of_an_epoch_with_another_batch_size(capsys, tmp_path, monkeypatch):
+    calls, train_batch = [], training.train_batch
+
+    def interrupted(learner, state, x, labels, run):
+        if len(calls) == 3:
+            raise MemoryError
+        calls.append(len(x))
+        return train_batch(learner, state, x, labels, run)
+
+    monkeypatch.setattr(training, "train_batch", interrupted)
+    small = overrides("data.train_samples=60", "training.batch_size=10", "training.epochs=1")
+    assert train_small(capsys, tmp_path / "run", *small).code == 7
+    monkeypatch.setattr(training, "train_batch", lambda *a: (calls.append(len(a[2])), train_batch(*a))[1])
+    result = run(capsys, "train", "--resume", tmp_path / "run", *overrides("training.batch_size=7"))
+    assert result.code == 0, result.err
+    assert calls == [10, 10, 10, 7, 7, 7, 7, 4], "30 samples are done: 4 batches of 7, then the rest"
 
 
 @pytest.mark.parametrize(
