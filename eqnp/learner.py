@@ -52,8 +52,7 @@ class Learner:
 
     def stencil(self, epoch: int, batch: int) -> Stencil:
         """Return the estimator's stencil for one batch; a random sign is a function of (seed, epoch, batch)."""
-        generator = np.random.default_rng([self.seed, _SIGNS, epoch, batch])
-        return make_stencil(self.estimator, self.beta, generator)
+        return make_stencil(self.estimator, self.beta, [self.seed, _SIGNS, epoch, batch])
 
     def masks(self, epoch: int, batch: int, samples: int, dtype: np.dtype) -> list[np.ndarray | None] | None:
         """Return the masks of dropout for a whole batch on the host, or None without dropout.

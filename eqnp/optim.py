@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from eqnp.backend import Array, array_module
+from eqnp.blocks import blocks
 
 Parameters = dict[str, Array]
 State = dict[str, Any]  # nested dictionaries of arrays and numbers: what a checkpoint holds
@@ -34,7 +35,10 @@ class Optimizer(ABC):
         rates: Mapping[str, float],
         decays: Mapping[str, float],
     ) -> tuple[Parameters, State]:
-        """Return parameters one step down the gradient, and the state after it. Arguments stay as they are."""
+        """Return parameters one step down the gradient, and the state after it.
+
+        The gradient is used up: the result is written into its arrays. The other arguments stay as they are.
+        """
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,9 @@ class SGD(Optimizer):
         """Return theta - eta v and the new velocities v."""
         new, velocity = {}, {}
         for name, theta in parameters.items():
-            v = gradient[name] + decays[name] * theta
+            v = gradient[name]
+            if decays[name]:
+                v += decays[name] * theta
             if self.momentum:
                 v += self.momentum * state["velocity"][name]
                 velocity[name] = v
@@ -98,22 +104,32 @@ class Adam(Optimizer):
         new, mean, variance = {}, {}, {}
         for name, theta in parameters.items():
             xp = array_module(theta)
-            g = gradient[name]
-            if decays[name]:
-                g = g + decays[name] * theta
-            m = state["mean"][name] * self.beta1
-            m += (1 - self.beta1) * g
-            scratch = xp.square(g)
-            scratch *= 1 - self.beta2
-            v = state["variance"][name] * self.beta2
-            v += scratch
-            xp.sqrt(v, out=scratch)
-            scratch += self.epsilon * root
-            xp.divide(m, scratch, out=scratch)
-            scratch *= -rates[name] * scale
-            scratch += theta
-            new[name], mean[name], variance[name] = scratch, m, v
+            new[name] = xp.ascontiguousarray(gradient[name])
+            mean[name], variance[name] = xp.empty_like(theta), xp.empty_like(theta)
+            arrays = (new[name], theta, state["mean"][name], state["variance"][name], mean[name], variance[name])
+            for g, old, m, v, new_m, new_v in _in_blocks(*arrays):
+                if decays[name]:
+                    g += decays[name] * old
+                xp.square(g, out=new_m)
+                new_m *= 1 - self.beta2
+                xp.multiply(v, self.beta2, out=new_v)
+                new_v += new_m
+                xp.multiply(m, self.beta1, out=new_m)
+                g *= 1 - self.beta1
+                new_m += g
+                xp.sqrt(new_v, out=g)
+                g += self.epsilon * root
+                xp.divide(new_m, g, out=g)
+                g *= -rates[name] * scale
+                g += old
         return new, {"count": count, "mean": mean, "variance": variance}
+
+
+def _in_blocks(*arrays: Array) -> Iterator[tuple[Array, ...]]:
+    """Yield the same part of all arrays, flat and small enough to stay in the cache from one operation to the next."""
+    flat = [a.reshape(-1) for a in arrays]
+    for block in blocks(flat[0], len(flat) * flat[0].itemsize):
+        yield tuple(a[block] for a in flat)
 
 
 def _zeros_like(parameters: Mapping[str, Array]) -> Parameters:

@@ -6,6 +6,7 @@ to 0 for m = 2 .. p as well, the bias is of order beta^p. The poster, "Symmetric
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,8 +45,8 @@ def four_point(beta: float) -> Stencil:
 ESTIMATORS = ("symmetric", "one-sided", "random-sign", "four-point")
 
 
-def make_stencil(name: str, beta: float, generator: np.random.Generator) -> Stencil:
-    """Return the stencil called ``name``, one of ``ESTIMATORS``; ``generator`` is used by random-sign alone."""
+def make_stencil(name: str, beta: float, seed: Sequence[int]) -> Stencil:
+    """Return the stencil called ``name``, one of ``ESTIMATORS``; ``seed`` is used by random-sign alone."""
     if name == "random-sign":
-        return random_sign(beta, generator)
+        return random_sign(beta, np.random.default_rng(seed))
     return {"symmetric": symmetric, "one-sided": one_sided, "four-point": four_point}[name](beta)

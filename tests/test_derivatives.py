@@ -61,10 +61,9 @@ def test_the_mean_over_both_signs_is_symmetric():
 
 
 def test_stencils_by_name():
-    generator = np.random.default_rng(0)
-    assert make_stencil("symmetric", 0.5, generator) == symmetric(0.5)
-    assert make_stencil("one-sided", 0.5, generator) == one_sided(0.5)
-    assert make_stencil("random-sign", 0.5, generator).name == "random-sign"
+    assert make_stencil("symmetric", 0.5, [1]) == symmetric(0.5)
+    assert make_stencil("one-sided", 0.5, [1]) == one_sided(0.5)
+    assert make_stencil("random-sign", 0.5, [1]).name == "random-sign"
 
 
 def test_estimate_changes_none_of_its_arguments():

