@@ -32,8 +32,8 @@ class Loss(ABC):
         """Return l for every sample: (N, K) -> (N,)."""
 
     @abstractmethod
-    def gradient(self, o: Array, y: Array) -> Array:
-        """Return dl/do for every sample: (N, K) -> (N, K)."""
+    def gradient(self, o: Array, y: Array, out: Array | None = None) -> Array:
+        """Return dl/do for every sample: (N, K) -> (N, K), in ``out`` if it is given."""
 
 
 class SquaredError(Loss):
@@ -45,9 +45,9 @@ class SquaredError(Loss):
         """Return |o - y|^2 / 2: (N, K) -> (N,)."""
         return ((o - y) ** 2).sum(axis=1) / 2
 
-    def gradient(self, o: Array, y: Array) -> Array:
+    def gradient(self, o: Array, y: Array, out: Array | None = None) -> Array:
         """Return o - y: (N, K) -> (N, K)."""
-        return o - y
+        return array_module(o).subtract(o, y, out=out)
 
 
 class CrossEntropy(Loss):
@@ -61,13 +61,17 @@ class CrossEntropy(Loss):
         log_sum = array_module(o).log(array_module(o).exp(shifted).sum(axis=1))
         return log_sum - (shifted * y).sum(axis=1)
 
-    def gradient(self, o: Array, y: Array) -> Array:
+    def gradient(self, o: Array, y: Array, out: Array | None = None) -> Array:
         """Return softmax(o) - y: (N, K) -> (N, K)."""
-        return softmax(o) - y
+        p = softmax(o, out)
+        p -= y
+        return p
 
 
-def softmax(o: Array) -> Array:
+def softmax(o: Array, out: Array | None = None) -> Array:
     """Return exp(o) / sum exp(o) over the classes, shifted by the maximum so that it cannot overflow."""
-    exponential = array_module(o).exp(o - o.max(axis=1, keepdims=True))
-    exponential /= exponential.sum(axis=1, keepdims=True)
-    return exponential
+    xp = array_module(o)
+    p = xp.subtract(o, o.max(axis=1, keepdims=True), out=out)
+    xp.exp(p, out=p)
+    p /= p.sum(axis=1, keepdims=True)
+    return p

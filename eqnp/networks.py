@@ -21,6 +21,7 @@ from eqnp.forms import connect_all
 from eqnp.losses import CrossEntropy, Loss, SquaredError
 from eqnp.ops.activations import ACTIVATIONS, LINEAR, Activation
 from eqnp.ops.dense import dense, dense_transpose, dense_weight_gradient, flatten
+from eqnp.workspace import Workspace
 
 Parameters = Mapping[str, Array]
 Gradient = dict[str, Array]  # by parameter name, each of its parameter's shape
@@ -57,11 +58,12 @@ class Network(ABC):
         xp = array_module(x)
         return [xp.zeros((x.shape[0], *shape), dtype=x.dtype) for shape in self.architecture.state_shapes]
 
-    def outputs(self, parameters: Parameters, states: States) -> Array:
+    def outputs(self, parameters: Parameters, states: States, space: Workspace | None = None) -> Array:
         """Return what the loss looks at (N, K): the output units, or the readout's logits w_out s^L + b_out."""
         if not self.architecture.readout:
             return states[-1]
-        logits = dense(flatten(states[-1]), parameters["readout.weight"])
+        s, w = flatten(states[-1]), parameters["readout.weight"]
+        logits = dense(s, w, out=(space or Workspace()).take("logits", (len(s), w.shape[1]), s))
         logits += parameters["readout.bias"]
         return logits
 
@@ -69,12 +71,16 @@ class Network(ABC):
         """Return the loss of every sample (N,) at ``states``; target (N, K) one-hot."""
         return self.loss.value(self.outputs(parameters, states), target)
 
-    def dl_ds(self, parameters: Parameters, states: States, target: Array) -> Array:
+    def dl_ds(self, parameters: Parameters, states: States, target: Array, space: Workspace | None = None) -> Array:
         """Return dl/ds^L (N, ...): dl/do, carried back by w_out^T where o is a readout of s^L."""
-        dl_do = self.loss.gradient(self.outputs(parameters, states), target)
+        space = space or Workspace()
+        o = self.outputs(parameters, states, space)
+        dl_do = self.loss.gradient(o, target, out=space.take("dl/do", o.shape, o))
         if not self.architecture.readout:
             return dl_do
-        return dense_transpose(dl_do, parameters["readout.weight"]).reshape(states[-1].shape)
+        w, s = parameters["readout.weight"], states[-1]
+        dl_ds = dense_transpose(dl_do, w, out=space.take("dl/ds", (len(s), len(w)), s))
+        return dl_ds.reshape(s.shape)
 
     def dl_dtheta(self, parameters: Parameters, states: States, target: Array) -> Gradient:
         """Return dl/dtheta at fixed states, summed over samples: the readout's parameters, no others hold l."""

@@ -232,11 +232,12 @@ class PreparedNetwork:
         return d
 
     def _nudging(self, states: States, beta: Beta, target: Array) -> Array:
-        """Return beta dl/ds^L (N, ...)."""
-        dl_ds = self.network.dl_ds(self.parameters, states, target)
+        """Return beta dl/ds^L (N, ...). A buffer: valid until the next call."""
+        nudging = self.network.dl_ds(self.parameters, states, target, self._space)
         if getattr(beta, "ndim", 0):
-            beta = beta.reshape(-1, *[1] * (dl_ds.ndim - 1))  # (N, 1) -> (N, 1, 1, 1) on a state with places
-        return beta * dl_ds
+            beta = beta.reshape(-1, *[1] * (nudging.ndim - 1))  # (N, 1) -> (N, 1, 1, 1) on a state with places
+        nudging *= beta
+        return nudging
 
     def _place(self, n: int, s: Array, winners: Sequence[Winner]) -> Winner:
         """Return where the feedback of connection n puts its values: the drive's winners, or its own at s^n."""
@@ -282,7 +283,8 @@ class PreparedNetwork:
             connection, w = self.network.connections[n + 1], self._downward[n + 1]
             moved = connection.update(w, states[n + 1], place, d, sigma, out, self._spaces[n + 1], old)
         else:
-            sigma.value(d if target is None else d - self._nudging(states, beta, target), out=out)
+            u = d if target is None else array_module(d).subtract(d, self._nudging(states, beta, target), out=out)
+            sigma.value(u, out=out)
         self._mask_layer(n, out)
         if moves is not None:
             moves.append(abs(out - states[n]).max() if moved is None else moved)

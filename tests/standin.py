@@ -80,6 +80,7 @@ class ndarray:
     nbytes = property(lambda self: self._host.nbytes)
     strides = property(lambda self: self._host.strides)
     flags = property(lambda self: self._host.flags)
+    itemsize = property(lambda self: self._host.itemsize)
     T = property(lambda self: ndarray(self._host.T))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import standin
@@ -138,6 +140,36 @@ def test_no_host_read_inside_a_phase(name):
         standin.reads[0] = 0
         relax(prepared, prepared.zero_states(), 10, tolerance=tolerance, every=every)
         assert standin.reads[0] == expected
+
+
+@pytest.mark.parametrize("extra", [[], ["model.loss=squared_error"], ["model.kind=vector-field"]], ids=" ".join)
+@pytest.mark.parametrize("schedule", ["synchronous", "even-odd"])
+def test_steps_by_kernels_allocate_nothing(extra, schedule):
+    """Once the buffers are there. A nudged step with a softmax makes two numbers for every sample."""
+    device = make_backend("kernels")
+    learner, state = train(device, extra)
+    data = batches(in_order=True)
+    x, labels = (np.concatenate([data.batch(0, 0)[k]] * 400) for k in (0, 1))
+    x, target = device.asarray(x), device.asarray(one_hot(labels, 10, np.float64))
+    prepared = PreparedNetwork(learner.network, state.parameters, x)
+    buffers = [[s.copy() for s in prepared.zero_states()] for _ in range(2)]
+    _, winners = prepared.drives(buffers[0])
+
+    def steps(count, *nudging):
+        for t in range(count):
+            if schedule == "synchronous":
+                prepared.step(buffers[t % 2], *nudging, out=buffers[1 - t % 2])
+            else:
+                prepared.sweep(buffers[t % 2], winners, *nudging, out=buffers[1 - t % 2])
+
+    for nudging, allowed in (((), 0), ((0.5, target), 3 * 8 * len(x))):
+        steps(2, *nudging)
+        tracemalloc.start()
+        steps(10, *nudging)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        # NumPy's own buffer for a sum with broadcasting has 64 KiB.
+        assert peak < 80_000 + allowed < min(s.nbytes for s in buffers[0]), f"{peak} bytes"
 
 
 def test_the_standin_is_strict():
