@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
@@ -86,10 +87,10 @@ def bench_table(content: dict[str, Any]) -> str:
     machine = content["environment"]
     inputs = content["inputs"]
     lines = [
-        f"{content['name']}: {content['layers']}",
+        textwrap.fill(f"{content['name']}: {content['layers']}", 80),
         f"on {'noise, for its dataset is not here' if inputs == 'noise' else inputs}, "
         f"batch {content['batch_size']}, threads {content['threads']}, {machine['backend']}",
-        machine.get("gpu", machine["blas"]),
+        textwrap.fill(str(machine.get("gpu", machine["blas"])), 80),
         "",
     ]
     for name, times in content["steps"].items():

@@ -36,7 +36,8 @@ def thread_map(threads: int) -> Iterator[Map]:
         yield lambda function, shards: [function(shard) for shard in shards]
         return
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
-        yield lambda function, shards: list(pool.map(function, shards))
+        # One shard stays in this thread, which is the one that has chosen a GPU.
+        yield lambda function, shards: list((pool.map if len(shards) > 1 else map)(function, shards))
 
 
 def add_gradients(gradients: Sequence[dict[str, Array]]) -> dict[str, Array]:

@@ -104,7 +104,7 @@ for _name in [f"__{n}__" for n in (*_BINARY.split(), "neg", "invert", "abs")]:
     setattr(ndarray, _name, _method(_name))
 for _name in ("add", "sub", "mul", "truediv"):
     setattr(ndarray, f"__i{_name}__", _in_place(f"__i{_name}__"))
-_METHODS = "swapaxes transpose reshape astype copy sum max min argmax fill view any all"
+_METHODS = "swapaxes transpose reshape astype copy sum mean max min argmax fill view any all"
 for _name in _METHODS.split():
     setattr(ndarray, _name, _method(_name))
 

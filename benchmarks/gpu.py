@@ -1,0 +1,244 @@
+"""Everything about a GPU in one command, under 8 minutes: its tests, then times beside PyTorch, kernels, memory.
+
+    python -m benchmarks.gpu --out benchmarks/results/gpu
+
+The paper's net on noise, batch 128. PyTorch in the published way (autograd of Phi) and by explicit operators, each in
+strict float32 and in TF32, takes turns with eqnp. Without PyTorch eqnp is measured alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from eqnp.backend import Backend, get_backend
+from eqnp.configfile import load
+from eqnp.data.datasets import IMAGES
+from eqnp.environment import describe_environment
+from eqnp.experiment import make_learner
+from eqnp.learner import Learner
+from eqnp.losses import one_hot
+from eqnp.measuring import free_phases, interleave, peak_memory, ratio
+from eqnp.settling import cosine
+from eqnp.stencils import symmetric
+from eqnp.training import State, initial_state, train_batch
+
+try:
+    import torch
+
+    from benchmarks.pytorch import Baseline, Explicit, Published
+except ImportError:
+    torch = None
+
+PRESET = "cifar10-mse-symmetric"
+CHEAP = ("dynamics.schedule=even-odd", "dynamics.T1=60", "dynamics.T2=20")
+TERABYTES, TERAFLOPS = 4.3e12, 60e12  # an H200: copied and counted both ways; float32 without tensor cores
+BATCHES = 391  # of an epoch of CIFAR-10
+
+
+def run_all(function: Callable, shards) -> list:
+    """Stand in for a thread map: a GPU has one shard."""
+    return [function(shard) for shard in shards]
+
+
+class Case:
+    """A learner on a backend with its parameters and a batch of noise."""
+
+    def __init__(self, backend: Backend, preset: str, batch: int, *overrides: str) -> None:
+        self.config = load(preset, [f"training.batch_size={batch}", "training.threads=1", *overrides])
+        shape = IMAGES[self.config.data.name]
+        self.backend = backend
+        self.learner: Learner = make_learner(self.config, shape, 10, backend)
+        self.state: State = initial_state(self.learner, self.config.model.gain, self.config.training.dtype)
+        self.x = np.random.default_rng(0).standard_normal((batch, *shape)).astype(self.config.training.dtype)
+        self.labels = np.arange(batch) % 10
+
+    def phase(self, steps: int, schedule: str = "synchronous") -> Callable[[], object]:
+        phases = free_phases(self.learner, self.state.parameters, self.backend.asarray(self.x), steps, run_all)
+        return phases[schedule]
+
+    def update(self) -> None:
+        train_batch(self.learner, self.state, self.x, self.labels, run_all)
+        self.backend.synchronize()
+
+    def gradient(self, T1: int, T2: int) -> dict[str, np.ndarray]:
+        target = one_hot(self.labels, 10, self.x.dtype)
+        learner = replace(self.learner, T1=T1, T2=T2)
+        x, y = self.backend.asarray(self.x), self.backend.asarray(target)
+        from eqnp.prepared import PreparedWeights
+
+        weights = PreparedWeights(learner.network, self.state.parameters)
+        found = learner.gradient(weights, x, y, symmetric(learner.beta), None).gradient
+        return {name: self.backend.to_host(g).astype(np.float64) for name, g in found.items()}
+
+
+def on_host(parameters: dict) -> dict[str, np.ndarray]:
+    return {name: p if isinstance(p, np.ndarray) else p.get() for name, p in parameters.items()}
+
+
+def baseline_phase(make: type[Baseline], case: Case, steps: int, tf32: bool) -> Callable[[], object]:
+    """Return a free phase of PyTorch's, in strict float32 or TF32."""
+    baseline = make(case.learner.network.architecture, on_host(case.state.parameters), case.x, "cuda")
+    held = [baseline.zero_states()]
+
+    def phase() -> None:
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+        held[0] = baseline.relax(held[0], steps)
+        torch.cuda.synchronize()
+
+    return phase
+
+
+def published_gradient(case: Case, tf32: bool) -> Callable[[], object]:
+    """Return one gradient in the published way, with the learner's T1 and T2."""
+    learner = case.learner
+    baseline = Published(learner.network.architecture, on_host(case.state.parameters), case.x, "cuda")
+    target = torch.from_numpy(one_hot(case.labels, 10, np.float32)).to("cuda")
+
+    def gradient() -> None:
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+        baseline.gradient(target, learner.T1, learner.T2, learner.beta)
+        torch.cuda.synchronize()
+
+    return gradient
+
+
+class TimedDevice:
+    """A device that puts an event before and after everything that it is asked for."""
+
+    def __init__(self, device, cupy) -> None:
+        self.device, self.cupy, self.exact = device, cupy, device.exact
+        self.events: list = []
+        self.threads = device.threads
+
+    def with_tf32(self):
+        return TimedDevice(self.device.with_tf32(), self.cupy)
+
+    def kernel(self, source, name, macros):
+        launch = self.device.kernel(source, name, macros)
+        return lambda count, *arguments: self._timed(f"{name}, {count}", 0, launch, count, *arguments)
+
+    def multiply(self, a, b, out, transpose_a=False, transpose_b=False):
+        depth = a.shape[-2 if transpose_a else -1]
+        what = f"product, {' x '.join(map(str, out.shape))} of {depth}"
+        return self._timed(what, 2 * out.size * depth, self.device.multiply, a, b, out, transpose_a, transpose_b)
+
+    def _timed(self, name, operations, function, *arguments):
+        start, end = self.cupy.cuda.Event(), self.cupy.cuda.Event()
+        start.record()
+        result = function(*arguments)
+        end.record()
+        arrays = [a for a in arguments if hasattr(a, "nbytes")]
+        self.events.append((name, operations, sum(a.nbytes for a in arrays), start, end))
+        return result
+
+
+def kernel_rows(backend: Backend, preset: str, batch: int, steps: int) -> list[str]:
+    """Return a row for every kernel and product of a step: its time against its floor."""
+    device = TimedDevice(backend.device, backend.xp)
+    phase = Case(replace(backend, device=device), preset, batch).phase(steps)
+    phase()
+    device.events.clear()
+    phase()
+    found = defaultdict(list)
+    for name, operations, size, start, end in device.events:
+        milliseconds = backend.xp.cuda.get_elapsed_time(start, end)
+        found[name].append((milliseconds, 1e3 * max(operations / TERAFLOPS, size / TERABYTES)))
+    rows = ["| kernel or product | calls a step | ms each | its floor, ms | ms a step |", "|---" * 5 + "|"]
+    for name, each in sorted(found.items(), key=lambda item: -sum(t for t, _ in item[1])):
+        times = [t for t, _ in each]
+        calls = len(each) / steps
+        rows.append(f"| {name} | {calls:g} | {median(times):.4f} | {each[0][1]:.4f} | {median(times) * calls:.3f} |")
+    return rows
+
+
+def measure(backend: Backend, preset: str, batch: int, runs: int, steps: int) -> list[str]:
+    """Return the lines of the report but for the tests."""
+    strict, tf32 = Case(backend, preset, batch), Case(backend, preset, batch, "training.tf32=true")
+    simple = Case(replace(backend, device=None), preset, batch)
+    work = {
+        "eqnp": strict.phase(steps),
+        "eqnp, a sweep": strict.phase(steps, "even-odd"),
+        "eqnp, TF32": tf32.phase(steps),
+        "eqnp, simple tier": simple.phase(max(1, steps // 5)),
+    }
+    if torch:
+        for kind, make in (("published", Published), ("explicit", Explicit)):
+            work[kind] = baseline_phase(make, strict, steps, False)
+            work[f"{kind}, TF32"] = baseline_phase(make, strict, steps, True)
+    times = interleave(work, runs)
+    lines = ["", f"## A step, batch {batch}", "", "| way | ms a step (least, most) |", "|---|---|"]
+    for name, each in times.items():
+        count = max(1, steps // 5) if name == "eqnp, simple tier" else steps
+        per_step = [1e3 * t / count for t in each]
+        lines.append(f"| {name} | {median(per_step):.3f} ({min(per_step):.3f}, {max(per_step):.3f}) |")
+    if torch:
+        for ours, other in (("eqnp", "published"), ("eqnp", "explicit"), ("eqnp, TF32", "published, TF32")):
+            lines += ["", f"{other} / {ours}: {ratio(times[other], times[ours])}"]
+    a, b = (case.gradient(60, 20) for case in (strict, tf32))
+    lines += ["", f"Cosine of the gradient in TF32 with the one in float32 (T1 60, T2 20): {cosine(b, a):.5f}."]
+
+    cheap = Case(backend, preset, batch, *CHEAP)
+    cheap_tf32 = Case(backend, preset, batch, *CHEAP, "training.tf32=true")
+    batches = {
+        "eqnp, published schedule": strict.update,
+        "eqnp, even-odd 60 + 20 + 20": cheap.update,
+        "eqnp, even-odd 60 + 20 + 20, TF32": cheap_tf32.update,
+    }
+    if torch:
+        batches["published"] = published_gradient(strict, False)
+        batches["published, TF32"] = published_gradient(strict, True)
+    times = interleave(batches, max(3, runs // 2))
+    lines += ["", "## A batch, and the epoch and 120 epochs that it makes", ""]
+    lines += ["| way | s a batch (least, most) | min an epoch | h for 120 |", "|---|---|---|---|"]
+    for name, each in times.items():
+        t = median(each)
+        epoch = t * BATCHES
+        lines.append(f"| {name} | {t:.3f} ({min(each):.3f}, {max(each):.3f}) | {epoch / 60:.1f} | {epoch / 30:.2f} |")
+    lines += ["", "## Kernels of a synchronous step", "", *kernel_rows(backend, preset, batch, 5)]
+    lines += ["", f"Memory in CuPy's pool after all of this: {peak_memory(backend):.0f} MB."]
+    if torch:
+        lines.append(f"Most memory of PyTorch: {torch.cuda.max_memory_allocated() / 2**20:.0f} MB.")
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--preset", default=PRESET)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--runs", type=int, default=7)
+    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--no-tests", action="store_true")
+    options = parser.parse_args()
+    backend = get_backend("cupy")
+    options.out.mkdir(parents=True, exist_ok=True)
+    machine = describe_environment("cupy")
+    lines = ["# On a GPU", "", f"{machine['gpu']}, CUDA {machine['cuda']}, CuPy {machine['cupy']}, "]
+    lines[-1] += f"PyTorch {torch.__version__}." if torch else "no PyTorch."
+    if not options.no_tests:
+        tests = subprocess.run(
+            [sys.executable, "-m", "pytest", "-m", "gpu", "-q"], capture_output=True, text=True, check=False
+        )
+        (options.out / "tests.txt").write_text(tests.stdout + tests.stderr)
+        lines += ["", f"`pytest -m gpu`: {tests.stdout.strip().splitlines()[-1]}"]
+        print(lines[-1], flush=True)
+    (options.out / "gpu.md").write_text("\n".join(lines) + "\n")  # what is known so far, should the rest fail
+    lines += measure(backend, options.preset, options.batch, options.runs, options.steps)
+    (options.out / "gpu.md").write_text("\n".join(lines) + "\n")
+    with open(options.out / "machine.csv", "w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(machine.items())
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()

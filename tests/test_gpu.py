@@ -1,0 +1,121 @@
+"""What only a whole run shows of a GPU: `pytest -m gpu`. Where a body can, it runs on the kernels' stand-in as well."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from commands import overrides, run, train_small
+from conftest import GPU, make_backend
+
+from eqnp.backend import get_backend, to_host
+from eqnp.configfile import load
+from eqnp.data import load as load_data
+from eqnp.dynamics import relax
+from eqnp.experiment import make_learner
+from eqnp.losses import one_hot
+from eqnp.prepared import PreparedNetwork
+from eqnp.sharding import thread_map
+from eqnp.training import initial_state, train_batch
+
+# float32: roundings of 1e-7 grow by what a phase amplifies, and where a winner of a pool switches they jump
+CLOSE = {"step": 1e-5, "phase": 3e-3, "training": 3e-2}
+WAYS = ["digits", "small-ce-symmetric", "small-kp-vf", "small-mse-bptt"]
+
+
+@pytest.fixture(params=["kernels", *GPU])
+def device(request):
+    return make_backend(request.param)
+
+
+def setup(preset, backend):
+    """Return a learner, its initial parameters and images with labels."""
+    small = ["dynamics.T1=12", "dynamics.T2=5", "training.batch_size=10", "training.threads=1"]
+    config = load(preset, small)
+    learner = make_learner(config, (28, 28, 1), 10, backend)
+    data = load_data("mnist-small", None, 200, 10)
+    images = data.train_images.astype(np.float32) / 255
+    return learner, initial_state(learner, config.model.gain, "float32"), images, data.train_labels
+
+
+def train(preset, backend, steps):
+    """Return the parameters after ``steps`` updates, on the host."""
+    learner, state, x, y = setup(preset, backend)
+    with thread_map(1) as run:
+        for k in range(steps):
+            part = slice(10 * k, 10 * (k + 1))
+            state = train_batch(learner, state, x[part], y[part], run)
+    return {name: to_host(p) for name, p in state.parameters.items()}
+
+
+def distance(actual, expected):
+    """Return the largest |a - b| / |b| of the arrays, each as one vector: a few winners may switch, not many."""
+    pairs = [(to_host(a), to_host(b)) for a, b in zip(actual, expected, strict=True)]
+    return max(float(np.linalg.norm(a - b)) / max(1e-3, float(np.linalg.norm(b))) for a, b in pairs)
+
+
+@pytest.mark.parametrize("preset", WAYS)
+def test_a_step_and_phases_are_numpys(device, preset):
+    found = []
+    for place in (get_backend(), device):
+        learner, state, x, y = setup(preset, place)
+        prepared = PreparedNetwork(learner.network, state.parameters, place.asarray(x[:10]))
+        target = place.asarray(one_hot(y[:10], 10, np.float32))
+        step = prepared.step(prepared.zero_states())
+        free = relax(prepared, prepared.zero_states(), learner.T1).states
+        found.append((step, free, relax(prepared, free, learner.T2, learner.beta, target).states))
+    for close, expected, actual in zip(("step", "phase", "phase"), *found, strict=True):
+        assert distance(actual, expected) <= CLOSE[close]
+
+
+@pytest.mark.parametrize("preset", WAYS)
+def test_twenty_updates_are_numpys(device, preset):
+    actual, expected = (train(preset, place, 20) for place in (device, get_backend()))
+    assert distance(actual.values(), expected.values()) <= CLOSE["training"]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("preset", WAYS)
+def test_ten_equal_runs_are_equal_bit_for_bit(preset):
+    first, *others = (train(preset, make_backend("cupy"), 6) for _ in range(10))
+    for other in others:
+        for name, p in first.items():
+            np.testing.assert_array_equal(other[name], p)
+
+
+@pytest.mark.gpu
+def test_tf32_is_near_and_never_winograd():
+    backend = make_backend("cupy")
+    exact = train("small-ce-symmetric", backend, 3)
+    rounded = train("small-ce-symmetric", replace(backend, device=backend.device.with_tf32()), 3)
+    assert 0 < distance(rounded.values(), exact.values()) < 0.05
+
+
+@pytest.mark.gpu
+def test_without_memory_a_run_says_what_would_fit_and_goes_on(capsys, tmp_path):
+    make_backend("cupy")
+    big = overrides("training.batch_size=2000", "data.train_samples=2000", "training.epochs=1", "training.threads=1")
+    try:
+        arguments = ["train", "digits", "--out", tmp_path / "run", "--backend", "cupy", "--device-memory", "0.1"]
+        result = run(capsys, *arguments, *big)
+        assert result.code == 7, result.err
+        fits = re.search(r"--set (training.batch_size=\d+) would fit", result.err)[1]
+        result = run(
+            capsys, "train", "--resume", tmp_path / "run", *arguments[4:], *overrides(fits, "data.train_samples=500")
+        )
+        assert result.code == 0, result.err
+    finally:
+        get_backend("cupy").xp.get_default_memory_pool().set_limit(size=0)
+
+
+@pytest.mark.gpu
+def test_a_run_goes_on_on_the_other_backend(capsys, tmp_path):
+    make_backend("cupy")
+    for first, second in (("cupy", "numpy"), ("numpy", "cupy")):
+        folder = tmp_path / first
+        assert train_small(capsys, folder, "--backend", first, *overrides("training.epochs=1")).code == 0
+        result = run(capsys, "train", "--resume", folder, "--backend", second, *overrides("training.epochs=2"))
+        assert result.code == 0, result.err
+        assert run(capsys, "evaluate", folder, "--backend", first).code == 0
