@@ -1,0 +1,74 @@
+"""Learning curves of the fast path and of the simple one, over seeds.
+
+    python -m benchmarks.seeds --seeds 4 --epochs 3 --out benchmarks/results/seeds
+
+The digits' net. Simple: direct convolutions, synchronous steps, one thread. Fast: Winograd's and even/odd sweeps with
+the steps that `eqnp check --settle` advises, two threads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from statistics import mean, stdev
+
+from eqnp.plots import plot_curves, save_figure
+
+WAYS = {
+    "simple": ("training.convolution=direct", "training.threads=1"),
+    "fast, same steps": ("training.convolution=auto", "training.threads=2"),
+    "fast, even-odd 10 + 5": (
+        "training.convolution=auto",
+        "training.threads=2",
+        "dynamics.schedule=even-odd",
+        "dynamics.T1=10",
+        "dynamics.T2=5",
+    ),
+}
+
+
+def errors(preset: str, settings: tuple[str, ...], seed: int, epochs: int) -> tuple[list[float], float]:
+    """Train, and return the test error of every epoch in percent and the seconds of training an epoch."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "run"
+        every = (*settings, f"training.seed={seed}", f"training.epochs={epochs}")
+        words = [word for setting in every for word in ("--set", setting)]
+        subprocess.run(
+            [sys.executable, "-m", "eqnp.cli", "train", preset, "--out", out, "--quiet", *words],
+            check=True,
+            capture_output=True,
+        )
+        with open(out / "metrics.csv") as file:
+            rows = list(csv.DictReader(file))
+    return [float(row["test_error_percent"]) for row in rows], mean(float(row["seconds"]) for row in rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", default="digits")
+    parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    curves, lines = {}, ["| way | seed | test error by epoch, % | s an epoch |", "|---|---|---|---|"]
+    for name, settings in WAYS.items():
+        found = [errors(options.preset, settings, seed, options.epochs) for seed in range(options.seeds)]
+        for seed, (each, seconds) in enumerate(found):
+            lines.append(f"| {name} | {seed} | {', '.join(f'{e:.1f}' for e in each)} | {seconds:.1f} |")
+            curves[f"{name}, seed {seed}"] = each
+        last = [each[-1] for each, _ in found]
+        spread = stdev(last) if len(last) > 1 else 0.0
+        lines.append(f"| {name} | mean | {mean(last):.2f} (sd {spread:.2f}) after the last | |")
+        print(lines[-1], flush=True)
+    figure = plot_curves(range(1, options.epochs + 1), curves, "epoch", "test error, %")
+    save_figure(figure, options.out / "seeds.svg")
+    (options.out / "seeds.md").write_text("# Fast and simple, over seeds\n\n" + "\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
