@@ -2,9 +2,9 @@
 
     python -m benchmarks.starts RUN --samples 40 --beta 0.125 --out benchmarks/results/starts.md
 
-Free phase: from zeros, from the mean steady state of other samples, from one pass upwards. Second nudged phase: from the
-free state, or mirrored from where the first one ended, 2 s - s_beta. Float64, even-odd; cosines with the settled gradient
-of the same start.
+Free phase: from zeros, from the mean steady state of other samples, from one pass upwards. Second nudged phase: from
+the free state, or mirrored from where the first one ended, 2 s - s_beta. Float64, even-odd; cosines with the settled
+gradient of the same start.
 """
 
 from __future__ import annotations

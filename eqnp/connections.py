@@ -82,6 +82,14 @@ class Connection(ABC):
                 moves.append(abs(xp.subtract(out[block], old[block], out=u)).max())
         return xp.stack(moves).max() if moves else None
 
+    def update_last(
+        self, d: Array, nudge: Array | None, sigma: Activation, out: Array, space: Workspace, old: Array | None = None
+    ) -> Array | None:
+        """Write the new state above, sigma(d - nudge), to ``out``, where no layer follows; ``update`` says the rest."""
+        xp = array_module(d)
+        sigma.value(d if nudge is None else xp.subtract(d, nudge, out=out), out=out)
+        return None if old is None else abs(out - old).max()
+
     @abstractmethod
     def weight_gradient(
         self, s: Array, v: Array, winner: Winner, space: Workspace | None = None

@@ -275,16 +275,16 @@ class PreparedNetwork:
         moves: list[Array] | None,
     ) -> Array:
         """Return m sigma(F - beta dl/ds) for s^{n+1} with the drive ``d``, the feedback's values put at ``place``."""
-        sigma, moved = self.network.activations[n], None
+        sigma, connections = self.network.activations[n], self.network.connections
         out = array_module(d).empty_like(d) if out is None else out
+        masked = self.masks is not None and self.masks[n] is not None
+        old = None if moves is None or masked else states[n]
         if n + 1 < len(states):
-            masked = self.masks is not None and self.masks[n] is not None
-            old = None if moves is None or masked else states[n]
-            connection, w = self.network.connections[n + 1], self._downward[n + 1]
-            moved = connection.update(w, states[n + 1], place, d, sigma, out, self._spaces[n + 1], old)
+            w, space = self._downward[n + 1], self._spaces[n + 1]
+            moved = connections[n + 1].update(w, states[n + 1], place, d, sigma, out, space, old)
         else:
-            u = d if target is None else array_module(d).subtract(d, self._nudging(states, beta, target), out=out)
-            sigma.value(u, out=out)
+            nudge = None if target is None else self._nudging(states, beta, target)
+            moved = connections[n].update_last(d, nudge, sigma, out, self._space, old)
         self._mask_layer(n, out)
         if moves is not None:
             moves.append(abs(out - states[n]).max() if moved is None else moved)

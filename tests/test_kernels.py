@@ -99,6 +99,8 @@ def test_the_state_update(sigma):
     np.testing.assert_allclose(out, expected, rtol=0, atol=1e-14)
     assert moved == np.abs(out - old).max()
     assert connection.update(w, v, None, d, sigma, out, Workspace()) is None
+    assert connection.update_last(d, old, sigma, out, Workspace(), d) == np.abs(out - d).max()
+    np.testing.assert_allclose(out, sigma.value(d - old), rtol=0, atol=1e-14)
     d[0, 0] = np.nan
     assert np.isnan(connection.update(w, v, None, d, sigma, out, Workspace(), old))
 

@@ -56,12 +56,28 @@ class Kernels:
         return None if moved is None else moved.max()
 
 
-class CudaDense(DenseConnection):
+class UpdateByKernel:
+    """What all connections on a device have: the update of a last state in one pass."""
+
+    device: Device
+
+    @cached_property
+    def _update(self) -> Kernels:
+        return Kernels(self.device, "update", {})
+
+    def update_last(
+        self, d: Array, nudge: Array | None, sigma: Activation, out: Array, space: Workspace, old: Array | None = None
+    ) -> Array | None:
+        """Write sigma(d - nudge) to ``out``."""
+        return self._update.update("update", sigma, (d, None, nudge), out, old, space)
+
+
+class CudaDense(UpdateByKernel, DenseConnection):
     """s w + b, with the state update below it in one pass."""
 
     def __init__(self, below: Shape, device: Device) -> None:
         super().__init__(below)
-        self._update = Kernels(device, "update", {})
+        self.device = device
 
     def update(
         self,
@@ -78,7 +94,7 @@ class CudaDense(DenseConnection):
         return self._update.update("update", sigma, (d, self.feedback(w, v, winner, space), None), out, old, space)
 
 
-class CudaConvPool(ConvPoolConnection):
+class CudaConvPool(UpdateByKernel, ConvPoolConnection):
     """P(w * s) + b by columns and one product."""
 
     def __init__(self, below: Shape, layer: ConvLayer, device: Device) -> None:
