@@ -10,22 +10,21 @@ A tile of m x m outputs needs t^2 multiplications where the direct form needs m^
 
 Over two axes, all channels and all tiles, with every transform as *one* matrix product over whatever it does not mix:
 
-    D  (t^2, T C)        gathered    every tile's t x t inputs
-    V  = (B^T x B^T) D   (t^2, t^2)  x is Kronecker's product
-    M_i = V_i U_i        t^2 times   (T, C) . (C, K),    U = (G x G) w
-    Y  = (A^T x A^T) M   (m^2, t^2)  its rows ordered: place in the pooling window, window
+    D_j  (t^2, C)     gathered: the t x t inputs of tile j
+    V_j  = (B^T x B^T) D_j                           x is Kronecker's product
+    M^i  = V^i U^i    t^2 times: (T, C) . (C, K)     V^i is entry i of all tiles, U = (G x G) w
+    Y_j  = (A^T x A^T) M_j                           its rows ordered: place in the pooling window, window
 
-so a maximum is taken over four contiguous arrays, and an average is taken by A itself. The adjoint in d runs the same
-stages backwards, each product by its transpose, so the two are adjoint to rounding, which EP needs of its two
-directions. Outputs that belong to no window or lie outside are computed with the others and left out.
+so a maximum is taken over four arrays, and an average is taken by A itself. The adjoint in d runs the same stages
+backwards, each product by its transpose, so the two are adjoint to rounding, which EP needs of its two directions.
+Outputs that belong to no window or lie outside are computed with the others and left out.
 
-Samples stand behind the tiles, (P, Q, N), and inputs are sorted by *phases*, their rows and columns by the remainders
-by m: (m, m, places, places, N, C). Then many entries of all tiles are copied at once, in long runs.
+Tiles come first, (N, P, Q, t, t, C): then the transform of a tile is a product of small matrices that stay in the
+cache, its inputs are copied in long runs, and the products by U read and write every t^2-th row of V and M.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from fractions import Fraction
 from itertools import product
 from typing import NamedTuple
@@ -138,61 +137,66 @@ def transform_weights(w: Array, tile: Tile) -> Kernel:
 def winograd_outputs(
     x: Array, kernel: Kernel, tile: Tile, out_size: Size, padding: int = 0, space: Workspace | None = None
 ) -> Array:
-    """Return Y: ``w * x`` where the pooling has not chosen yet. (N, H, W, C) -> (places, side, side, P, Q, N, K).
+    """Return Y: ``w * x`` where the pooling has not chosen yet. (N, H, W, C) -> (N, P, Q, places, side, side, K).
 
     ``out_size`` is (H, W) of the state above, after pooling. Adjoint: ``winograd_inputs``.
     """
     xp, space = array_module(x), space or Workspace()
-    t, (c, k) = tile.t, kernel.u.shape[1:]
+    t2, c, k = kernel.u.shape
     counts = tile_counts(tile, out_size)
+    tiles = len(x) * counts[0] * counts[1]
     d = _gather(x, tile, counts, padding, space)
-    v = space.take("odd stages", d.shape, x)
-    xp.matmul(kernel.b, d.reshape(t * t, -1), out=v.reshape(t * t, -1))
-    m = space.take("even stages", (t * t, counts[0] * counts[1] * len(x), k), x)
-    xp.matmul(v.reshape(t * t, -1, c), kernel.u, out=m)
-    y = space.take("odd stages", (tile.places, tile.side, tile.side, *counts, len(x), k), x)
-    xp.matmul(kernel.a, m.reshape(t * t, -1), out=y.reshape(len(kernel.a), -1))
+    v = xp.matmul(kernel.b, d.reshape(tiles, t2, c), out=space.take("odd stages", (tiles, t2, c), x))
+    m = _products(v, kernel.u, space.take("even stages", (tiles, t2, k), x))
+    y = space.take("odd stages", (len(x), *counts, tile.places, tile.side, tile.side, k), x)
+    xp.matmul(kernel.a, m, out=y.reshape(tiles, len(kernel.a), k))
     return y
 
 
 def winograd_inputs(
     y: Array, kernel: Kernel, tile: Tile, size: Size, padding: int = 0, space: Workspace | None = None
 ) -> Array:
-    """Return the adjoint of ``winograd_outputs``: (places, side, side, P, Q, N, K) -> (N, H, W, C), ``size`` (H, W).
+    """Return the adjoint of ``winograd_outputs``: (N, P, Q, places, side, side, K) -> (N, H, W, C), ``size`` (H, W).
 
     The array returned is in the workspace: valid until it is used for this again.
     """
     xp, space = array_module(y), space or Workspace()
-    t, (c, k) = tile.t, kernel.u.shape[1:]
-    p, q, n = y.shape[3:6]
-    m = space.take("even stages", (t * t, p * q * n, k), y)
-    xp.matmul(kernel.a.T, y.reshape(len(kernel.a), -1), out=m.reshape(t * t, -1))
-    v = space.take("odd stages", (t * t, p * q * n, c), y)
-    xp.matmul(m, kernel.u_back, out=v)
-    d = space.take("even stages", (t, t, p, q, n, c), y)
-    xp.matmul(kernel.b.T, v.reshape(t * t, -1), out=d.reshape(t * t, -1))
+    t2, c, k = kernel.u.shape
+    n, p, q = y.shape[:3]
+    tiles = n * p * q
+    m = space.take("even stages", (tiles, t2, k), y)
+    xp.matmul(kernel.a.T, y.reshape(tiles, len(kernel.a), k), out=m)
+    v = _products(m, kernel.u_back, space.take("odd stages", (tiles, t2, c), y))
+    d = space.take("even stages", (n, p, q, tile.t, tile.t, c), y)
+    xp.matmul(kernel.b.T, v, out=d.reshape(tiles, t2, c))
     return _scatter(d, tile, size, padding, space)
 
 
+def _products(v: Array, u: Array, out: Array) -> Array:
+    """Return V^i U^i for every entry i: (T, t^2, C), (t^2, C, K) -> (T, t^2, K)."""
+    array_module(v).matmul(v.transpose(1, 0, 2), u, out=out.transpose(1, 0, 2))
+    return out
+
+
 def winograd_max_pool(y: Array, kernel: Kernel, space: Workspace | None = None) -> tuple[Array, Array]:
-    """Return the maximum over the places of Y and which one has it first: both (side, side, P, Q, N, K).
+    """Return the maximum over the places of Y and which one has it first: both (N, P, Q, side, side, K).
 
     Values that differ by rounding alone tie (``ROUNDINGS``). Y is written over.
     """
-    return max_of_four(y[0], y[1], y[2], y[3], space or Workspace(), kernel.margin)
+    return max_of_four(*(y[:, :, :, place] for place in range(4)), space or Workspace(), kernel.margin)
 
 
 def winograd_pick(y: Array, winner: Array) -> Array:
     """Return Y at the ``winner`` of every window, both in tiles. Adjoint: ``winograd_unpool``."""
-    return sum(y[place] * (winner == place) for place in range(4))
+    return sum(y[:, :, :, place] * (winner == place) for place in range(4))
 
 
 def winograd_unpool(v: Array, winner: Array, space: Workspace | None = None) -> Array:
     """Return Y with every value at the place of its winner and zero elsewhere, both in tiles."""
     xp, space = array_module(v), space or Workspace()
-    y = space.take("odd stages", (4, *v.shape), v)
+    y = space.take("odd stages", (*v.shape[:3], 4, *v.shape[3:]), v)
     for place in range(4):
-        xp.multiply(v, winner == place, out=y[place])
+        xp.multiply(v, winner == place, out=y[:, :, :, place])
     return y
 
 
@@ -203,102 +207,80 @@ def tile_counts(tile: Tile, out_size: Size) -> Size:
 
 
 def to_tiles(v: Array, tile: Tile, name: str, space: Workspace) -> Array:
-    """Return a state (N, H, W, K) as tiles (side, side, P, Q, N, K), zero where a tile leaves the state."""
-    counts = tile_counts(tile, v.shape[1:3])
-    tiles = space.take_zeros((name, v.shape), (tile.side, tile.side, *counts, len(v), v.shape[3]), v)
-    for where, part in _phases(v, tile.side):
-        tiles[where] = part
+    """Return a state (N, H, W, K) as tiles (N, P, Q, side, side, K), zero where a tile leaves the state."""
+    (p, q), (n, h, w, k) = tile_counts(tile, v.shape[1:3]), v.shape
+    tiles = space.take((name, v.shape), (n, p, q, tile.side, tile.side, k), v)
+    if (h, w) != (p * tile.side, q * tile.side):
+        whole = space.take_zeros((name, h, w), (n, p * tile.side, q * tile.side, k), v)
+        whole[:, :h, :w] = v
+        v = whole
+    tiles[...] = v.reshape(n, p, tile.side, q, tile.side, k).transpose(0, 1, 3, 2, 4, 5)
     return tiles
 
 
 def from_tiles(tiles: Array, tile: Tile, out: Array, b: Array | None = None) -> None:
-    """Write tiles (side, side, P, Q, N, K) to a state ``out`` (N, H, W, K), with a bias (K,) added if one is given."""
-    xp = array_module(tiles)
-    for where, part in _phases(out, tile.side):
-        if b is None:
-            part[...] = tiles[where]
-        else:
-            xp.add(tiles[where], b, out=part)
+    """Write tiles (N, P, Q, side, side, K) to a state ``out`` (N, H, W, K), with a bias (K,) added if one is given."""
+    (n, p, q, side, _, k), (h, w) = tiles.shape, out.shape[1:3]
+    rows = tiles.transpose(0, 1, 3, 2, 4, 5)  # (N, P, side, Q, side, K)
+    if (h, w) != (p * side, q * side):
+        rows = rows.reshape(n, p * side, q * side, k)[:, :h, :w]  # a copy
+    else:
+        out = out.reshape(rows.shape)
+    if b is None:
+        out[...] = rows
+    else:
+        array_module(tiles).add(rows, b, out=out)
 
 
 def _gather(x: Array, tile: Tile, counts: Size, padding: int, space: Workspace) -> Array:
-    """Return the inputs of every tile: (N, H, W, C) -> (t, t, P, Q, N, C). Adjoint: ``_scatter``."""
+    """Return the inputs of every tile: (N, H, W, C) -> (N, P, Q, t, t, C). Adjoint: ``_scatter``."""
     n, h, w, c = x.shape
-    places = _places((h, w), tile, counts, padding)
-    phases = space.take_zeros(("phases", x.shape, padding), (tile.m, tile.m, *places, n, c), x)
-    for where, part in _phases(x, tile.m, _before(tile, padding)):
-        phases[where] = part
-    d = space.take("even stages", (tile.t, tile.t, *counts, n, c), x)
-    for entries, where in _entries(tile, counts, padding):
-        d[entries] = phases[where]
+    need = _covered(tile, counts)
+    if padding or (h, w) != need:
+        padded = space.take_zeros(("padded", padding, h, w), (n, *need, c), x)
+        rows, cols = (min(length, m - padding) for length, m in zip((h, w), need, strict=True))
+        padded[:, padding : padding + rows, padding : padding + cols] = x[:, :rows, :cols]
+        x = padded
+    d = space.take("even stages", (n, *counts, tile.t, tile.t, c), x)
+    d[...] = _entries(x, tile.m, counts, (tile.t, tile.t)).transpose(0, 1, 3, 2, 4, 5)
     return d
 
 
 def _scatter(d: Array, tile: Tile, size: Size, padding: int, space: Workspace) -> Array:
-    """Return the sum of all tiles' inputs where they came from: (t, t, P, Q, N, C) -> (N, H, W, C)."""
-    _, _, p, q, n, c = d.shape
-    phases = space.take("odd stages", (tile.m, tile.m, *_places(size, tile, (p, q), padding), n, c), d)
-    runs = sorted(_entries(tile, (p, q), padding), key=lambda run: -phases[run[1]].size)
-    entries, where = runs[0]  # the largest is written, the rest is added
-    _clear_around(phases, where)
-    phases[where] = d[entries]
-    for entries, where in runs[1:]:
-        phases[where] += d[entries]
-    x = space.take("scattered", (n, *size, c), d)
-    for where, part in _phases(x, tile.m, _before(tile, padding)):
-        part[...] = phases[where]
+    """Return the sum of all tiles' inputs where they came from: (N, P, Q, t, t, C) -> (N, H, W, C)."""
+    n, p, q, t, _, c = d.shape
+    m, need = tile.m, _covered(tile, (p, q))
+    padded = space.take("odd stages", (n, *need, c), d)
+    padded[:, p * m :] = 0
+    padded[:, : p * m, q * m :] = 0
+    # Entries that lie m apart in a tile meet in its neighbours: cut into parts of m, each part of all tiles is apart.
+    for i, j in product(range(0, t, m), repeat=2):
+        part = d[:, :, :, i : i + m, j : j + m].transpose(0, 1, 3, 2, 4, 5)  # (N, P, a, Q, b, C)
+        where = _entries(padded[:, i:, j:], m, (p, q), part.shape[2:5:2])
+        if i == j == 0:
+            where[...] = part
+        else:
+            where += part
+    (h, w), (rows, cols) = size, (padding + length for length in size)
+    if rows <= need[0] and cols <= need[1]:
+        return padded[:, padding:rows, padding:cols]
+    x = space.take_zeros(
+        ("scattered", padding, need), (n, h, w, c), d
+    )  # what no tile covers is never written: it stays zero
+    inside = padded[:, padding:rows, padding:cols]
+    x[:, : inside.shape[1], : inside.shape[2]] = inside
     return x
 
 
-def _clear_around(phases: Array, where: tuple[slice, ...]) -> None:
-    """Put zeros everywhere but at ``where``."""
-    for axis, part in enumerate(where):
-        before = (slice(None),) * axis
-        phases[(*before, slice(part.start or 0))] = 0
-        phases[(*before, slice(part.stop, None))] = 0
+def _covered(tile: Tile, counts: Size) -> Size:
+    """Return the size of the padded input that the tiles cover."""
+    h, w = (count * tile.m + tile.t - tile.m for count in counts)
+    return h, w
 
 
-def _phases(x: Array, m: int, before: int = 0) -> Iterator[tuple[tuple[slice, ...], Array]]:
-    """Yield (where, part): views that make up x (N, H, W, C), each as (m', m', P, Q, N, C), and where by phases it is.
-
-    Row h of x is at phase h mod m, place ``before`` + h // m; columns likewise. There are several parts only where
-    (H, W) are no multiples of m.
-    """
-    n, height, width, c = x.shape
-    for (h, p, a), (w, q, b) in product(_cut(height, m), _cut(width, m)):
-        part = x[:, h : h + p * a, w : w + q * b].reshape(n, p, a, q, b, c).transpose(2, 4, 1, 3, 0, 5)
-        rows, cols = before + h // m, before + w // m
-        yield (slice(a), slice(b), slice(rows, rows + p), slice(cols, cols + q)), part
-
-
-def _cut(length: int, m: int) -> list[tuple[int, int, int]]:
-    """Return (start, places, phases) of the whole multiples of m in a length, and of the rest."""
-    whole, rest = divmod(length, m)
-    return [(start, p, a) for start, p, a in ((0, whole, m), (whole * m, 1, rest)) if p and a]
-
-
-def _entries(tile: Tile, counts: Size, padding: int) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...]]]:
-    """Yield (entries, where): the entries of all tiles that are in the phases as they are, and where.
-
-    Entry i of tile p is row p m + i - D of the input, that is phase (i - D) mod m, place p + (i - D) // m.
-    """
-    m, (p, q) = tile.m, counts
-    runs = []
-    for k in range(-padding // m, (tile.t - 1 - padding) // m + 1):
-        first, last = max(0, k * m + padding), min(tile.t, (k + 1) * m + padding)
-        start = first - padding - k * m
-        runs.append((slice(first, last), slice(start, start + last - first), _before(tile, padding) + k))
-    for (i, a, row), (j, b, col) in product(runs, repeat=2):
-        yield (i, j), (a, b, slice(row, row + p), slice(col, col + q))
-
-
-def _before(tile: Tile, padding: int) -> int:
-    """Return how many places stand before the input, for its padding."""
-    return -(-padding // tile.m)
-
-
-def _places(size: Size, tile: Tile, counts: Size, padding: int) -> Size:
-    """Return how many places a phase has, so that all entries of all tiles and all of the input have one."""
-    last = (tile.t - 1 - padding) // tile.m
-    p, q = (max(count + last, -(-n // tile.m)) + _before(tile, padding) for n, count in zip(size, counts, strict=True))
-    return p, q
+def _entries(x: Array, m: int, counts: Size, entries: Size) -> Array:
+    """Return a view of the first (a, b) ``entries`` of every tile of x, m apart: (N, H, W, C) -> (N, P, a, Q, b, C)."""
+    sn, sh, sw, sc = x.strides
+    (p, q), (a, b) = counts, entries
+    view = array_module(x).lib.stride_tricks.as_strided
+    return view(x, (len(x), p, a, q, b, x.shape[3]), (sn, m * sh, sh, m * sw, sw, sc))
