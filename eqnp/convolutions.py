@@ -177,7 +177,7 @@ class WinogradConnection(ConvPoolConnection):
             best, found = ops.winograd_max_pool(y, w, space)
             ops.from_tiles(found, self.tile, winner)
         else:
-            best = y[:, :, :, 0]
+            best = y[0]
         ops.from_tiles(best, self.tile, out, b)
 
     def _feedback(self, w: ops.Kernel, v: Array, winner: Winner, space: Workspace) -> Array:
@@ -185,7 +185,7 @@ class WinogradConnection(ConvPoolConnection):
         if self.pool == "max":
             y = ops.winograd_unpool(y, ops.to_tiles(winner, self.tile, "winners of tiles", space), space)
         else:
-            y = y[:, :, :, None]
+            y = y[None]
         return ops.winograd_inputs(y, w, self.tile, self.below[:2], self.padding, space)
 
     def _drive_at_winners(self, w: ops.Kernel, s: Array, winner: Winner, space: Workspace, out: Array) -> None:
@@ -193,7 +193,7 @@ class WinogradConnection(ConvPoolConnection):
         if self.pool == "max":
             picked = ops.winograd_pick(y, ops.to_tiles(winner, self.tile, "winners of tiles", space))
         else:
-            picked = y[:, :, :, 0]
+            picked = y[0]
         ops.from_tiles(picked, self.tile, out)
 
     def _outputs(self, w: ops.Kernel, s: Array, space: Workspace) -> Array:

@@ -195,7 +195,7 @@ def winograd_drive(x, kernel, tile, out_size, padding, space=None):
         winner = xp.zeros(shape, dtype=xp.uint8)
         ops.from_tiles(found, tile, winner)
     else:
-        best = y[:, :, :, 0]
+        best = y[0]
     ops.from_tiles(best, tile, out)
     return out, winner
 
@@ -203,11 +203,7 @@ def winograd_drive(x, kernel, tile, out_size, padding, space=None):
 def winograd_feedback(v, winner, kernel, tile, size, padding, space=None):
     space = space or Workspace()
     y = ops.to_tiles(v, tile, "v", space)
-    y = (
-        y[:, :, :, None]
-        if winner is None
-        else ops.winograd_unpool(y, ops.to_tiles(winner, tile, "winner", space), space)
-    )
+    y = y[None] if winner is None else ops.winograd_unpool(y, ops.to_tiles(winner, tile, "winner", space), space)
     return ops.winograd_inputs(y, kernel, tile, size, padding, space)
 
 

@@ -91,7 +91,7 @@ def broken_field(name):
 
 def swapped_sides(original):
     """Windows of a tile by columns where rows are meant."""
-    return lambda tiles, *args: original(tiles.swapaxes(3, 4), *args)
+    return lambda tiles, *args: original(tiles.swapaxes(0, 1), *args)
 
 
 def check_winograd():

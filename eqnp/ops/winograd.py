@@ -147,9 +147,10 @@ def winograd_outputs(
     tiles = len(x) * counts[0] * counts[1]
     d = _gather(x, tile, counts, padding, space)
     v = xp.matmul(kernel.b, d.reshape(tiles, t2, c), out=space.take("odd stages", (tiles, t2, c), x))
-    m = _products(v, kernel.u, space.take("even stages", (tiles, t2, k), x))
-    y = space.take("odd stages", (len(x), *counts, tile.places, tile.side, tile.side, k), x)
-    xp.matmul(kernel.a, m, out=y.reshape(tiles, len(kernel.a), k))
+    m = space.take("even stages", (t2, tiles, k), x)
+    xp.matmul(v.transpose(1, 0, 2), kernel.u, out=m)
+    y = space.take("odd stages", (tile.places, tile.side, tile.side, len(x), *counts, k), x)
+    xp.matmul(kernel.a, m.reshape(t2, -1), out=y.reshape(len(kernel.a), -1))
     return y
 
 
@@ -162,20 +163,15 @@ def winograd_inputs(
     """
     xp, space = array_module(y), space or Workspace()
     t2, c, k = kernel.u.shape
-    n, p, q = y.shape[:3]
+    n, p, q = y.shape[3:6]
     tiles = n * p * q
-    m = space.take("even stages", (tiles, t2, k), y)
-    xp.matmul(kernel.a.T, y.reshape(tiles, len(kernel.a), k), out=m)
-    v = _products(m, kernel.u_back, space.take("odd stages", (tiles, t2, c), y))
+    m = space.take("even stages", (t2, tiles, k), y)
+    xp.matmul(kernel.a.T, y.reshape(len(kernel.a), -1), out=m.reshape(t2, -1))
+    v = space.take("odd stages", (tiles, t2, c), y)
+    xp.matmul(m, kernel.u_back, out=v.transpose(1, 0, 2))
     d = space.take("even stages", (n, p, q, tile.t, tile.t, c), y)
     xp.matmul(kernel.b.T, v, out=d.reshape(tiles, t2, c))
     return _scatter(d, tile, size, padding, space)
-
-
-def _products(v: Array, u: Array, out: Array) -> Array:
-    """Return V^i U^i for every entry i: (T, t^2, C), (t^2, C, K) -> (T, t^2, K)."""
-    array_module(v).matmul(v.transpose(1, 0, 2), u, out=out.transpose(1, 0, 2))
-    return out
 
 
 def winograd_max_pool(y: Array, kernel: Kernel, space: Workspace | None = None) -> tuple[Array, Array]:
@@ -183,20 +179,20 @@ def winograd_max_pool(y: Array, kernel: Kernel, space: Workspace | None = None) 
 
     Values that differ by rounding alone tie (``ROUNDINGS``). Y is written over.
     """
-    return max_of_four(*(y[:, :, :, place] for place in range(4)), space or Workspace(), kernel.margin)
+    return max_of_four(y[0], y[1], y[2], y[3], space or Workspace(), kernel.margin)
 
 
 def winograd_pick(y: Array, winner: Array) -> Array:
     """Return Y at the ``winner`` of every window, both in tiles. Adjoint: ``winograd_unpool``."""
-    return sum(y[:, :, :, place] * (winner == place) for place in range(4))
+    return sum(y[place] * (winner == place) for place in range(4))
 
 
 def winograd_unpool(v: Array, winner: Array, space: Workspace | None = None) -> Array:
     """Return Y with every value at the place of its winner and zero elsewhere, both in tiles."""
     xp, space = array_module(v), space or Workspace()
-    y = space.take("odd stages", (*v.shape[:3], 4, *v.shape[3:]), v)
+    y = space.take("odd stages", (4, *v.shape), v)
     for place in range(4):
-        xp.multiply(v, winner == place, out=y[:, :, :, place])
+        xp.multiply(v, winner == place, out=y[place])
     return y
 
 
@@ -207,21 +203,21 @@ def tile_counts(tile: Tile, out_size: Size) -> Size:
 
 
 def to_tiles(v: Array, tile: Tile, name: str, space: Workspace) -> Array:
-    """Return a state (N, H, W, K) as tiles (N, P, Q, side, side, K), zero where a tile leaves the state."""
-    (p, q), (n, h, w, k) = tile_counts(tile, v.shape[1:3]), v.shape
-    tiles = space.take((name, v.shape), (n, p, q, tile.side, tile.side, k), v)
-    if (h, w) != (p * tile.side, q * tile.side):
-        whole = space.take_zeros((name, h, w), (n, p * tile.side, q * tile.side, k), v)
+    """Return a state (N, H, W, K) as tiles (side, side, N, P, Q, K), zero where a tile leaves the state."""
+    (p, q), (n, h, w, k), side = tile_counts(tile, v.shape[1:3]), v.shape, tile.side
+    if (h, w) != (p * side, q * side):
+        whole = space.take_zeros((name, h, w), (n, p * side, q * side, k), v)
         whole[:, :h, :w] = v
         v = whole
-    tiles[...] = v.reshape(n, p, tile.side, q, tile.side, k).transpose(0, 1, 3, 2, 4, 5)
+    tiles = space.take((name, v.shape), (side, side, n, p, q, k), v)
+    tiles[...] = v.reshape(n, p, side, q, side, k).transpose(2, 4, 0, 1, 3, 5)
     return tiles
 
 
 def from_tiles(tiles: Array, tile: Tile, out: Array, b: Array | None = None) -> None:
-    """Write tiles (N, P, Q, side, side, K) to a state ``out`` (N, H, W, K), with a bias (K,) added if one is given."""
-    (n, p, q, side, _, k), (h, w) = tiles.shape, out.shape[1:3]
-    rows = tiles.transpose(0, 1, 3, 2, 4, 5)  # (N, P, side, Q, side, K)
+    """Write tiles (side, side, N, P, Q, K) to a state ``out`` (N, H, W, K), with a bias (K,) added if one is given."""
+    (side, _, n, p, q, k), (h, w) = tiles.shape, out.shape[1:3]
+    rows = tiles.transpose(2, 3, 0, 4, 1, 5)  # (N, P, side, Q, side, K)
     if (h, w) != (p * side, q * side):
         rows = rows.reshape(n, p * side, q * side, k)[:, :h, :w]  # a copy
     else:
