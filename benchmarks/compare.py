@@ -74,10 +74,10 @@ def measure(preset: str, steps: int, runs: int) -> tuple[dict[str, list[float]],
     return {name: [1e3 * t / steps for t in each] for name, each in times.items()}, len(x)
 
 
-def peak_memory(preset: str, way: str) -> float:
-    """Return the peak memory in MB of a process that computes one batch."""
+def peak_memory(preset: str, way: str, runs: int) -> list[float]:
+    """Return the peak memory in MB of processes that compute one batch each."""
     command = [sys.executable, "-m", "benchmarks.one_batch", preset, way]
-    return float(subprocess.check_output(command, text=True).split()[-1])
+    return [float(subprocess.check_output(command, text=True).split()[-1]) for _ in range(runs)]
 
 
 def main() -> None:
@@ -101,11 +101,12 @@ def main() -> None:
         cells += [ratio(times[name], own) for name in ("published", "explicit", "even-odd")]
         lines.append(f"| `{preset}` | {batch} | " + " | ".join(cells) + " |")
         print(lines[-1], flush=True)
-    lines += ["", "Peak memory of a process that computes the gradient of one batch, all imports counted:", ""]
+    lines += ["", "Peak memory of a process that does one update, all imports counted; medians (least, most):", ""]
     lines += ["| preset | published, MB | eqnp, MB | ratio |", "|---|---|---|---|"]
     for preset in options.presets:
-        published, own = (peak_memory(preset, way) for way in ("published", "eqnp"))
-        lines.append(f"| `{preset}` | {published:.0f} | {own:.0f} | {published / own:.2f} |")
+        published, own = (peak_memory(preset, way, options.runs) for way in ("published", "eqnp"))
+        cells = [f"{median(each):.0f} ({min(each):.0f}, {max(each):.0f})" for each in (published, own)]
+        lines.append(f"| `{preset}` | {' | '.join(cells)} | {median(published) / median(own):.2f} |")
         print(lines[-1], flush=True)
     if options.out:
         options.out.write_text("# A step beside PyTorch's\n\n" + "\n".join(lines) + "\n")

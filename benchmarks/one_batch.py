@@ -1,4 +1,4 @@
-"""The gradient of one batch of a preset in a few steps, and this process's peak memory in MB: for benchmarks.compare.
+"""One update of a preset in a few steps, and this process's peak memory in MB: for benchmarks.compare.
 
 python -m benchmarks.one_batch cifar10-mse-symmetric eqnp
 """

@@ -8,19 +8,19 @@ A tile of m x m outputs needs t^2 multiplications where the direct form needs m^
 
     y = A^T [ (G w) . (B^T d) ]
 
-Over two axes, all channels and all tiles, with every transform as *one* matrix product over whatever it does not mix:
+Over two axes and all channels, each stage is a matrix product over whatever it does not mix:
 
-    D_j  (t^2, C)     gathered: the t x t inputs of tile j
-    V_j  = (B^T x B^T) D_j                           x is Kronecker's product
-    M^i  = V^i U^i    t^2 times: (T, C) . (C, K)     V^i is entry i of all tiles, U = (G x G) w
-    Y_j  = (A^T x A^T) M_j                           its rows ordered: place in the pooling window, window
+    D_j  (t^2, C)       gathered: the t x t inputs of tile j, of T
+    V_j = (B^T x B^T) D_j                            x is Kronecker's product
+    M^i = V^i U^i       for each of t^2 entries i: (T, C) . (C, K),    U = (G x G) w
+    Y   = (A^T x A^T) M (places side^2, T K)         its rows ordered: place in the pooling window, window
 
-so a maximum is taken over four arrays, and an average is taken by A itself. The adjoint in d runs the same stages
-backwards, each product by its transpose, so the two are adjoint to rounding, which EP needs of its two directions.
-Outputs that belong to no window or lie outside are computed with the others and left out.
+so a maximum is taken over four contiguous arrays, and an average is taken by A itself. The adjoint in d runs the same
+stages backwards, each product by its transpose, so the two are adjoint to rounding, which EP needs of its two
+directions. Outputs that belong to no window or lie outside are computed with the others and left out.
 
-Tiles come first, (N, P, Q, t, t, C): then the transform of a tile is a product of small matrices that stay in the
-cache, its inputs are copied in long runs, and the products by U read and write every t^2-th row of V and M.
+Up to V tiles come first, (N, P, Q, t, t, C): a tile's transform is a product of small matrices that stay in the cache,
+and inputs are copied in long runs. From M on entries come first, (t^2, N P Q, K).
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def transform_weights(w: Array, tile: Tile) -> Kernel:
 def winograd_outputs(
     x: Array, kernel: Kernel, tile: Tile, out_size: Size, padding: int = 0, space: Workspace | None = None
 ) -> Array:
-    """Return Y: ``w * x`` where the pooling has not chosen yet. (N, H, W, C) -> (N, P, Q, places, side, side, K).
+    """Return Y: ``w * x`` where the pooling has not chosen yet. (N, H, W, C) -> (places, side, side, N, P, Q, K).
 
     ``out_size`` is (H, W) of the state above, after pooling. Adjoint: ``winograd_inputs``.
     """
@@ -157,7 +157,7 @@ def winograd_outputs(
 def winograd_inputs(
     y: Array, kernel: Kernel, tile: Tile, size: Size, padding: int = 0, space: Workspace | None = None
 ) -> Array:
-    """Return the adjoint of ``winograd_outputs``: (N, P, Q, places, side, side, K) -> (N, H, W, C), ``size`` (H, W).
+    """Return the adjoint of ``winograd_outputs``: (places, side, side, N, P, Q, K) -> (N, H, W, C), ``size`` (H, W).
 
     The array returned is in the workspace: valid until it is used for this again.
     """
@@ -175,7 +175,7 @@ def winograd_inputs(
 
 
 def winograd_max_pool(y: Array, kernel: Kernel, space: Workspace | None = None) -> tuple[Array, Array]:
-    """Return the maximum over the places of Y and which one has it first: both (N, P, Q, side, side, K).
+    """Return the maximum over the places of Y and which one has it first: both (side, side, N, P, Q, K).
 
     Values that differ by rounding alone tie (``ROUNDINGS``). Y is written over.
     """
