@@ -1,4 +1,4 @@
-"""What float32 and Winograd's forms cost: distance of gradient and free states to the direct form's in float64, on a run.
+"""What float32 and Winograd's forms cost: how far gradient and free states are from the direct form's in float64.
 
 python -m benchmarks.rounding RUN --samples 24 --set dynamics.T1=40
 """

@@ -60,7 +60,7 @@ def main() -> None:
         found = [errors(options.preset, settings, seed, options.epochs) for seed in range(options.seeds)]
         for seed, (each, seconds) in enumerate(found):
             lines.append(f"| {name} | {seed} | {', '.join(f'{e:.1f}' for e in each)} | {seconds:.1f} |")
-            curves[f"{name}, seed {seed}"] = each
+        curves[f"{name}, mean"] = [mean(at_epoch) for at_epoch in zip(*(each for each, _ in found), strict=True)]
         last = [each[-1] for each, _ in found]
         spread = stdev(last) if len(last) > 1 else 0.0
         lines.append(f"| {name} | mean | {mean(last):.2f} (sd {spread:.2f}) after the last | |")

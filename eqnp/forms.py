@@ -1,7 +1,7 @@
 """Which form of a convolution a layer gets: by the estimated time of a step through it, or by name.
 
-The estimate counts multiplications, with two more kinds of work in their measure: transforms are products that reach
-half the rate of the large ones, and a number moved costs what ``move`` multiplications cost. On the layers of the
+The estimate counts multiplications, with two more kinds of work in their measure: those of transforms, which are small
+products, cost a little more, and a number moved costs what ``move`` of them cost. On the layers of the
 presets it finds a CPU's fastest form, or one within a few percent of it: benchmarks/results/forms.md.
 """
 
@@ -27,7 +27,7 @@ class Prices(NamedTuple):
     transform: float  # a multiplication of a transform
 
 
-CPU = Prices(move=12, transform=2)
+CPU = Prices(move=12, transform=1.25)
 # An H200 by its data sheet: 27 float32 multiplications in the time that a number takes to memory, and again back. Our
 # kernels transform in registers.
 GPU = Prices(move=54, transform=0)
