@@ -1,12 +1,11 @@
 """What float32 and Winograd's forms cost: how far gradient and free states are from the direct form's in float64.
 
-python -m benchmarks.rounding RUN --samples 24 --set dynamics.T1=40
+python -m benchmarks.rounding RUN --batches 12 --set dynamics.T1=40
 """
 
 from __future__ import annotations
 
 import argparse
-import math
 from pathlib import Path
 
 import numpy as np
@@ -22,33 +21,36 @@ from eqnp.losses import one_hot
 from eqnp.prepared import PreparedNetwork
 from eqnp.stencils import symmetric
 
+BATCH = 10
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
-    parser.add_argument("--samples", type=int, default=24)
+    parser.add_argument("--batches", type=int, default=12)
     parser.add_argument("--settled", type=int, default=1000, help="samples whose free states are compared")
     parser.add_argument("--set", dest="overrides", action="append", default=[])
     options = parser.parse_args()
     session, parameters = open_weights(str(options.run), tuple(options.overrides), "best", Place("numpy"))
-    x, labels = session.samples("test", list(range(options.samples)))
     learner = session.learner
 
-    def gradient(form: str, dtype: type, beta: float) -> dict[str, np.ndarray]:
+    def gradient(form: str, dtype: type, beta: float, first: int) -> np.ndarray:
+        x, labels = session.samples("test", list(range(first, first + BATCH)))
         network = make_network(session.config.model, learner.network.architecture, form)
         cast = {name: np.asarray(p, dtype) for name, p in parameters.items()}
         target = one_hot(labels, 10, dtype)
-        return estimate(network, cast, x.astype(dtype), target, symmetric(beta), learner.T1, learner.T2).gradient
+        found = estimate(network, cast, x.astype(dtype), target, symmetric(beta), learner.T1, learner.T2).gradient
+        return np.concatenate([g.ravel().astype(np.float64) for g in found.values()])
 
-    print("| beta | form | type | relative distance |\n|---|---|---|---|")
+    print(f"Gradients of {options.batches} batches of {BATCH} samples:\n")
+    print("| beta | form | type | median relative distance | largest |\n|---|---|---|---|---|")
+    starts = range(0, BATCH * options.batches, BATCH)
     for beta in (learner.beta, learner.beta / 10):
-        exact = gradient("direct", np.float64, beta)
-        size = math.sqrt(sum(float((g * g).sum()) for g in exact.values()))
+        exact = [gradient("direct", np.float64, beta, first) for first in starts]
         for form, dtype in (*((form, np.float32) for form in FORMS[1:]), ("winograd-4x4", np.float64)):
-            found = gradient(form, dtype, beta)
-            distance = math.sqrt(sum(float(((found[name] - g) ** 2).sum()) for name, g in exact.items()))
-            print(f"| {beta:g} | {form} | {dtype.__name__} | {distance / size:.1e} |")
-
+            found = [gradient(form, dtype, beta, first) for first in starts]
+            apart = [np.linalg.norm(g - e) / np.linalg.norm(e) for g, e in zip(found, exact, strict=True)]
+            print(f"| {beta:g} | {form} | {dtype.__name__} | {np.median(apart):.1e} | {max(apart):.1e} |", flush=True)
     print("\n| form | samples whose free state is another one | median distance |\n|---|---|---|")
     x, _ = session.samples("test", list(range(options.settled)))
 

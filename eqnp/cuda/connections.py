@@ -256,7 +256,7 @@ class CudaWinograd(WinogradConnection, CudaConvPool):
         tiles = len(v) * self._counts[0] * self._counts[1]
         m = space.take("odd stages", (t2, tiles, k), v)
         self._winograd.get("spread_values", v.dtype)(tiles * k, v, winner, m)
-        d = self.device.multiply(m, w.u_back, space.take("even stages", (t2, tiles, c), v))
+        d = self.device.multiply(m, w.u, space.take("even stages", (t2, tiles, c), v), transpose_b=True)
         self._winograd.get("transform_back", v.dtype)(tiles * c, d)
         return d
 
