@@ -196,6 +196,10 @@ class CudaMerged(MergedConnection, CudaConvPool):
 class CudaWinograd(WinogradConnection, CudaConvPool):
     """The same maps by Winograd's F(m x m, r x r): transforms in registers, pooled before they are written."""
 
+    def prepare(self, w: Array) -> ops.Kernel:
+        """Return the transformed weights, once: cuBLAS takes them transposed at no cost."""
+        return super().prepare(w)._replace(u_back=None)
+
     @cached_property
     def _counts(self) -> tuple[int, int]:
         return ops.tile_counts(self.tile, self.above[:2])

@@ -65,7 +65,7 @@ class Kernel(NamedTuple):
     """Transformed weights, and the transforms of inputs and outputs, in one dtype on one device."""
 
     u: Array  # (t^2, C, K)
-    u_back: Array  # (t^2, K, C)
+    u_back: Array | None  # (t^2, K, C)
     a: Array  # (places side^2, t^2)
     b: Array  # (t^2, t^2)
     margin: Array | None  # (K,) by how much a later place of a window must be larger to win
