@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
+from pathlib import Path
+
 import numpy as np
 
 from eqnp.backend import get_backend
@@ -13,9 +17,10 @@ from eqnp.training import initial_state
 
 
 def where_measured(runs: int) -> str:
-    """Return one line about machine and libraries."""
+    """Return one line about command, machine and libraries."""
     found = describe_environment("numpy")
-    return f"{found['cores']} cores, {found['blas']}, NumPy {found['numpy']}; {runs} interleaved runs."
+    command = shlex.join(["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]])
+    return f"`{command}`\n\n{found['cores']} cores, {found['blas']}, NumPy {found['numpy']}; {runs} interleaved runs."
 
 
 def prepared_preset(preset: str, *overrides: str):
