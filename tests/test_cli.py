@@ -447,3 +447,22 @@ def test_bench(capsys, tmp_path, monkeypatch):
     assert_fails(run(capsys, "bench", "mnist-mlp", "--set", f"data.folder={tmp_path}"), 3, "mnist not found")
     result = run(capsys, "bench", "digits", *SMALL_OPTIONS, "--runs", "1", "--out", tmp_path / "no" / "b")
     assert result.code == 8 and "step, even-odd" in result.out and "Traceback" not in result.err
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--device", "1"], "--device is about a GPU"),
+        (["--device-memory", "2"], "--device-memory is about a GPU"),
+        (["--tf32"], "training.tf32: belongs to --backend cupy"),
+        (["--tf32", "--dtype", "float64"], "training.tf32: belongs to training.dtype"),
+    ],
+)
+def test_options_of_a_gpu_without_one(capsys, tmp_path, words, expected):
+    assert_fails(train_small(capsys, tmp_path / "run", *words), 2, expected)
+    assert not (tmp_path / "run").exists()
+
+
+def test_dtype_is_an_option(capsys, tmp_path):
+    assert train_small(capsys, tmp_path / "run", "--dtype", "float64", *overrides("training.epochs=1")).code == 0
+    assert tomllib.loads((tmp_path / "run" / "config.toml").read_text())["training"]["dtype"] == "float64"
