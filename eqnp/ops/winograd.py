@@ -81,8 +81,8 @@ POINTS: dict[int, tuple[Fraction, ...]] = {
 
 # Roundings by which equal outputs of a tile may differ. A free phase passes through states that are the same at all
 # places, where windows tie; the direct form computes equal numbers there and the first place wins, in every dtype.
-# Left to rounding, ties would lead the network to another of its steady states. With 4 points nothing is rounded apart.
-ROUNDINGS = {4: 0, 6: 8, 8: 32}
+# Left to rounding, ties would lead the network to another of its steady states.
+ROUNDINGS = {4: 4, 6: 8, 8: 32}
 
 
 def toom_cook(m: int, r: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -129,7 +129,7 @@ def transform_weights(w: Array, tile: Tile) -> Kernel:
     c, k = w.shape[2:]
     u = xp.matmul(g, w.reshape(tile.r**2, c * k)).reshape(t * t, c, k)
     margin = None
-    if tile.pool == "max" and ROUNDINGS[t]:
+    if tile.pool == "max":
         margin = ROUNDINGS[t] * float(np.finfo(w.dtype).eps) * xp.sqrt((w * w).sum(axis=(0, 1, 2)))
     u_back = u.swapaxes(1, 2)
     # A copy makes products faster; but the largest weights, which few tiles meet, are sooner read from one place.
