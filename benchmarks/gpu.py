@@ -20,7 +20,7 @@ from statistics import median
 
 import numpy as np
 
-from eqnp.backend import Backend, get_backend
+from eqnp.backend import Backend, get_backend, to_host
 from eqnp.configfile import load
 from eqnp.data.datasets import IMAGES
 from eqnp.environment import describe_environment
@@ -28,7 +28,9 @@ from eqnp.experiment import make_learner
 from eqnp.learner import Learner
 from eqnp.losses import one_hot
 from eqnp.measuring import free_phases, interleave, peak_memory, ratio
+from eqnp.prepared import PreparedWeights
 from eqnp.settling import cosine
+from eqnp.sharding import serial_map
 from eqnp.stencils import symmetric
 from eqnp.training import State, initial_state, train_batch
 
@@ -45,11 +47,6 @@ TERABYTES, TERAFLOPS = 4.3e12, 60e12  # an H200: copied and counted both ways; f
 BATCHES = 391  # of an epoch of CIFAR-10
 
 
-def run_all(function: Callable, shards) -> list:
-    """Stand in for a thread map: a GPU has one shard."""
-    return [function(shard) for shard in shards]
-
-
 class Case:
     """A learner on a backend with its parameters and a batch of noise."""
 
@@ -63,26 +60,24 @@ class Case:
         self.labels = np.arange(batch) % 10
 
     def phase(self, steps: int, schedule: str = "synchronous") -> Callable[[], object]:
-        phases = free_phases(self.learner, self.state.parameters, self.backend.asarray(self.x), steps, run_all)
+        phases = free_phases(self.learner, self.state.parameters, self.backend.asarray(self.x), steps, serial_map)
         return phases[schedule]
 
     def update(self) -> None:
-        train_batch(self.learner, self.state, self.x, self.labels, run_all)
+        train_batch(self.learner, self.state, self.x, self.labels, serial_map)
         self.backend.synchronize()
 
     def gradient(self, T1: int, T2: int) -> dict[str, np.ndarray]:
         target = one_hot(self.labels, 10, self.x.dtype)
         learner = replace(self.learner, T1=T1, T2=T2)
         x, y = self.backend.asarray(self.x), self.backend.asarray(target)
-        from eqnp.prepared import PreparedWeights
-
         weights = PreparedWeights(learner.network, self.state.parameters)
         found = learner.gradient(weights, x, y, symmetric(learner.beta), None).gradient
         return {name: self.backend.to_host(g).astype(np.float64) for name, g in found.items()}
 
 
 def on_host(parameters: dict) -> dict[str, np.ndarray]:
-    return {name: p if isinstance(p, np.ndarray) else p.get() for name, p in parameters.items()}
+    return {name: to_host(p) for name, p in parameters.items()}
 
 
 def baseline_phase(make: type[Baseline], case: Case, steps: int, tf32: bool) -> Callable[[], object]:

@@ -22,6 +22,7 @@ from benchmarks.pytorch import Published
 from benchmarks.timing import where_measured
 from eqnp.cli.options import Place
 from eqnp.cli.session import Session, open_weights
+from eqnp.diagnostics import sample_moves
 from eqnp.dynamics import relax
 from eqnp.environment import available_cores
 from eqnp.estimators import estimate
@@ -79,8 +80,7 @@ class Quality:
         prepared = PreparedNetwork(self.network, self.parameters, self.x)
         free = relax(prepared, prepared.zero_states(), MOST, tolerance=STILL, schedule=schedule)
         new = relax(prepared, free.states, 1, schedule=schedule).states
-        moves = [np.abs(a - b).reshape(len(a), -1).max(axis=1) for a, b in zip(new, free.states, strict=True)]
-        return int((np.max(moves, axis=0) > 1e-6).sum())
+        return int((sample_moves(new, free.states) > 1e-6).sum())
 
 
 def cheapest(quality: Quality, wanted: float) -> Iterator[tuple[int, int, float]]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from benchmarks.timing import prepared_preset, where_measured
 from eqnp.architecture import Architecture, ConvLayer, DenseLayer
@@ -23,7 +24,7 @@ from eqnp.losses import one_hot
 from eqnp.measuring import free_phases, interleave, ratio
 from eqnp.networks import SymmetricNetwork
 from eqnp.plots import plot_curves, save_figure
-from eqnp.sharding import cut, thread_map
+from eqnp.sharding import cut, serial_map, thread_map
 from eqnp.stencils import symmetric
 
 BASE = {"batch": 32, "T1": 16, "layers": 4}
@@ -34,11 +35,9 @@ def threads_row(preset: str, steps: int, runs: int) -> str:
     """Return the row of a preset: a step on one thread and on two."""
     _, learner, parameters, x = prepared_preset(preset, "training.threads=2")
     alone = replace(learner, threads=1)
-    from threadpoolctl import threadpool_limits
-
     with threadpool_limits(1, user_api="blas"), thread_map(2) as two:
         work = {
-            "1": free_phases(alone, parameters, x, steps, lambda function, shards: [function(s) for s in shards]),
+            "1": free_phases(alone, parameters, x, steps, serial_map),
             "2": free_phases(learner, parameters, x, steps, two),
         }
         times = interleave({name: each["synchronous"] for name, each in work.items()}, runs)

@@ -50,7 +50,7 @@ def measure(
         work = {"batch": update, "input": lambda: batches.batch(0, 0)}
         # The first batch has nothing to warm up that the steps did not.
         times = interleave(work, runs, 0, seconds, lambda name, k: progress(f"{name}  run {k + 1}/{runs}"))
-    count = samples // config.training.batch_size + bool(samples % config.training.batch_size)
+    count = -(-samples // config.training.batch_size)
     return {
         "name": config.name,
         "layers": " - ".join(map(str, learner.network.architecture.layers)),

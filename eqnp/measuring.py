@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
 
@@ -17,7 +17,7 @@ from eqnp.backend import Array, Backend
 from eqnp.dynamics import SCHEDULES, relax
 from eqnp.learner import Learner
 from eqnp.prepared import PreparedNetwork, PreparedWeights
-from eqnp.sharding import Map
+from eqnp.sharding import Map, serial_map
 from eqnp.training import State, train_batch
 
 
@@ -81,11 +81,8 @@ def batch_that_fits(learner: Learner, state: State, x: np.ndarray, labels: np.nd
     The memory of an update is a constant and so much for every sample. A twentieth is left free.
     """
 
-    def run(work: Callable, shards: Sequence) -> list:
-        return [work(shard) for shard in shards]
-
     def peak(samples: int) -> int:
-        return learner.backend.peak_of(lambda: train_batch(learner, state, x[:samples], labels[:samples], run))
+        return learner.backend.peak_of(lambda: train_batch(learner, state, x[:samples], labels[:samples], serial_map))
 
     few, more = sizes = (max(1, len(x) // 16), max(2, len(x) // 8))
     low, high = map(peak, sizes)

@@ -277,8 +277,7 @@ class PreparedNetwork:
         """Return m sigma(F - beta dl/ds) for s^{n+1} with the drive ``d``, the feedback's values put at ``place``."""
         sigma, connections = self.network.activations[n], self.network.connections
         out = array_module(d).empty_like(d) if out is None else out
-        masked = self.masks is not None and self.masks[n] is not None
-        old = None if moves is None or masked else states[n]
+        old = states[n] if moves is not None and self._mask_of(n) is None else None
         if n + 1 < len(states):
             w, space = self._downward[n + 1], self._spaces[n + 1]
             moved = connections[n + 1].update(w, states[n + 1], place, d, sigma, out, space, old)
@@ -296,8 +295,11 @@ class PreparedNetwork:
             self._mask_layer(n, a)
 
     def _mask_layer(self, n: int, a: Array) -> None:
-        if self.masks is not None and self.masks[n] is not None:
-            a *= self.masks[n]
+        if (mask := self._mask_of(n)) is not None:
+            a *= mask
+
+    def _mask_of(self, n: int) -> Array | None:
+        return None if self.masks is None else self.masks[n]
 
 
 def _scales(architecture: Architecture) -> dict[str, float]:

@@ -26,6 +26,11 @@ def cut(samples: int, threads: int) -> list[slice]:
     return equal_parts(samples, max(1, min(samples, threads)))
 
 
+def serial_map(function: Callable[[slice], T], shards: Sequence[slice]) -> list[T]:
+    """Map over shards in this thread, one after the other."""
+    return [function(shard) for shard in shards]
+
+
 @contextmanager
 def thread_map(threads: int) -> Iterator[Map]:
     """Give a map over shards that uses ``threads`` threads, with one BLAS thread each; results come in order.
@@ -33,11 +38,11 @@ def thread_map(threads: int) -> Iterator[Map]:
     One BLAS thread a shard is faster, and safe: OpenBLAS before 0.3.33 can mix up concurrent multi-threaded products.
     """
     if threads == 1:
-        yield lambda function, shards: [function(shard) for shard in shards]
+        yield serial_map
         return
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
         # One shard stays in this thread, which is the one that has chosen a GPU.
-        yield lambda function, shards: list((pool.map if len(shards) > 1 else map)(function, shards))
+        yield lambda function, shards: list((pool.map if len(shards) > 1 else serial_map)(function, shards))
 
 
 def add_gradients(gradients: Sequence[dict[str, Array]]) -> dict[str, Array]:

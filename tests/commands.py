@@ -47,3 +47,11 @@ def run(capsys, *arguments) -> Result:
 def train_small(capsys, folder, *arguments) -> Result:
     """Train the small net in ``folder``."""
     return run(capsys, "train", "--out", folder, *SMALL_OPTIONS, *arguments)
+
+
+def assert_fails(result, code, *words):
+    assert result.code == code, result.err
+    assert result.err.startswith("eqnp: ") and result.err.count("\n") == 1, result.err
+    assert result.out == ""
+    for word in words:
+        assert word in result.err

@@ -56,14 +56,37 @@ class Kernels:
         return None if moved is None else moved.max()
 
 
+# What updates a state: the source, its kernel, the kernel's first arguments and its last ones.
+StateUpdate = tuple[Kernels, str, tuple[Array | None, ...], tuple[int, ...]]
+
+
 class UpdateByKernel:
-    """What all connections on a device have: the update of a last state in one pass."""
+    """What all connections on a device have: state updates in one pass."""
 
     device: Device
 
     @cached_property
     def _update(self) -> Kernels:
         return Kernels(self.device, "update", {})
+
+    def update(
+        self,
+        w: Prepared,
+        v: Array,
+        winner: Winner,
+        d: Array,
+        sigma: Activation,
+        out: Array,
+        space: Workspace,
+        old: Array | None = None,
+    ) -> Array | None:
+        """Write sigma(d + dPhi/ds) to ``out``."""
+        kernels, name, arguments, sizes = self._state_update(w, v, winner, d, space)
+        return kernels.update(name, sigma, arguments, out, old, space, *sizes)
+
+    def _state_update(self, w: Prepared, v: Array, winner: Winner, d: Array, space: Workspace) -> StateUpdate:
+        """Return the kernel that adds dPhi/ds to the drive ``d`` of the state below, and what it takes."""
+        raise NotImplementedError
 
     def update_last(
         self, d: Array, nudge: Array | None, sigma: Activation, out: Array, space: Workspace, old: Array | None = None
@@ -79,19 +102,9 @@ class CudaDense(UpdateByKernel, DenseConnection):
         super().__init__(below)
         self.device = device
 
-    def update(
-        self,
-        w: Prepared,
-        v: Array,
-        winner: Winner,
-        d: Array,
-        sigma: Activation,
-        out: Array,
-        space: Workspace,
-        old: Array | None = None,
-    ) -> Array | None:
-        """Write sigma(d + v w^T) to ``out``."""
-        return self._update.update("update", sigma, (d, self.feedback(w, v, winner, space), None), out, old, space)
+    def _state_update(self, w: Prepared, v: Array, winner: Winner, d: Array, space: Workspace) -> StateUpdate:
+        """sigma(d + v w^T)."""
+        return self._update, "update", (d, self.feedback(w, v, winner, space), None), ()
 
 
 class CudaConvPool(UpdateByKernel, ConvPoolConnection):
@@ -112,20 +125,10 @@ class CudaConvPool(UpdateByKernel, ConvPoolConnection):
         p, q = self.conv_size
         return Kernels(self.device, "pooling", {"P": p, "Q": q, "K": self.layer.channels})
 
-    def update(
-        self,
-        w: Prepared,
-        v: Array,
-        winner: Winner,
-        d: Array,
-        sigma: Activation,
-        out: Array,
-        space: Workspace,
-        old: Array | None = None,
-    ) -> Array | None:
-        """Write sigma(d + w~ * P^{-1}(v)) to ``out``, summed where the columns are gathered."""
+    def _state_update(self, w: Prepared, v: Array, winner: Winner, d: Array, space: Workspace) -> StateUpdate:
+        """sigma(d + w~ * P^{-1}(v)), summed where the columns are gathered."""
         col = self._columns_of_feedback(w, v, winner, space.scratch)
-        return self._columns.update("gather_and_update", sigma, (col, d), out, old, space)
+        return self._columns, "gather_and_update", (col, d), ()
 
     def _drive(self, w: Prepared, b: Array | None, s: Array, space: Workspace, out: Array, winner: Winner) -> None:
         u = self._convolved(w, s, space)
@@ -214,20 +217,10 @@ class CudaWinograd(WinogradConnection, CudaConvPool):
         matrices = {"AT": a, "A": a.T, "BT": b, "B": b.T}
         return Kernels(self.device, "winograd", sizes | {name: _initialiser(each) for name, each in matrices.items()})
 
-    def update(
-        self,
-        w: ops.Kernel,
-        v: Array,
-        winner: Winner,
-        d: Array,
-        sigma: Activation,
-        out: Array,
-        space: Workspace,
-        old: Array | None = None,
-    ) -> Array | None:
-        """Write sigma(d + w~ * P^{-1}(v)) to ``out``, summed where the tiles are gathered."""
+    def _state_update(self, w: ops.Kernel, v: Array, winner: Winner, d: Array, space: Workspace) -> StateUpdate:
+        """sigma(d + w~ * P^{-1}(v)), summed where the tiles are gathered."""
         tiles = self._tiles_of_feedback(w, v, winner, space.scratch)
-        return self._winograd.update("gather_tiles_and_update", sigma, (tiles, d), out, old, space, tiles[0].size)
+        return self._winograd, "gather_tiles_and_update", (tiles, d), (tiles[0].size,)
 
     def _drive(self, w: ops.Kernel, b: Array | None, s: Array, space: Workspace, out: Array, winner: Winner) -> None:
         m = self._products(w, s, space)

@@ -1,0 +1,98 @@
+"""Memory, time and devices at the command line: what does not fit, what it takes, what is not there."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import tomllib
+
+import pytest
+from commands import SMALL_OPTIONS, assert_fails, overrides, run, train_small
+
+from eqnp import training
+from eqnp.backend import Backend
+from eqnp.learner import Learner
+
+
+def test_out_of_memory_is_exit_7_and_says_what_would_fit(capsys, tmp_path, monkeypatch):
+    """A run that fails in its second epoch is saved there, and goes on from there with the batch size that it names."""
+    run_folder, gradient = tmp_path / "run", Learner.gradient
+    small = overrides("data.train_samples=60", "training.batch_size=20", "training.epochs=1")
+    assert train_small(capsys, run_folder, *small).code == 0
+
+    def exhausted(self, parameters, x, *arguments):
+        if len(x) > 6:
+            raise MemoryError("Unable to allocate 9 TiB")
+        return gradient(self, parameters, x, *arguments)
+
+    monkeypatch.setattr(Learner, "gradient", exhausted)
+    monkeypatch.setattr(Backend, "available_memory", lambda self: 10**6)
+    result = run(capsys, "train", "--resume", run_folder, *overrides("training.epochs=2"))
+    line = result.err.splitlines()[-1]
+    assert result.code == 7 and "training.batch_size = 20" in line and "9 TiB" in line and "--resume" in line
+    fits = int(re.search(r"--set training.batch_size=(\d+) would fit", line)[1])
+    assert 1 <= fits < 20
+    result = run(capsys, "train", "--resume", run_folder, *overrides("training.batch_size=6"))
+    assert result.code == 0, result.err
+    with open(run_folder / "metrics.csv") as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
+
+
+def test_a_run_goes_on_in_the_middle_of_an_epoch_with_another_batch_size(capsys, tmp_path, monkeypatch):
+    calls, train_batch = [], training.train_batch
+
+    def interrupted(learner, state, x, labels, run):
+        if len(calls) == 3:
+            raise MemoryError
+        calls.append(len(x))
+        return train_batch(learner, state, x, labels, run)
+
+    monkeypatch.setattr(training, "train_batch", interrupted)
+    small = overrides("data.train_samples=60", "training.batch_size=10", "training.epochs=1")
+    assert train_small(capsys, tmp_path / "run", *small).code == 7
+    monkeypatch.setattr(training, "train_batch", lambda *a: (calls.append(len(a[2])), train_batch(*a))[1])
+    result = run(capsys, "train", "--resume", tmp_path / "run", *overrides("training.batch_size=7"))
+    assert result.code == 0, result.err
+    assert calls == [10, 10, 10, 7, 7, 7, 7, 4], "30 samples are done: 4 batches of 7, then the rest"
+
+
+def test_bench(capsys, tmp_path, monkeypatch):
+    out = tmp_path / "bench.json"
+    quick = [*SMALL_OPTIONS, "--runs", "2", "--steps", "3"]
+    result = run(capsys, "bench", "digits", *quick, "--out", out)
+    assert result.code == 0, result.err
+    assert all(len(line) <= 80 for line in result.out.splitlines()[:-1]), result.out
+    assert "step, even-odd" in result.out and "epoch, estimated" in result.out and "MB  of this process" in result.out
+    content = json.loads(out.read_text())
+    assert [len(content["steps"][name]) for name in ("synchronous", "even-odd")] == [2, 2] and len(
+        content["batch"]
+    ) == 2
+    assert content["batches"] * content["batch_size"] >= content["samples"] and content["inputs"] == "mnist-small"
+    for name in ("HOME", "XDG_DATA_HOME"):
+        monkeypatch.setenv(name, str(tmp_path))
+    quick = ["--runs", "1", "--steps", "1", "--seconds", "0", "--set", "dynamics.T1=2", "--set", "dynamics.T2=1"]
+    result = run(capsys, "bench", "mnist-mlp", *quick)
+    assert result.code == 0 and "noise, for its dataset is not here" in result.out and "1200 batches" in result.out
+    assert_fails(run(capsys, "bench", "mnist-mlp", "--set", f"data.folder={tmp_path}"), 3, "mnist not found")
+    result = run(capsys, "bench", "digits", *SMALL_OPTIONS, "--runs", "1", "--out", tmp_path / "no" / "b")
+    assert result.code == 8 and "step, even-odd" in result.out and "Traceback" not in result.err
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--device", "1"], "--device is about a GPU"),
+        (["--device-memory", "2"], "--device-memory is about a GPU"),
+        (["--tf32"], "training.tf32: belongs to --backend cupy"),
+        (["--tf32", "--dtype", "float64"], "training.tf32: belongs to training.dtype"),
+    ],
+)
+def test_options_of_a_gpu_without_one(capsys, tmp_path, words, expected):
+    assert_fails(train_small(capsys, tmp_path / "run", *words), 2, expected)
+    assert not (tmp_path / "run").exists()
+
+
+def test_dtype_is_an_option(capsys, tmp_path):
+    assert train_small(capsys, tmp_path / "run", "--dtype", "float64", *overrides("training.epochs=1")).code == 0
+    assert tomllib.loads((tmp_path / "run" / "config.toml").read_text())["training"]["dtype"] == "float64"
