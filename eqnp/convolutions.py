@@ -165,44 +165,40 @@ class WinogradConnection(ConvPoolConnection):
 
     def __init__(self, below: Shape, layer: ConvLayer, m: int, **more: Any) -> None:
         super().__init__(below, layer, **more)
-        self.tile = ops.Tile(m, layer.kernel[0], layer.pool)
+        self.tiling = ops.Tiling(m, layer.kernel[0], layer.pool, below[:2], self.padding)
 
     def prepare(self, w: Array) -> ops.Kernel:
         """Return the transformed weights."""
-        return ops.transform_weights(w, self.tile)
+        return ops.transform_weights(w, self.tiling)
 
     def _drive(self, w: ops.Kernel, b: Array | None, s: Array, space: Workspace, out: Array, winner: Winner) -> None:
-        y = self._outputs(w, s, space)
+        y = ops.winograd_outputs(s, w, self.tiling, space)
         if self.pool == "max":
             best, found = ops.winograd_max_pool(y, w, space)
-            ops.from_tiles(found, self.tile, winner)
+            ops.from_tiles(found, winner)
         else:
             best = y[0]
-        ops.from_tiles(best, self.tile, out, b)
+        ops.from_tiles(best, out)
+        if b is not None:
+            out += b
 
     def _feedback(self, w: ops.Kernel, v: Array, winner: Winner, space: Workspace) -> Array:
-        y = ops.to_tiles(v, self.tile, "values", space)
+        y = ops.to_tiles(v, self.tiling, "values", space)
         if self.pool == "max":
-            y = ops.winograd_unpool(y, ops.to_tiles(winner, self.tile, "winners of tiles", space), space)
-        else:
-            y = y[None]
-        return ops.winograd_inputs(y, w, self.tile, self.below[:2], self.padding, space)
+            y = ops.winograd_unpool(y, self._winners_of_tiles(winner, space), space)
+        return ops.winograd_inputs(y, w, self.tiling, space)
 
     def _drive_at_winners(self, w: ops.Kernel, s: Array, winner: Winner, space: Workspace, out: Array) -> None:
-        y = self._outputs(w, s, space)
-        if self.pool == "max":
-            picked = ops.winograd_pick(y, ops.to_tiles(winner, self.tile, "winners of tiles", space))
-        else:
-            picked = y[0]
-        ops.from_tiles(picked, self.tile, out)
+        y = ops.winograd_outputs(s, w, self.tiling, space)
+        picked = ops.winograd_pick(y, self._winners_of_tiles(winner, space)) if self.pool == "max" else y[0]
+        ops.from_tiles(picked, out)
 
-    def _outputs(self, w: ops.Kernel, s: Array, space: Workspace) -> Array:
-        return ops.winograd_outputs(s, w, self.tile, self.above[:2], self.padding, space)
+    def _winners_of_tiles(self, winner: Array, space: Workspace) -> Array:
+        return ops.to_tiles(winner, self.tiling, "winners of tiles", space)
 
     def _numbers_per_sample(self) -> int:
         """Return how many numbers of a sample one of the t^2 products reads and writes."""
-        p, q = ops.tile_counts(self.tile, self.above[:2])
-        return 2 * p * q * (self.below[2] + self.layer.channels)
+        return 2 * self.tiling.count * (self.below[2] + self.layer.channels)
 
 
 def _part(winner: Winner, block: slice) -> Winner:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from eqnp import ops
 from eqnp.architecture import Architecture, ConvLayer, Layer, Shape
 from eqnp.connections import Connection, DenseConnection
 from eqnp.convolutions import ConvPoolConnection, MergedConnection, WinogradConnection
@@ -78,11 +77,10 @@ def cost(form: str, layer: ConvLayer, below: Shape, prices: Prices = CPU) -> flo
     connection = _make(form, layer, below)
     c, k = below[2], layer.channels
     if isinstance(connection, WinogradConnection):
-        tile = connection.tile
-        p, q = ops.tile_counts(tile, connection.above[:2])
-        t2, outputs = tile.t**2, tile.places * tile.side**2
+        tiling = connection.tiling
+        t2, outputs = tiling.t**2, tiling.places * tiling.side**2
         products = t2 * c * k + prices.transform * t2 * (t2 * c + outputs * k)
-        return 2 * p * q * (products + prices.move * (t2 * c + outputs * k))
+        return 2 * tiling.count * (products + prices.move * (t2 * c + outputs * k))
     p, q = connection.conv_size
     columns = connection.kernel[0] * connection.kernel[1] * c
     return 2 * p * q * (columns * k + prices.move * (columns + k))

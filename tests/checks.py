@@ -179,55 +179,54 @@ WINOGRAD = [
 def winograd_case(case, xp=np, dtype=np.float64):
     shape, k, padding, m, r, pool = case
     x, w = xp.asarray(numbers(shape, 1, dtype)), xp.asarray(numbers((r, r, shape[3], k), 2, dtype))
-    tile = ops.Tile(m, r, pool)
-    size = ops.output_size(shape[1:3], (r, r), 1, padding)
-    return x, w, tile, ops.transform_weights(w, tile), size if pool == "none" else (size[0] // 2, size[1] // 2), padding
+    tiling = ops.Tiling(m, r, pool, shape[1:3], padding)
+    return x, w, tiling, ops.transform_weights(w, tiling)
 
 
-def winograd_drive(x, kernel, tile, out_size, padding, space=None):
+def winograd_drive(x, kernel, tiling, space=None):
     """Return the pooled convolution and its winners, None but for a maximum."""
-    y = ops.winograd_outputs(x, kernel, tile, out_size, padding, space)
-    shape = (x.shape[0], *out_size, kernel.u.shape[2])
+    y = ops.winograd_outputs(x, kernel, tiling, space)
+    shape = (x.shape[0], *tiling.above, kernel.u.shape[2])
     xp = array_module(x)
     out, winner = xp.zeros(shape, dtype=x.dtype), None
-    if tile.pool == "max":
+    if tiling.pool == "max":
         best, found = ops.winograd_max_pool(y, kernel, space)
         winner = xp.zeros(shape, dtype=xp.uint8)
-        ops.from_tiles(found, tile, winner)
+        ops.from_tiles(found, winner)
     else:
         best = y[0]
-    ops.from_tiles(best, tile, out)
+    ops.from_tiles(best, out)
     return out, winner
 
 
-def winograd_feedback(v, winner, kernel, tile, size, padding, space=None):
+def winograd_feedback(v, winner, kernel, tiling, space=None):
     space = space or Workspace()
-    y = ops.to_tiles(v, tile, "v", space)
-    y = y[None] if winner is None else ops.winograd_unpool(y, ops.to_tiles(winner, tile, "winner", space), space)
-    return ops.winograd_inputs(y, kernel, tile, size, padding, space)
+    y = ops.to_tiles(v, tiling, "v", space)
+    y = y[None] if winner is None else ops.winograd_unpool(y, ops.to_tiles(winner, tiling, "winner", space), space)
+    return ops.winograd_inputs(y, kernel, tiling, space)
 
 
 def check_winograd(case, xp=np, dtype=np.float64):
     """Against the direct form, adjoint to each other, and with ties as there."""
-    x, w, tile, kernel, out_size, padding = winograd_case(case, xp, dtype)
-    size, pool = x.shape[1:3], tile.pool
-    p, winner = winograd_drive(x, kernel, tile, out_size, padding)
+    x, w, tiling, kernel = winograd_case(case, xp, dtype)
+    size, pool, padding = tiling.size, tiling.pool, tiling.padding
+    p, winner = winograd_drive(x, kernel, tiling)
     u = ops.conv2d(x, w, 1, padding)
     expected, places = ops.max_pool(u) if pool == "max" else (ops.average_pool(u) if pool == "average" else u, None)
     assert_winograd(p, to_host(expected), dtype)
     if pool == "max":
         assert (to_host(winner) == to_host(places)).all() and winner.dtype == np.uint8
     v = xp.asarray(numbers(p.shape, 3, dtype))
-    back = winograd_feedback(v, winner, kernel, tile, size, padding)
+    back = winograd_feedback(v, winner, kernel, tiling)
     unpooled = v
     if pool != "none":
         unpooled = ops.max_unpool(v, places, u.shape[1:3]) if pool == "max" else ops.average_unpool(v, u.shape[1:3])
     assert_winograd(back, to_host(ops.conv2d_transpose(unpooled, w, size, 1, padding)), dtype)
-    y = ops.winograd_outputs(x, kernel, tile, out_size, padding)
+    y = ops.winograd_outputs(x, kernel, tiling)
     g = xp.asarray(numbers(y.shape, 4, dtype))
     assert_adjoint(
-        lambda x: ops.winograd_outputs(x, kernel, tile, out_size, padding).copy(),
-        lambda g: ops.winograd_inputs(g, kernel, tile, size, padding),
+        lambda x: ops.winograd_outputs(x, kernel, tiling).copy(),
+        lambda g: ops.winograd_inputs(g, kernel, tiling),
         x,
         g,
         dtype,
@@ -236,17 +235,17 @@ def check_winograd(case, xp=np, dtype=np.float64):
         found = ops.winograd_max_pool(y, kernel)[1]
         t = xp.asarray(numbers(found.shape, 5, dtype))
         assert_adjoint(lambda t: ops.winograd_unpool(t, found), lambda y: ops.winograd_pick(y, found), t, g, dtype)
-        check_winograd_ties(x, w, tile, out_size, padding, xp, dtype)
+        check_winograd_ties(x, w, tiling, xp, dtype)
 
 
-def check_winograd_ties(x, w, tile, out_size, padding, xp, dtype):
+def check_winograd_ties(x, w, tiling, xp, dtype):
     """States that are the same at all places tie, exactly where sums of few digits tie in the direct form."""
     few_digits = xp.asarray(np.round(8 * to_host(w)).astype(dtype) / 8)
-    kernel = ops.transform_weights(few_digits, tile)
+    kernel = ops.transform_weights(few_digits, tiling)
     for same in (0, 0.5, 0.75):
         flat = x * 0 + xp.asarray(np.asarray(same, dtype))
-        _, winner = winograd_drive(flat, kernel, tile, out_size, padding)
-        _, places = ops.max_pool(ops.conv2d(flat, few_digits, 1, padding))
+        _, winner = winograd_drive(flat, kernel, tiling)
+        _, places = ops.max_pool(ops.conv2d(flat, few_digits, 1, tiling.padding))
         assert (to_host(winner) == to_host(places)).all()
 
 

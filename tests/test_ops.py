@@ -127,13 +127,11 @@ def test_winograd(backend, case, dtype):
 def test_a_workspace_changes_nothing_in_winograd():
     space = Workspace()
     for case in (*checks.WINOGRAD, *checks.WINOGRAD):
-        x, _, tile, kernel, out_size, padding = checks.winograd_case(case)
-        (p, winner), (q, other) = (checks.winograd_drive(x, kernel, tile, out_size, padding, s) for s in (space, None))
+        x, _, tiling, kernel = checks.winograd_case(case)
+        (p, winner), (q, other) = (checks.winograd_drive(x, kernel, tiling, s) for s in (space, None))
         np.testing.assert_array_equal(p, q)
         np.testing.assert_array_equal(winner, other)
-        back, expected = (
-            checks.winograd_feedback(p, winner, kernel, tile, x.shape[1:3], padding, s) for s in (space, None)
-        )
+        back, expected = (checks.winograd_feedback(p, winner, kernel, tiling, s) for s in (space, None))
         np.testing.assert_array_equal(back, expected)
 
 

@@ -204,15 +204,12 @@ class CudaWinograd(WinogradConnection, CudaConvPool):
         return super().prepare(w)._replace(u_back=None)
 
     @cached_property
-    def _counts(self) -> tuple[int, int]:
-        return ops.tile_counts(self.tile, self.above[:2])
-
-    @cached_property
     def _winograd(self) -> Kernels:
-        a, _, b = ops.toom_cook(self.tile.m, self.tile.r)
-        p, q = self._counts
+        g = self.tiling
+        a, _, b = ops.toom_cook(g.m, g.r)
+        p, q = g.counts
         sizes = dict(zip("HWC", self.below, strict=True)) | {"K": self.layer.channels, "D": self.padding}
-        sizes |= {"P": p, "Q": q, "T": self.tile.t, "M": self.tile.m, "SIDE": self.tile.side}
+        sizes |= {"P": p, "Q": q, "T": g.t, "M": g.m, "SIDE": g.side}
         sizes |= {"OH": self.above[0], "OW": self.above[1], "POOL": self.pool.upper()}
         matrices = {"AT": a, "A": a.T, "BT": b, "B": b.T}
         return Kernels(self.device, "winograd", sizes | {name: _initialiser(each) for name, each in matrices.items()})
@@ -242,7 +239,7 @@ class CudaWinograd(WinogradConnection, CudaConvPool):
     def _products(self, w: ops.Kernel, s: Array, space: Workspace) -> Array:
         """Return M = V U of the inputs: (N, H, W, C) -> (t^2, N P Q, K)."""
         t2, c, k = w.u.shape
-        tiles = len(s) * self._counts[0] * self._counts[1]
+        tiles = len(s) * self.tiling.count
         v = space.take("even stages", (t2, tiles, c), s)
         self._winograd.get("transform_inputs", s.dtype)(tiles * c, s, v)
         return self.device.multiply(v, w.u, space.take("odd stages", (t2, tiles, k), s))
@@ -250,7 +247,7 @@ class CudaWinograd(WinogradConnection, CudaConvPool):
     def _tiles_of_feedback(self, w: ops.Kernel, v: Array, winner: Winner, space: Workspace) -> Array:
         """Return what w~ * P^{-1}(v) puts into every tile, not gathered yet: (N, P, Q, K) -> (t^2, N P Q, C)."""
         t2, c, k = w.u.shape
-        tiles = len(v) * self._counts[0] * self._counts[1]
+        tiles = len(v) * self.tiling.count
         m = space.take("odd stages", (t2, tiles, k), v)
         self._winograd.get("spread_values", v.dtype)(tiles * k, v, winner, m)
         d = self.device.multiply(m, w.u, space.take("even stages", (t2, tiles, c), v), transpose_b=True)

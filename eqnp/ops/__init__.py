@@ -26,9 +26,8 @@ from eqnp.ops.dense import dense, dense_transpose, dense_weight_gradient, flatte
 from eqnp.ops.pooling import average_pool, average_unpool, max_pool, max_unpool, pick_winners
 from eqnp.ops.winograd import (
     Kernel,
-    Tile,
+    Tiling,
     from_tiles,
-    tile_counts,
     to_tiles,
     toom_cook,
     transform_weights,
@@ -43,7 +42,7 @@ __all__ = [
     "ACTIVATIONS",
     "Activation",
     "Kernel",
-    "Tile",
+    "Tiling",
     "average_pool",
     "average_unpool",
     "columns",
@@ -60,7 +59,6 @@ __all__ = [
     "max_unpool",
     "output_size",
     "pick_winners",
-    "tile_counts",
     "to_tiles",
     "toom_cook",
     "transform_weights",

@@ -9,7 +9,7 @@ first one when several are equal; a free phase starts from zeros, where every wi
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 
 from eqnp.backend import Array, array_module
 from eqnp.workspace import Workspace
@@ -30,43 +30,34 @@ def max_pool(u: Array, space: Workspace | None = None) -> tuple[Array, Array]:
 
     At fixed winners the map is linear: ``pick_winners``, whose adjoint is ``max_unpool``.
     """
-    space = space or Workspace()
-    a, b, c, d = (u[where] for _, where in _places(u.shape[1:3]))
-    return max_of_four(a, b, c, d, space)
+    n, h, w, c = u.shape
+    p, q = h // 2, w // 2
+    windows = u[:, : 2 * p, : 2 * q].reshape(n, p, 2, q, 2, c).transpose(2, 4, 0, 1, 3, 5)
+    return max_of_windows(windows, space or Workspace())
 
 
-def max_of_four(
-    a: Array, b: Array, c: Array, d: Array, space: Workspace, margin: Array | None = None
-) -> tuple[Array, Array]:
-    """Return the elementwise maximum of the four places of all windows, and which of them has it first.
+def max_of_windows(u: Array, space: Workspace, margin: Array | None = None) -> tuple[Array, Array]:
+    """Return the maximum of every window and which place has it first: (2, 2, ...) -> (...), uint8 (...).
 
-    A later place wins only by more than ``margin`` (K,), for values that rounding may tell apart where they are equal.
-    Then b and d are written over.
+    The first axes are the rows and columns of a window. A later place wins only by more than ``margin`` (no axes), for
+    values that rounding may tell apart where they are equal; then u is written over.
     """
-    xp = array_module(a)
-    top, top_wins = _first_maximum(xp, space, "top", a, b, margin)
-    bottom, bottom_wins = _first_maximum(xp, space, "bottom", c, d, margin)
-    # The better of each row, then of the two rows: "greater", never "greater or equal", so ties go to the first.
-    p = xp.maximum(top, bottom, out=space.take("pooled", top.shape, a))
-    lower = _is_greater(xp, space, "lower", bottom, top, margin)
-    # top_wins, or bottom_wins + 2 where lower: in whole numbers, which are faster than a choice
-    winner = xp.subtract(bottom_wins, top_wins, out=space.take("winner", top.shape, a, dtype=xp.uint8))
-    winner += 2
+    xp = array_module(u)
+    left, right = u[:, 0], u[:, 1]
+    rows = xp.maximum(left, right, out=space.take("of rows", left.shape, u))
+    # "greater", never "greater or equal", so ties go to the first.
+    right_wins = _is_greater(right, left, "right wins", space, margin)
+    p = xp.maximum(rows[0], rows[1], out=space.take("pooled", rows[0].shape, u))
+    lower = _is_greater(rows[1], rows[0], "lower", space, margin)
+    # a row's place, + 2 where it is the lower: in whole numbers, which are faster than a choice
+    winner = xp.add(right_wins[1], 2, out=space.take("winner", p.shape, u, dtype=xp.uint8))
     winner *= lower
-    winner += top_wins
-    return p, winner
+    return p, xp.maximum(winner, right_wins[0], out=winner)
 
 
-def _first_maximum(
-    xp: Array, space: Workspace, name: str, first: Array, second: Array, margin: Array | None
-) -> tuple[Array, Array]:
-    """Return max(first, second) and where it is the second (not on a tie)."""
-    larger = xp.maximum(first, second, out=space.take((name, "max"), first.shape, first))
-    return larger, _is_greater(xp, space, (name, "wins"), second, first, margin)
-
-
-def _is_greater(xp: Array, space: Workspace, name: Hashable, a: Array, b: Array, margin: Array | None) -> Array:
+def _is_greater(a: Array, b: Array, name: str, space: Workspace, margin: Array | None) -> Array:
     """Return 1 where a - margin > b, else 0, as uint8. With a margin a is written over."""
+    xp = array_module(a)
     if margin is not None:
         a -= margin
     return xp.greater(a, b, out=space.take(name, a.shape, a, dtype=bool)).view(xp.uint8)

@@ -19,46 +19,76 @@ so a maximum is taken over four contiguous arrays, and an average is taken by A 
 stages backwards, each product by its transpose, so the two are adjoint to rounding, which EP needs of its two
 directions. Outputs that belong to no window or lie outside are computed with the others and left out.
 
-Up to V tiles come first, (N, P, Q, t, t, C): a tile's transform is a product of small matrices that stay in the cache,
-and inputs are copied in long runs. From M on entries come first, (t^2, N P Q, K).
+Up to D tiles come first, (T, t^2, C): inputs are copied in long runs. V and M have entries first, (t^2, T, C) and
+(t^2, T, K), which large products want. The transforms are small products, one for each tile, that stay in the cache.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from itertools import product
 from typing import NamedTuple
 
 import numpy as np
 
 from eqnp.backend import Array, array_module
-from eqnp.ops.pooling import max_of_four
+from eqnp.ops.conv import output_size
+from eqnp.ops.pooling import max_of_windows
 from eqnp.workspace import Workspace
 
 Size = tuple[int, int]
 
 
-class Tile(NamedTuple):
-    """F(m x m, r x r) with the pooling that follows: ``max``, ``average`` or ``none``."""
+@dataclass(frozen=True)
+class Tiling:
+    """F(m x m, r x r) and the pooling after it, ``max``, ``average`` or ``none``, laid over an input of a size."""
 
     m: int
     r: int
     pool: str
+    size: Size
+    """(H, W) of the input."""
+    padding: int = 0
 
-    @property
+    @cached_property
     def t(self) -> int:
         """Inputs of a tile along each axis."""
         return self.m + self.r - 1
 
-    @property
+    @cached_property
     def side(self) -> int:
         """Values that a tile leaves after pooling, along each axis."""
         return self.m if self.pool == "none" else self.m // 2
 
-    @property
+    @cached_property
     def places(self) -> int:
         """Values among which a maximum chooses."""
         return 4 if self.pool == "max" else 1
+
+    @cached_property
+    def above(self) -> Size:
+        """Size of the state above, after the pooling."""
+        h, w = output_size(self.size, (self.r, self.r), 1, self.padding)
+        return (h, w) if self.pool == "none" else (h // 2, w // 2)
+
+    @cached_property
+    def counts(self) -> Size:
+        """(P, Q): how many tiles cover the state above."""
+        p, q = (-(-n // self.side) for n in self.above)
+        return p, q
+
+    @cached_property
+    def count(self) -> int:
+        """P Q: the tiles of a sample."""
+        return self.counts[0] * self.counts[1]
+
+    @cached_property
+    def covered(self) -> Size:
+        """Size of the padded input that the tiles read."""
+        h, w = (count * self.m + self.r - 1 for count in self.counts)
+        return h, w
 
 
 class Kernel(NamedTuple):
@@ -68,7 +98,7 @@ class Kernel(NamedTuple):
     u_back: Array | None  # (t^2, K, C)
     a: Array  # (places side^2, t^2)
     b: Array  # (t^2, t^2)
-    margin: Array | None  # (K,) by how much a later place of a window must be larger to win
+    margin: Array | None  # no axes: by how much a later place of a window must be larger to win
 
 
 # Where the polynomials are evaluated, besides infinity. Pairs a, -a and their inverses keep the transforms small: with
@@ -117,63 +147,56 @@ def _inverse(rows: list[list[Fraction]]) -> list[list[Fraction]]:
     return [row[n:] for row in both]
 
 
-def transform_weights(w: Array, tile: Tile) -> Kernel:
+def transform_weights(w: Array, tiling: Tiling) -> Kernel:
     """Return U = (G x G) w of (r, r, C, K), and the transforms of inputs and outputs, in the dtype of w."""
-    xp, t, m = array_module(w), tile.t, tile.m
-    a, g, b = toom_cook(m, tile.r)
+    xp, t, m = array_module(w), tiling.t, tiling.m
+    a, g, b = toom_cook(m, tiling.r)
     outputs = np.kron(a, a)
-    if tile.pool != "none":  # (row of windows, row in the window, column of windows, column in it) -> place, window
+    if tiling.pool != "none":  # (row of windows, row in the window, column of windows, column in it) -> place, window
         outputs = outputs.reshape(m // 2, 2, m // 2, 2, t * t).transpose(1, 3, 0, 2, 4).reshape(4, -1, t * t)
-        outputs = outputs.mean(axis=0) if tile.pool == "average" else outputs.reshape(-1, t * t)
+        outputs = outputs.mean(axis=0) if tiling.pool == "average" else outputs.reshape(-1, t * t)
     a, b, g = (xp.asarray(np.ascontiguousarray(x), dtype=w.dtype) for x in (outputs, np.kron(b, b), np.kron(g, g)))
     c, k = w.shape[2:]
-    u = xp.matmul(g, w.reshape(tile.r**2, c * k)).reshape(t * t, c, k)
+    u = xp.matmul(g, w.reshape(tiling.r**2, c * k)).reshape(t * t, c, k)
     margin = None
-    if tile.pool == "max":
-        margin = ROUNDINGS[t] * float(np.finfo(w.dtype).eps) * xp.sqrt((w * w).sum(axis=(0, 1, 2)))
+    if tiling.pool == "max":
+        norm = xp.sqrt((w * w).sum(axis=(0, 1, 2)).max())
+        margin = xp.asarray(ROUNDINGS[t] * float(np.finfo(w.dtype).eps) * norm, dtype=w.dtype)
     u_back = u.swapaxes(1, 2)
     # A copy makes products faster; but the largest weights, which few tiles meet, are sooner read from one place.
     return Kernel(u, u_back if t == 4 else xp.ascontiguousarray(u_back), a, b, margin)
 
 
-def winograd_outputs(
-    x: Array, kernel: Kernel, tile: Tile, out_size: Size, padding: int = 0, space: Workspace | None = None
-) -> Array:
+def winograd_outputs(x: Array, kernel: Kernel, tiling: Tiling, space: Workspace | None = None) -> Array:
     """Return Y: ``w * x`` where the pooling has not chosen yet. (N, H, W, C) -> (places, side, side, N, P, Q, K).
 
-    ``out_size`` is (H, W) of the state above, after pooling. Adjoint: ``winograd_inputs``.
+    Adjoint: ``winograd_inputs``.
     """
     xp, space = array_module(x), space or Workspace()
-    t2, c, k = kernel.u.shape
-    counts = tile_counts(tile, out_size)
-    tiles = len(x) * counts[0] * counts[1]
-    d = _gather(x, tile, counts, padding, space)
-    v = xp.matmul(kernel.b, d.reshape(tiles, t2, c), out=space.take("odd stages", (tiles, t2, c), x))
-    m = space.take("even stages", (t2, tiles, k), x)
-    xp.matmul(v.transpose(1, 0, 2), kernel.u, out=m)
-    y = space.take("odd stages", (tile.places, tile.side, tile.side, len(x), *counts, k), x)
-    xp.matmul(kernel.a, m.reshape(t2, -1), out=y.reshape(len(kernel.a), -1))
+    (t2, c, k), tiles = kernel.u.shape, len(x) * tiling.count
+    d = _gather(x, tiling, space)
+    v = space.take("odd stages", (t2, tiles, c), x)
+    xp.matmul(kernel.b, d.reshape(tiles, t2, c), out=_tiles_first(v))
+    m = xp.matmul(v, kernel.u, out=space.take("even stages", (t2, tiles, k), x))
+    y = space.take("odd stages", (tiling.places, tiling.side, tiling.side, len(x), *tiling.counts, k), x)
+    xp.matmul(kernel.a, _tiles_first(m), out=_tiles_first(y.reshape(-1, tiles, k)))
     return y
 
 
-def winograd_inputs(
-    y: Array, kernel: Kernel, tile: Tile, size: Size, padding: int = 0, space: Workspace | None = None
-) -> Array:
-    """Return the adjoint of ``winograd_outputs``: (places, side, side, N, P, Q, K) -> (N, H, W, C), ``size`` (H, W).
+def winograd_inputs(y: Array, kernel: Kernel, tiling: Tiling, space: Workspace | None = None) -> Array:
+    """Return the adjoint of ``winograd_outputs``: (places, side, side, N, P, Q, K) -> (N, H, W, C).
 
     The array returned is in the workspace: valid until it is used for this again.
     """
     xp, space = array_module(y), space or Workspace()
-    t2, c, k = kernel.u.shape
-    n, p, q = y.shape[3:6]
-    tiles = n * p * q
+    (t2, c, k), n = kernel.u.shape, y.shape[3]
+    tiles = n * tiling.count
     m = space.take("even stages", (t2, tiles, k), y)
-    xp.matmul(kernel.a.T, y.reshape(len(kernel.a), -1), out=m.reshape(t2, -1))
-    v = space.take("odd stages", (tiles, t2, c), y)
-    xp.matmul(m, kernel.u_back, out=v.transpose(1, 0, 2))
-    d = space.take("even stages", (n, p, q, tile.t, tile.t, c), y)
-    xp.matmul(kernel.b.T, v, out=d.reshape(tiles, t2, c))
-    return _scatter(d, tile, size, padding, space)
+    xp.matmul(kernel.a.T, _tiles_first(y.reshape(-1, tiles, k)), out=_tiles_first(m))
+    v = xp.matmul(m, kernel.u_back, out=space.take("odd stages", (t2, tiles, c), y))
+    d = space.take("even stages", (n, *tiling.counts, tiling.t, tiling.t, c), y)
+    xp.matmul(kernel.b.T, _tiles_first(v), out=d.reshape(tiles, t2, c))
+    return _scatter(d, tiling, space)
 
 
 def winograd_max_pool(y: Array, kernel: Kernel, space: Workspace | None = None) -> tuple[Array, Array]:
@@ -181,7 +204,7 @@ def winograd_max_pool(y: Array, kernel: Kernel, space: Workspace | None = None) 
 
     Values that differ by rounding alone tie (``ROUNDINGS``). Y is written over.
     """
-    return max_of_four(y[0], y[1], y[2], y[3], space or Workspace(), kernel.margin)
+    return max_of_windows(y.reshape(2, 2, *y.shape[1:]), space or Workspace(), kernel.margin)
 
 
 def winograd_pick(y: Array, winner: Array) -> Array:
@@ -192,21 +215,15 @@ def winograd_pick(y: Array, winner: Array) -> Array:
 def winograd_unpool(v: Array, winner: Array, space: Workspace | None = None) -> Array:
     """Return Y with every value at the place of its winner and zero elsewhere, both in tiles."""
     xp, space = array_module(v), space or Workspace()
-    y = space.take("odd stages", (4, *v.shape), v)
-    for place in range(4):
-        xp.multiply(v, winner == place, out=y[place])
-    return y
+    shape = (4, *v.shape)
+    places = xp.arange(4, dtype=xp.uint8).reshape(4, *[1] * v.ndim)
+    wins = xp.equal(winner, places, out=space.take("wins", shape, v, dtype=bool))
+    return xp.multiply(v, wins, out=space.take("odd stages", shape, v))
 
 
-def tile_counts(tile: Tile, out_size: Size) -> Size:
-    """Return (P, Q): how many tiles cover a state above of ``out_size``."""
-    p, q = (-(-n // tile.side) for n in out_size)
-    return p, q
-
-
-def to_tiles(v: Array, tile: Tile, name: str, space: Workspace) -> Array:
+def to_tiles(v: Array, tiling: Tiling, name: str, space: Workspace) -> Array:
     """Return a state (N, H, W, K) as tiles (side, side, N, P, Q, K), zero where a tile leaves the state."""
-    (p, q), (n, h, w, k), side = tile_counts(tile, v.shape[1:3]), v.shape, tile.side
+    (p, q), (n, h, w, k), side = tiling.counts, v.shape, tiling.side
     if (h, w) != (p * side, q * side):
         whole = space.take_zeros((name, h, w), (n, p * side, q * side, k), v)
         whole[:, :h, :w] = v
@@ -216,69 +233,53 @@ def to_tiles(v: Array, tile: Tile, name: str, space: Workspace) -> Array:
     return tiles
 
 
-def from_tiles(tiles: Array, tile: Tile, out: Array, b: Array | None = None) -> None:
-    """Write tiles (side, side, N, P, Q, K) to a state ``out`` (N, H, W, K), with a bias (K,) added if one is given."""
+def from_tiles(tiles: Array, out: Array) -> None:
+    """Write tiles (side, side, N, P, Q, K) to a state ``out`` (N, H, W, K)."""
     (side, _, n, p, q, k), (h, w) = tiles.shape, out.shape[1:3]
     rows = tiles.transpose(2, 3, 0, 4, 1, 5)  # (N, P, side, Q, side, K)
     if (h, w) != (p * side, q * side):
-        rows = rows.reshape(n, p * side, q * side, k)[:, :h, :w]  # a copy
+        out[...] = rows.reshape(n, p * side, q * side, k)[:, :h, :w]  # a copy
     else:
-        out = out.reshape(rows.shape)
-    if b is None:
-        out[...] = rows
-    else:
-        array_module(tiles).add(rows, b, out=out)
+        out.reshape(rows.shape)[...] = rows
 
 
-def _gather(x: Array, tile: Tile, counts: Size, padding: int, space: Workspace) -> Array:
+def _tiles_first(a: Array) -> Array:
+    return a.transpose(1, 0, 2)
+
+
+def _gather(x: Array, tiling: Tiling, space: Workspace) -> Array:
     """Return the inputs of every tile: (N, H, W, C) -> (N, P, Q, t, t, C). Adjoint: ``_scatter``."""
-    n, h, w, c = x.shape
-    need = _covered(tile, counts)
+    xp, (n, h, w, c) = array_module(x), x.shape
+    need, padding, m, t = tiling.covered, tiling.padding, tiling.m, tiling.t
     if padding or (h, w) != need:
         padded = space.take_zeros(("padded", padding, h, w), (n, *need, c), x)
-        rows, cols = (min(length, m - padding) for length, m in zip((h, w), need, strict=True))
+        rows, cols = min(h, need[0] - padding), min(w, need[1] - padding)
         padded[:, padding : padding + rows, padding : padding + cols] = x[:, :rows, :cols]
         x = padded
-    d = space.take("even stages", (n, *counts, tile.t, tile.t, c), x)
-    d[...] = _entries(x, tile.m, counts, (tile.t, tile.t)).transpose(0, 1, 3, 2, 4, 5)
+    d = space.take("even stages", (n, *tiling.counts, t, t, c), x)
+    sn, sh, sw, sc = x.strides
+    d[...] = xp.lib.stride_tricks.as_strided(x, d.shape, (sn, m * sh, m * sw, sh, sw, sc))
     return d
 
 
-def _scatter(d: Array, tile: Tile, size: Size, padding: int, space: Workspace) -> Array:
+def _scatter(d: Array, tiling: Tiling, space: Workspace) -> Array:
     """Return the sum of all tiles' inputs where they came from: (N, P, Q, t, t, C) -> (N, H, W, C)."""
     n, p, q, t, _, c = d.shape
-    m, need = tile.m, _covered(tile, (p, q))
-    padded = space.take("odd stages", (n, *need, c), d)
+    m, padding, more = tiling.m, tiling.padding, -(-t // tiling.m) - 1
+    padded = space.take("odd stages", (n, (p + more) * m, (q + more) * m, c), d)
     padded[:, p * m :] = 0
     padded[:, : p * m, q * m :] = 0
     # Entries that lie m apart in a tile meet in its neighbours: cut into parts of m, each part of all tiles is apart.
     for i, j in product(range(0, t, m), repeat=2):
         part = d[:, :, :, i : i + m, j : j + m].transpose(0, 1, 3, 2, 4, 5)  # (N, P, a, Q, b, C)
-        where = _entries(padded[:, i:, j:], m, (p, q), part.shape[2:5:2])
+        where = padded[:, i : i + p * m, j : j + q * m].reshape(n, p, m, q, m, c)[:, :, : t - i, :, : t - j]
         if i == j == 0:
             where[...] = part
         else:
             where += part
-    (h, w), (rows, cols) = size, (padding + length for length in size)
-    if rows <= need[0] and cols <= need[1]:
-        return padded[:, padding:rows, padding:cols]
-    x = space.take_zeros(
-        ("scattered", padding, need), (n, h, w, c), d
-    )  # what no tile covers is never written: it stays zero
-    inside = padded[:, padding:rows, padding:cols]
-    x[:, : inside.shape[1], : inside.shape[2]] = inside
+    (h, w), inside = tiling.size, padded[:, padding:, padding:]
+    if h <= inside.shape[1] and w <= inside.shape[2]:
+        return inside[:, :h, :w]
+    x = space.take_zeros(("scattered", padding, inside.shape), (n, h, w, c), d)  # what no tile covers stays zero
+    x[:, : inside.shape[1], : inside.shape[2]] = inside[:, :h, :w]
     return x
-
-
-def _covered(tile: Tile, counts: Size) -> Size:
-    """Return the size of the padded input that the tiles cover."""
-    h, w = (count * tile.m + tile.t - tile.m for count in counts)
-    return h, w
-
-
-def _entries(x: Array, m: int, counts: Size, entries: Size) -> Array:
-    """Return a view of the first (a, b) ``entries`` of every tile of x, m apart: (N, H, W, C) -> (N, P, a, Q, b, C)."""
-    sn, sh, sw, sc = x.strides
-    (p, q), (a, b) = counts, entries
-    view = array_module(x).lib.stride_tricks.as_strided
-    return view(x, (len(x), p, a, q, b, x.shape[3]), (sn, m * sh, sh, m * sw, sw, sc))
