@@ -124,6 +124,12 @@ class Training:
         "on a GPU; cuda: by kernels of eqnp's own; simple: by the same array operations as on a CPU, for comparison",
         choices=("cuda", "simple"),
     )
+    products: str = key(
+        "auto",
+        "on a CPU, what multiplies the stacks of matrices of Winograd's forms; numpy: its BLAS; mkl: Intel's oneMKL; "
+        "auto: oneMKL where it is installed",
+        choices=("auto", "numpy", "mkl"),
+    )
     tf32: bool = key(
         False, "on a GPU, products of convolutions in TF32: faster, and only where `eqnp check` still agrees"
     )

@@ -13,7 +13,7 @@ from eqnp import __version__
 
 def describe_environment(backend_name: str) -> dict[str, str | int]:
     """Return versions, BLAS and its threads, platform, cores, backend and command line, each under a short name."""
-    packages = {name: _version(name) for name in ("numpy", "scipy", "h5py")}
+    packages = {name: _version(name) for name in ("numpy", "scipy", "h5py", "mkl")}
     result = {
         "eqnp": __version__,
         "python": platform.python_version(),

@@ -13,13 +13,14 @@ from eqnp.architecture import Architecture, ConvLayer, DenseLayer, Layer, Shape,
 from eqnp.backend import Backend, to_host
 from eqnp.bptt import plan_segments
 from eqnp.checkpoint import restore_into
-from eqnp.config import Config, Model
+from eqnp.config import Config, Model, Training
 from eqnp.config import Layer as LayerConfig
 from eqnp.contrasts import default_contrast
-from eqnp.device import Device
 from eqnp.environment import available_cores
-from eqnp.errors import ConfigurationError
+from eqnp.errors import BackendError, ConfigurationError
+from eqnp.forms import Means
 from eqnp.learner import Learner
+from eqnp.mkl import MklProducts
 from eqnp.networks import Network, SymmetricNetwork, VectorFieldNetwork
 from eqnp.optim import SGD, Adam, Optimizer, cosine
 from eqnp.training import State, Tally
@@ -47,12 +48,7 @@ def make_learner(config: Config, input_shape: Shape, classes: int, backend: Back
     """Return the learner that ``config`` describes, for inputs of ``input_shape`` (H, W, C)."""
     architecture = make_architecture(config.model, input_shape, classes)
     training = config.training
-    device = backend.device if training.kernels == "cuda" else None
-    if training.tf32:
-        if device is None:
-            raise ConfigurationError("training.tf32: belongs to --backend cupy with training.kernels = cuda")
-        device = device.with_tf32()
-    network = make_network(config.model, architecture, training.convolution, device)
+    network = make_network(config.model, architecture, training.convolution, _means(training, backend))
     return Learner(
         network=network,
         backend=backend,
@@ -77,13 +73,34 @@ def make_learner(config: Config, input_shape: Shape, classes: int, backend: Back
     )
 
 
-def make_network(
-    model: Model, architecture: Architecture, convolution: str = "auto", device: Device | None = None
-) -> Network:
+def make_network(model: Model, architecture: Architecture, convolution: str = "auto", device: Means = None) -> Network:
     """Return the network of ``model``, with the named form of its convolutions, by the kernels of a ``device``."""
     if not architecture.vector_field:
         return SymmetricNetwork(architecture, convolution, device)
     return VectorFieldNetwork(architecture, model.feedback_winners == "own", convolution, device)
+
+
+def _means(training: Training, backend: Backend) -> Means:
+    """Return what computes: a GPU's kernels, products by oneMKL, or the arrays' own module alone.
+
+    Raises:
+        ConfigurationError: an option belongs to another backend.
+        BackendError: oneMKL is asked for and not there.
+    """
+    device = backend.device if training.kernels == "cuda" else None
+    if training.tf32:
+        if device is None:
+            raise ConfigurationError("training.tf32: belongs to --backend cupy with training.kernels = cuda")
+        return device.with_tf32()
+    if backend.name == "numpy" and training.products != "numpy":
+        try:
+            return MklProducts()
+        except BackendError:
+            if training.products == "mkl":
+                raise
+    elif training.products == "mkl":
+        raise ConfigurationError("training.products: mkl belongs to --backend numpy")
+    return device
 
 
 def _segment(config: Config, architecture: Architecture, backend: Backend) -> int:

@@ -7,16 +7,20 @@ presets it finds a CPU's fastest form, or one within a few percent of it: benchm
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from eqnp.architecture import Architecture, ConvLayer, Layer, Shape
 from eqnp.connections import Connection, DenseConnection
 from eqnp.convolutions import ConvPoolConnection, MergedConnection, WinogradConnection
 from eqnp.cuda.connections import CudaConvPool, CudaDense, CudaMerged, CudaWinograd
 from eqnp.device import Device
+from eqnp.mkl import MklProducts
 from eqnp.ops.winograd import POINTS
 
 FORMS = ("auto", "direct", "merged", "winograd-2x2", "winograd-4x4")
+
+
+Means: TypeAlias = Device | MklProducts | None  # what computes, besides the functions of the arrays' own module
 
 
 class Prices(NamedTuple):
@@ -32,30 +36,31 @@ CPU = Prices(move=12, transform=1.25)
 GPU = Prices(move=54, transform=0)
 
 
-def connect(layer: Layer, below: Shape, form: str = "auto", device: Device | None = None) -> Connection:
+def connect(layer: Layer, below: Shape, form: str = "auto", device: Means = None) -> Connection:
     """Return the connection from a state of shape ``below`` (no sample axis) to ``layer``.
 
     ``form`` is that of convolutions it suits; the others are computed directly. ``auto`` takes the fastest. On a
-    ``device`` it is computed by eqnp's CUDA kernels, otherwise by the functions of the arrays' own module.
+    ``device`` it is computed by eqnp's CUDA kernels, otherwise by the functions of the arrays' own module, Winograd's
+    products by oneMKL if that is given.
     """
     if not isinstance(layer, ConvLayer):
-        return DenseConnection(below) if device is None else CudaDense(below, device)
+        return CudaDense(below, device) if _has_kernels(device) else DenseConnection(below)
     if form == "auto":
         form = fastest(layer, below, device)
     return _make(form if suits(form, layer) else "direct", layer, below, device)
 
 
-def fastest(layer: ConvLayer, below: Shape, device: Device | None = None) -> str:
+def fastest(layer: ConvLayer, below: Shape, device: Means = None) -> str:
     """Return the form of the least estimated cost, which is what ``auto`` takes.
 
     Where products are rounded more than their type, none is Winograd's: it would tell apart outputs that are equal.
     """
     exact = device is None or device.exact
     forms = [name for name in FORMS[1:] if suits(name, layer) and (exact or not name.startswith("winograd"))]
-    return min(forms, key=lambda name: cost(name, layer, below, CPU if device is None else GPU))
+    return min(forms, key=lambda name: cost(name, layer, below, GPU if _has_kernels(device) else CPU))
 
 
-def connect_all(architecture: Architecture, form: str = "auto", device: Device | None = None) -> tuple[Connection, ...]:
+def connect_all(architecture: Architecture, form: str = "auto", device: Means = None) -> tuple[Connection, ...]:
     """Return the connections between the states, from the input up; the readout is none of them."""
     below = (architecture.input_shape, *architecture.state_shapes)
     layers = architecture.layers[: len(architecture.state_shapes)]
@@ -86,14 +91,18 @@ def cost(form: str, layer: ConvLayer, below: Shape, prices: Prices = CPU) -> flo
     return 2 * p * q * (columns * k + prices.move * (columns + k))
 
 
-def _make(form: str, layer: ConvLayer, below: Shape, device: Device | None = None) -> ConvPoolConnection:
-    if device is None:
-        direct, merged, winograd, more = ConvPoolConnection, MergedConnection, WinogradConnection, {}
-    else:
-        direct, merged, winograd, more = CudaConvPool, CudaMerged, CudaWinograd, {"device": device}
+def _make(form: str, layer: ConvLayer, below: Shape, device: Means = None) -> ConvPoolConnection:
+    if _has_kernels(device):
+        if form.startswith("winograd"):
+            return CudaWinograd(below, layer, _m(form), device=device)
+        return (CudaMerged if form == "merged" else CudaConvPool)(below, layer, device=device)
     if form.startswith("winograd"):
-        return winograd(below, layer, _m(form), **more)
-    return (merged if form == "merged" else direct)(below, layer, **more)
+        return WinogradConnection(below, layer, _m(form), matmul=device.matmul if device else None)
+    return (MergedConnection if form == "merged" else ConvPoolConnection)(below, layer)
+
+
+def _has_kernels(device: Means) -> bool:
+    return device is not None and not isinstance(device, MklProducts)
 
 
 def _m(form: str) -> int:

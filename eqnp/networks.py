@@ -16,8 +16,7 @@ from collections.abc import Mapping, Sequence
 from eqnp.architecture import Architecture
 from eqnp.backend import Array, array_module
 from eqnp.connections import inner_product
-from eqnp.device import Device
-from eqnp.forms import connect_all
+from eqnp.forms import Means, connect_all
 from eqnp.losses import CrossEntropy, Loss, SquaredError
 from eqnp.ops.activations import ACTIVATIONS, LINEAR, Activation
 from eqnp.ops.dense import dense, dense_transpose, dense_weight_gradient, flatten
@@ -40,7 +39,7 @@ class Network(ABC):
     own_winners = False
     """Whether the feedback pools with winners of its own instead of those of the drive."""
 
-    def __init__(self, architecture: Architecture, convolution: str = "auto", device: Device | None = None) -> None:
+    def __init__(self, architecture: Architecture, convolution: str = "auto", device: Means = None) -> None:
         self.architecture = architecture
         self.connections = connect_all(architecture, convolution, device)
         self.loss: Loss = SquaredError() if architecture.loss == "squared_error" else CrossEntropy()
@@ -124,7 +123,7 @@ class VectorFieldNetwork(Network):
         architecture: Architecture,
         own_winners: bool = True,
         convolution: str = "auto",
-        device: Device | None = None,
+        device: Means = None,
     ) -> None:
         super().__init__(architecture, convolution, device)
         self.own_winners = own_winners

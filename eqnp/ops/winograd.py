@@ -25,6 +25,7 @@ Up to D tiles come first, (T, t^2, C): inputs are copied in long runs. V and M h
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -39,6 +40,7 @@ from eqnp.ops.pooling import max_of_windows
 from eqnp.workspace import Workspace
 
 Size = tuple[int, int]
+Matmul = Callable[..., Array]  # matmul(a, b, out=...), of stacks of matrices
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,7 @@ class Kernel(NamedTuple):
     u_back: Array | None  # (t^2, K, C)
     a: Array  # (places side^2, t^2)
     b: Array  # (t^2, t^2)
+    matmul: Matmul  # what multiplies by them
     margin: Array | None  # no axes: by how much a later place of a window must be larger to win
 
 
@@ -147,7 +150,7 @@ def _inverse(rows: list[list[Fraction]]) -> list[list[Fraction]]:
     return [row[n:] for row in both]
 
 
-def transform_weights(w: Array, tiling: Tiling) -> Kernel:
+def transform_weights(w: Array, tiling: Tiling, matmul: Matmul | None = None) -> Kernel:
     """Return U = (G x G) w of (r, r, C, K), and the transforms of inputs and outputs, in the dtype of w."""
     xp, t, m = array_module(w), tiling.t, tiling.m
     a, g, b = toom_cook(m, tiling.r)
@@ -164,7 +167,7 @@ def transform_weights(w: Array, tiling: Tiling) -> Kernel:
         margin = xp.asarray(ROUNDINGS[t] * float(np.finfo(w.dtype).eps) * norm, dtype=w.dtype)
     u_back = u.swapaxes(1, 2)
     # A copy makes products faster; but the largest weights, which few tiles meet, are sooner read from one place.
-    return Kernel(u, u_back if t == 4 else xp.ascontiguousarray(u_back), a, b, margin)
+    return Kernel(u, u_back if t == 4 else xp.ascontiguousarray(u_back), a, b, matmul or xp.matmul, margin)
 
 
 def winograd_outputs(x: Array, kernel: Kernel, tiling: Tiling, space: Workspace | None = None) -> Array:
@@ -177,7 +180,7 @@ def winograd_outputs(x: Array, kernel: Kernel, tiling: Tiling, space: Workspace 
     d = _gather(x, tiling, space)
     v = space.take("odd stages", (t2, tiles, c), x)
     xp.matmul(kernel.b, d.reshape(tiles, t2, c), out=_tiles_first(v))
-    m = xp.matmul(v, kernel.u, out=space.take("even stages", (t2, tiles, k), x))
+    m = kernel.matmul(v, kernel.u, out=space.take("even stages", (t2, tiles, k), x))
     y = space.take("odd stages", (tiling.places, tiling.side, tiling.side, len(x), *tiling.counts, k), x)
     xp.matmul(kernel.a, _tiles_first(m), out=_tiles_first(y.reshape(-1, tiles, k)))
     return y
@@ -193,7 +196,7 @@ def winograd_inputs(y: Array, kernel: Kernel, tiling: Tiling, space: Workspace |
     tiles = n * tiling.count
     m = space.take("even stages", (t2, tiles, k), y)
     xp.matmul(kernel.a.T, _tiles_first(y.reshape(-1, tiles, k)), out=_tiles_first(m))
-    v = xp.matmul(m, kernel.u_back, out=space.take("odd stages", (t2, tiles, c), y))
+    v = kernel.matmul(m, kernel.u_back, out=space.take("odd stages", (t2, tiles, c), y))
     d = space.take("even stages", (n, *tiling.counts, tiling.t, tiling.t, c), y)
     xp.matmul(kernel.b.T, _tiles_first(v), out=d.reshape(tiles, t2, c))
     return _scatter(d, tiling, space)
