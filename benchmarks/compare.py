@@ -2,7 +2,7 @@
 
     python -m benchmarks.compare --presets cifar10-mse-symmetric mnist-cnn mnist-mlp --out benchmarks/results/pytorch.md
 
-Needs PyTorch (pip install torch). All are checked first to compute the same numbers, states and gradient. A run is a
+Needs PyTorch (pip install torch); ``--mkl`` times eqnp with oneMKL's products (pip install mkl) too. All are checked first to compute the same numbers, states and gradient. A run is a
 phase of ``--steps`` steps; peak memory is that of a process which does one batch.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 
@@ -56,7 +57,7 @@ def check_same_numbers(preset: str) -> str:
     return ", ".join(f"{what} {value:.0e}" for what, value in apart.items())
 
 
-def measure(preset: str, steps: int, runs: int) -> tuple[dict[str, list[float]], int]:
+def measure(preset: str, steps: int, runs: int, mkl: bool) -> tuple[dict[str, list[float]], int]:
     """Return milliseconds a step by way, and the batch size."""
     _, learner, parameters, x = prepared_preset(preset)
     torch.set_num_threads(available_cores())
@@ -70,7 +71,11 @@ def measure(preset: str, steps: int, runs: int) -> tuple[dict[str, list[float]],
 
         work[name] = phase
     with thread_map(learner.threads) as run:
-        times = interleave(work | free_phases(learner, parameters, x, steps, run), runs)
+        work |= free_phases(learner, parameters, x, steps, run)
+        if mkl:
+            other = prepared_preset(preset, "training.products=mkl")[1]
+            work["mkl"] = free_phases(other, parameters, x, steps, run)["synchronous"]
+        times = interleave(work, runs)
     return {name: [1e3 * t / steps for t in each] for name, each in times.items()}, len(x)
 
 
@@ -85,20 +90,25 @@ def main() -> None:
     parser.add_argument("--presets", nargs="+", required=True)
     parser.add_argument("--steps", type=int, nargs="+", default=[20], help="steps of a run; one, or one a preset")
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--mkl", action="store_true", help="eqnp with oneMKL's products as well")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     steps = options.steps * len(options.presets) if len(options.steps) == 1 else options.steps
-    lines = [f"{where_measured(options.runs)} PyTorch {torch.__version__}.", ""]
+    own_mkl = f", oneMKL {version('mkl')} in the last two columns" if options.mkl else ""
+    lines = [f"{where_measured(options.runs)} PyTorch {torch.__version__}{own_mkl}.", ""]
     same = [f"- `{preset}`: {check_same_numbers(preset)}" for preset in options.presets]
     lines += ["They compute the same (float64, 4 samples, T1 12, T2 4), differences at most:", "", *same, ""]
     lines += ["| preset | batch | published, ms | explicit, ms | eqnp, ms | sweep, ms "]
     lines[-1] += "| published / eqnp | explicit / eqnp | sweep / eqnp |"
-    lines += ["|---" * 9 + "|"]
+    lines[-1] += " eqnp with oneMKL, ms | published / it |" if options.mkl else ""
+    lines += ["|---" * (11 if options.mkl else 9) + "|"]
     for preset, count in zip(options.presets, steps, strict=True):
-        times, batch = measure(preset, count, options.runs)
+        times, batch = measure(preset, count, options.runs, options.mkl)
         own = times["synchronous"]
         cells = [f"{median(times[name]):.3g}" for name in ("published", "explicit", "synchronous", "even-odd")]
         cells += [ratio(times[name], own) for name in ("published", "explicit", "even-odd")]
+        if options.mkl:
+            cells += [f"{median(times['mkl']):.3g}", ratio(times["published"], times["mkl"])]
         lines.append(f"| `{preset}` | {batch} | " + " | ".join(cells) + " |")
         print(lines[-1], flush=True)
     lines += ["", "Peak memory of a process that does one update, all imports counted; medians (least, most):", ""]

@@ -24,8 +24,11 @@ def where_measured(runs: int) -> str:
 
 
 def prepared_preset(preset: str, *overrides: str):
-    """Return (config, learner, parameters, x): a preset's learner, its initial parameters and a batch of noise."""
-    config = with_threads(load(preset, list(overrides)))
+    """Return (config, learner, parameters, x): a preset's learner, its initial parameters and a batch of noise.
+
+    Products are NumPy's, whatever is installed, unless the overrides say something else.
+    """
+    config = with_threads(load(preset, ["training.products=numpy", *overrides]))
     shape = IMAGES[config.data.name]
     learner = make_learner(config, shape, 10, get_backend("numpy"))
     parameters = initial_state(learner, config.model.gain, "float32").parameters
