@@ -2,8 +2,9 @@
 
     python -m benchmarks.compare --presets cifar10-mse-symmetric mnist-cnn mnist-mlp --out benchmarks/results/pytorch.md
 
-Needs PyTorch (pip install torch); ``--mkl`` times eqnp with oneMKL's products (pip install mkl) too. All are checked first to compute the same numbers, states and gradient. A run is a
-phase of ``--steps`` steps; peak memory is that of a process which does one batch.
+Needs PyTorch (pip install torch); ``--mkl`` times eqnp with oneMKL's products (pip install mkl) too. All are checked
+first to compute the same numbers, states and gradient. A run is a phase of ``--steps`` steps; peak memory is that of
+a process that does one batch.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Sequence
+from functools import cache, lru_cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,16 +18,19 @@ def equal_parts(samples: int, count: int) -> list[slice]:
     return [slice(a, b) for a, b in pairwise(edges)]
 
 
-def blocks(s: Array, bytes_per_sample: int) -> list[slice]:
+def blocks(s: Array, bytes_per_sample: int) -> Sequence[slice]:
     """Cut the samples of s so that a block's ``bytes_per_sample`` fill at most half of a core's cache.
 
     On a GPU there is one block: it wants few, large calls.
     """
-    samples = len(s)
     if not isinstance(s, np.ndarray):
-        return [slice(0, samples)]
-    most = max(1, cache_of_a_core() // (2 * max(1, bytes_per_sample)))
-    return equal_parts(samples, max(1, -(-samples // most)))
+        return (slice(0, len(s)),)
+    return _cut(len(s), cache_of_a_core() // (2 * max(1, bytes_per_sample)))
+
+
+@lru_cache(maxsize=256)  # every step of a phase asks the same
+def _cut(samples: int, most: int) -> Sequence[slice]:
+    return tuple(equal_parts(samples, max(1, -(-samples // max(1, most)))))
 
 
 @cache

@@ -9,7 +9,7 @@ A bias moves all four places of a window alike, so it may be added after the poo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from eqnp import ops
@@ -116,7 +116,7 @@ class ConvPoolConnection(Connection):
         (p, q), k = self.conv_size, self.layer.channels
         return p * q * (self.kernel[0] * self.kernel[1] * self.below[2] + k)
 
-    def _blocks(self, s: Array) -> list[slice]:
+    def _blocks(self, s: Array) -> Sequence[slice]:
         return blocks(s, self._numbers_per_sample() * s.dtype.itemsize)
 
     def _drive_all(self, w: Prepared, b: Array | None, s: Array, space: Workspace) -> tuple[Array, Winner]:
