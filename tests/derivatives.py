@@ -56,7 +56,7 @@ def check_connection(below, layer, convolution="direct"):
         w = checks.numbers((int(np.prod(below)), layer.units), 1)
     else:
         w = checks.numbers((*layer.kernel, below[-1], layer.channels), 1)
-    b, s = checks.numbers(shape, 2), checks.numbers((2, *below), 3)
+    b, s = checks.numbers(shape, 2), checks.numbers((3, *below), 3)
     prepare = connection.prepare
     d, winner = connection.drive(prepare(w), b, s)
     v = checks.numbers(d.shape, 4)
