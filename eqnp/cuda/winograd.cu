@@ -98,7 +98,7 @@ INLINE void outputs_of(const REAL *m, index_t e, index_t count, REAL (&y)[M][M])
 }
 
 // The state above = pooling((A^T x A^T) M) + bias, and its winners.  `bias`, `above` and, unless POOL is MAX, `winner` may
-// be missing.  Equal outputs may differ by `*margin`, rounding's: a later place wins only by more.  It may be missing.
+// be missing.  Equal outputs may differ by `margin[k]`, rounding's: a later place wins only by more.  It may be missing.
 KERNEL pool_outputs(const REAL *m, const REAL *bias, const REAL *margin, REAL *above, place_t *winner, index_t count)
 {
   EACH(e, count)
@@ -121,7 +121,7 @@ KERNEL pool_outputs(const REAL *m, const REAL *bias, const REAL *margin, REAL *a
         REAL first = y[2 * a][2 * b], second = y[2 * a][2 * b + 1];
         REAL third = y[2 * a + 1][2 * b], fourth = y[2 * a + 1][2 * b + 1];
 #if POOL == MAX
-        REAL apart = margin ? *margin : REAL(0);
+        REAL apart = margin ? margin[k] : REAL(0);
         REAL top = second > first ? second : first, bottom = fourth > third ? fourth : third;
         place_t right_above = second - apart > first, right_below = fourth - apart > third;
         winner[at] = bottom - apart > top ? place_t(2 + right_below) : right_above;

@@ -39,7 +39,7 @@ def max_pool(u: Array, space: Workspace | None = None) -> tuple[Array, Array]:
 def max_of_windows(u: Array, space: Workspace, margin: Array | None = None) -> tuple[Array, Array]:
     """Return the maximum of every window and which place has it first: (2, 2, ...) -> (...), uint8 (...).
 
-    The first axes are the rows and columns of a window. A later place wins only by more than ``margin`` (no axes), for
+    The first axes are the rows and columns of a window. A later place wins only by more than ``margin`` (..., K), for
     values that rounding may tell apart where they are equal; then u is written over.
     """
     xp = array_module(u)

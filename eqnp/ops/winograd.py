@@ -101,7 +101,9 @@ class Kernel(NamedTuple):
     a: Array  # (places side^2, t^2)
     b: Array  # (t^2, t^2)
     matmul: Matmul  # what multiplies by them
-    margin: Array | None  # no axes: by how much a later place of a window must be larger to win
+    # By how much a later place of a window must be larger to win: one number for each k, (P, Q, K) because numbers that
+    # are repeated in long runs are subtracted faster.
+    margin: Array | None
 
 
 # Where the polynomials are evaluated, besides infinity. Pairs a, -a and their inverses keep the transforms small: with
@@ -163,8 +165,8 @@ def transform_weights(w: Array, tiling: Tiling, matmul: Matmul | None = None) ->
     u = xp.matmul(g, w.reshape(tiling.r**2, c * k)).reshape(t * t, c, k)
     margin = None
     if tiling.pool == "max":
-        norm = xp.sqrt((w * w).sum(axis=(0, 1, 2)).max())
-        margin = xp.asarray(ROUNDINGS[t] * float(np.finfo(w.dtype).eps) * norm, dtype=w.dtype)
+        margin = xp.zeros((*tiling.counts, k), dtype=w.dtype)
+        margin += ROUNDINGS[t] * float(np.finfo(w.dtype).eps) * xp.sqrt((w * w).sum(axis=(0, 1, 2)))
     u_back = u.swapaxes(1, 2)
     # A copy makes products faster; but the largest weights, which few tiles meet, are sooner read from one place.
     return Kernel(u, u_back if t == 4 else xp.ascontiguousarray(u_back), a, b, matmul or xp.matmul, margin)
