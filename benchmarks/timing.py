@@ -13,6 +13,7 @@ from eqnp.configfile import load
 from eqnp.data.datasets import IMAGES
 from eqnp.environment import describe_environment
 from eqnp.experiment import make_learner, with_threads
+from eqnp.products import openblas_has_small_kernels
 from eqnp.training import initial_state
 
 
@@ -26,9 +27,10 @@ def where_measured(runs: int) -> str:
 def prepared_preset(preset: str, *overrides: str):
     """Return (config, learner, parameters, x): a preset's learner, its initial parameters and a batch of noise.
 
-    Products are NumPy's, whatever is installed, unless the overrides say something else.
+    Products are NumPy's, oneMKL installed or not, unless the overrides say something else.
     """
-    config = with_threads(load(preset, ["training.products=numpy", *overrides]))
+    products = "slabs" if openblas_has_small_kernels() else "numpy"
+    config = with_threads(load(preset, [f"training.products={products}", *overrides]))
     shape = IMAGES[config.data.name]
     learner = make_learner(config, shape, 10, get_backend("numpy"))
     parameters = initial_state(learner, config.model.gain, "float32").parameters

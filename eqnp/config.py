@@ -126,9 +126,9 @@ class Training:
     )
     products: str = key(
         "auto",
-        "on a CPU, what multiplies the stacks of matrices of Winograd's forms; numpy: its BLAS; mkl: Intel's oneMKL; "
-        "auto: oneMKL where it is installed",
-        choices=("auto", "numpy", "mkl"),
+        "on a CPU, what multiplies the stacks of matrices of Winograd's forms; mkl: Intel's oneMKL; slabs: NumPy, cut "
+        "for OpenBLAS on AVX-512; numpy: NumPy, whole; auto: the first of them that is there",
+        choices=("auto", "numpy", "slabs", "mkl"),
     )
     tf32: bool = key(
         False, "on a GPU, products of convolutions in TF32: faster, and only where `eqnp check` still agrees"

@@ -17,7 +17,7 @@ from eqnp.architecture import ConvLayer, Shape
 from eqnp.backend import Array, array_module
 from eqnp.blocks import blocks
 from eqnp.connections import Connection, Prepared, Winner
-from eqnp.ops.winograd import Matmul
+from eqnp.products import Products
 from eqnp.workspace import Workspace
 
 
@@ -164,17 +164,17 @@ class MergedConnection(ConvPoolConnection):
 class WinogradConnection(ConvPoolConnection):
     """The same maps for square kernels with stride 1, by Winograd's F(m x m, r x r); ``eqnp.ops.winograd``.
 
-    ``matmul`` computes its large products; without it the arrays' own module does.
+    ``products`` computes its large products; without it the arrays' own module does.
     """
 
-    def __init__(self, below: Shape, layer: ConvLayer, m: int, matmul: Matmul | None = None, **more: Any) -> None:
+    def __init__(self, below: Shape, layer: ConvLayer, m: int, products: Products | None = None, **more: Any) -> None:
         super().__init__(below, layer, **more)
-        self._matmul = matmul
+        self.products = products
         self.tiling = ops.Tiling(m, layer.kernel[0], layer.pool, below[:2], self.padding)
 
     def prepare(self, w: Array) -> ops.Kernel:
         """Return the transformed weights."""
-        return ops.transform_weights(w, self.tiling, self._matmul)
+        return ops.transform_weights(w, self.tiling, self.products)
 
     def _drive(self, w: ops.Kernel, b: Array | None, s: Array, space: Workspace, out: Array, winner: Winner) -> None:
         y = ops.winograd_outputs(s, w, self.tiling, space)

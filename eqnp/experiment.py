@@ -23,6 +23,7 @@ from eqnp.learner import Learner
 from eqnp.mkl import MklProducts
 from eqnp.networks import Network, SymmetricNetwork, VectorFieldNetwork
 from eqnp.optim import SGD, Adam, Optimizer, cosine
+from eqnp.products import Products, SlabProducts, openblas_has_small_kernels
 from eqnp.training import State, Tally
 
 GPU_CHECK_EVERY = 10  # to read a residual is to wait until the GPU has done everything before it
@@ -81,7 +82,7 @@ def make_network(model: Model, architecture: Architecture, convolution: str = "a
 
 
 def _means(training: Training, backend: Backend) -> Means:
-    """Return what computes: a GPU's kernels, products by oneMKL, or the arrays' own module alone.
+    """Return what computes beside the arrays' own module: a GPU's kernels, or products on a CPU.
 
     Raises:
         ConfigurationError: an option belongs to another backend.
@@ -92,15 +93,26 @@ def _means(training: Training, backend: Backend) -> Means:
         if device is None:
             raise ConfigurationError("training.tf32: belongs to --backend cupy with training.kernels = cuda")
         return device.with_tf32()
-    if backend.name == "numpy" and training.products != "numpy":
+    if backend.name == "numpy":
+        return _products(training.products)
+    if training.products not in ("auto", "numpy"):
+        raise ConfigurationError(f"training.products: {training.products} belongs to --backend numpy")
+    return device
+
+
+def _products(name: str) -> Products:
+    """Return what multiplies on a CPU; ``auto``: oneMKL, else slabs where OpenBLAS has kernels for them, else NumPy.
+
+    Raises:
+        BackendError: oneMKL is asked for and not there.
+    """
+    if name in ("auto", "mkl"):
         try:
             return MklProducts()
         except BackendError:
-            if training.products == "mkl":
+            if name == "mkl":
                 raise
-    elif training.products == "mkl":
-        raise ConfigurationError("training.products: mkl belongs to --backend numpy")
-    return device
+    return SlabProducts() if name == "slabs" or (name == "auto" and openblas_has_small_kernels()) else Products()
 
 
 def _segment(config: Config, architecture: Architecture, backend: Backend) -> int:

@@ -14,13 +14,13 @@ from eqnp.connections import Connection, DenseConnection
 from eqnp.convolutions import ConvPoolConnection, MergedConnection, WinogradConnection
 from eqnp.cuda.connections import CudaConvPool, CudaDense, CudaMerged, CudaWinograd
 from eqnp.device import Device
-from eqnp.mkl import MklProducts
 from eqnp.ops.winograd import POINTS
+from eqnp.products import Products
 
 FORMS = ("auto", "direct", "merged", "winograd-2x2", "winograd-4x4")
 
 
-Means: TypeAlias = Device | MklProducts | None  # what computes, besides the functions of the arrays' own module
+Means: TypeAlias = Device | Products | None  # what computes, besides the functions of the arrays' own module
 
 
 class Prices(NamedTuple):
@@ -41,7 +41,7 @@ def connect(layer: Layer, below: Shape, form: str = "auto", device: Means = None
 
     ``form`` is that of convolutions it suits; the others are computed directly. ``auto`` takes the fastest. On a
     ``device`` it is computed by eqnp's CUDA kernels, otherwise by the functions of the arrays' own module, Winograd's
-    products by oneMKL if that is given.
+    large products by those that are given.
     """
     if not isinstance(layer, ConvLayer):
         return CudaDense(below, device) if _has_kernels(device) else DenseConnection(below)
@@ -97,12 +97,12 @@ def _make(form: str, layer: ConvLayer, below: Shape, device: Means = None) -> Co
             return CudaWinograd(below, layer, _m(form), device=device)
         return (CudaMerged if form == "merged" else CudaConvPool)(below, layer, device=device)
     if form.startswith("winograd"):
-        return WinogradConnection(below, layer, _m(form), matmul=device.matmul if device else None)
+        return WinogradConnection(below, layer, _m(form), products=device)
     return (MergedConnection if form == "merged" else ConvPoolConnection)(below, layer)
 
 
 def _has_kernels(device: Means) -> bool:
-    return device is not None and not isinstance(device, MklProducts)
+    return device is not None and not isinstance(device, Products)
 
 
 def _m(form: str) -> int:

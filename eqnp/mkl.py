@@ -1,7 +1,6 @@
 """Intel's oneMKL for the stacked products of Winograd's forms, where it is installed: ``pip install "eqnp-ep[mkl]"``.
 
-NumPy gives each matrix of a stack to its BLAS alone, and OpenBLAS copies both factors into panels before it multiplies.
-oneMKL takes a stack in one call and loses less by that where few samples meet large weights.
+It takes a stack in one call, and loses less than OpenBLAS where few samples meet large weights.
 """
 
 from __future__ import annotations
@@ -15,20 +14,19 @@ import numpy as np
 
 from eqnp.backend import Array
 from eqnp.errors import BackendError
+from eqnp.products import Products
 
 ROW_MAJOR, PLAIN, TRANSPOSED = 101, 111, 112  # of CBLAS
 SEQUENTIAL = 1  # a shard has one thread
 REPRODUCIBLE = 2  # MKL_CBWR_AUTO: the same bits wherever in memory the arrays lie
 
 
-class MklProducts:
+class MklProducts(Products):
     """Products by oneMKL, each in the thread that asks for it.
 
     Raises:
         BackendError: oneMKL is not installed or cannot be loaded.
     """
-
-    exact = True
 
     def __init__(self) -> None:
         path = _find()
@@ -48,14 +46,11 @@ class MklProducts:
         except (OSError, AttributeError) as error:
             raise BackendError(f'oneMKL cannot be used ({error}): set training.products = "numpy"') from None
 
-    def matmul(self, a: Array, b: Array, out: Array) -> Array:
-        """Write the products of two stacks to ``out`` and return it: (B, M, K), (B, K, N) -> (B, M, N).
-
-        One of a matrix's axes is contiguous, that of a row in ``out``.
-        """
-        (count, m, n), k = out.shape, a.shape[-1]
-        (how_a, *matrix_a), (how_b, *matrix_b), (_, *matrix) = _layout(a), _layout(b), _layout(out)
-        self._gemm[out.dtype](ROW_MAJOR, how_a, how_b, m, n, k, 1.0, *matrix_a, *matrix_b, 0.0, *matrix, count)
+    def matmul(self, a: Array, u: Array, out: Array) -> Array:
+        """Write the products to ``out`` and return it. One axis of a matrix is contiguous, that of a row in ``out``."""
+        (count, m, k), c = out.shape, a.shape[-1]
+        (how_a, *matrix_a), (how_u, *matrix_u), (_, *matrix) = _layout(a), _layout(u), _layout(out)
+        self._gemm[out.dtype](ROW_MAJOR, how_a, how_u, m, k, c, 1.0, *matrix_a, *matrix_u, 0.0, *matrix, count)
         return out
 
 

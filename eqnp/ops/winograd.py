@@ -25,7 +25,6 @@ Up to D tiles come first, (T, t^2, C): inputs are copied in long runs. V and M h
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -37,10 +36,10 @@ import numpy as np
 from eqnp.backend import Array, array_module
 from eqnp.ops.conv import output_size
 from eqnp.ops.pooling import max_of_windows
+from eqnp.products import Products
 from eqnp.workspace import Workspace
 
 Size = tuple[int, int]
-Matmul = Callable[..., Array]  # matmul(a, b, out=...), of stacks of matrices
 
 
 @dataclass(frozen=True)
@@ -96,11 +95,12 @@ class Tiling:
 class Kernel(NamedTuple):
     """Transformed weights, and the transforms of inputs and outputs, in one dtype on one device."""
 
-    u: Array  # (t^2, C, K)
-    u_back: Array | None  # (t^2, K, C)
+    channels: tuple[int, int]  # C, K
+    u: Array  # (t^2, C, K), as products take it
+    u_back: Array | None  # (t^2, K, C), likewise
     a: Array  # (places side^2, t^2)
     b: Array  # (t^2, t^2)
-    matmul: Matmul  # what multiplies by them
+    products: Products  # what multiplies by them
     # By how much a later place of a window must be larger to win: one number for each k, (P, Q, K) because numbers that
     # are repeated in long runs are subtracted faster.
     margin: Array | None
@@ -152,7 +152,7 @@ def _inverse(rows: list[list[Fraction]]) -> list[list[Fraction]]:
     return [row[n:] for row in both]
 
 
-def transform_weights(w: Array, tiling: Tiling, matmul: Matmul | None = None) -> Kernel:
+def transform_weights(w: Array, tiling: Tiling, products: Products | None = None) -> Kernel:
     """Return U = (G x G) w of (r, r, C, K), and the transforms of inputs and outputs, in the dtype of w."""
     xp, t, m = array_module(w), tiling.t, tiling.m
     a, g, b = toom_cook(m, tiling.r)
@@ -167,9 +167,8 @@ def transform_weights(w: Array, tiling: Tiling, matmul: Matmul | None = None) ->
     if tiling.pool == "max":
         margin = xp.zeros((*tiling.counts, k), dtype=w.dtype)
         margin += ROUNDINGS[t] * float(np.finfo(w.dtype).eps) * xp.sqrt((w * w).sum(axis=(0, 1, 2)))
-    u_back = u.swapaxes(1, 2)
-    # A copy makes products faster; but the largest weights, which few tiles meet, are sooner read from one place.
-    return Kernel(u, u_back if t == 4 else xp.ascontiguousarray(u_back), a, b, matmul or xp.matmul, margin)
+    products = products or Products()
+    return Kernel((c, k), products.prepare(u), products.prepare(u.swapaxes(1, 2)), a, b, products, margin)
 
 
 def winograd_outputs(x: Array, kernel: Kernel, tiling: Tiling, space: Workspace | None = None) -> Array:
@@ -178,11 +177,11 @@ def winograd_outputs(x: Array, kernel: Kernel, tiling: Tiling, space: Workspace 
     Adjoint: ``winograd_inputs``.
     """
     xp, space = array_module(x), space or Workspace()
-    (t2, c, k), tiles = kernel.u.shape, len(x) * tiling.count
+    (c, k), t2, tiles = kernel.channels, tiling.t**2, len(x) * tiling.count
     d = _gather(x, tiling, space)
     v = space.take("odd stages", (t2, tiles, c), x)
     xp.matmul(kernel.b, d.reshape(tiles, t2, c), out=_tiles_first(v))
-    m = kernel.matmul(v, kernel.u, out=space.take("even stages", (t2, tiles, k), x))
+    m = kernel.products.matmul(v, kernel.u, out=space.take("even stages", (t2, tiles, k), x))
     y = space.take("odd stages", (tiling.places, tiling.side, tiling.side, len(x), *tiling.counts, k), x)
     xp.matmul(kernel.a, _tiles_first(m), out=_tiles_first(y.reshape(-1, tiles, k)))
     return y
@@ -194,11 +193,11 @@ def winograd_inputs(y: Array, kernel: Kernel, tiling: Tiling, space: Workspace |
     The array returned is in the workspace: valid until it is used for this again.
     """
     xp, space = array_module(y), space or Workspace()
-    (t2, c, k), n = kernel.u.shape, y.shape[3]
+    (c, k), t2, n = kernel.channels, tiling.t**2, y.shape[3]
     tiles = n * tiling.count
     m = space.take("even stages", (t2, tiles, k), y)
     xp.matmul(kernel.a.T, _tiles_first(y.reshape(-1, tiles, k)), out=_tiles_first(m))
-    v = kernel.matmul(m, kernel.u_back, out=space.take("odd stages", (t2, tiles, c), y))
+    v = kernel.products.matmul(m, kernel.u_back, out=space.take("odd stages", (t2, tiles, c), y))
     d = space.take("even stages", (n, *tiling.counts, tiling.t, tiling.t, c), y)
     xp.matmul(kernel.b.T, _tiles_first(v), out=d.reshape(tiles, t2, c))
     return _scatter(d, tiling, space)

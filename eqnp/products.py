@@ -1,0 +1,61 @@
+"""What multiplies the stacks of matrices of Winograd's forms: many small products by weights that stand still.
+
+NumPy gives each matrix of a stack to its BLAS. OpenBLAS copies both factors into panels before it multiplies, which a
+product of a few dozen rows hardly repays; on CPUs with AVX-512 it has kernels that leave that out for products of at
+most 10^6 multiplications. ``SlabProducts`` cuts the large ones for them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from threadpoolctl import threadpool_info
+
+from eqnp.backend import Array, array_module
+
+AVX512 = ("SkylakeX", "Cooperlake", "SapphireRapids")  # as OpenBLAS calls them
+SLAB = 8192  # numbers: 32 KB in float32, which stay in the first-level cache while rows pass by
+COLUMNS = (64, 32)  # of a slab
+ROWS = 64  # that meet a slab at once: 64 * 8192 < 10^6
+
+
+class Products:
+    """Products of stacks by the arrays' own module."""
+
+    exact = True
+
+    def prepare(self, u: Array) -> Array:
+        """Return the right factors (B, C, K) as ``matmul`` takes them."""
+        # A copy makes products faster; but the largest weights, which few tiles meet, are sooner read from one place.
+        return u if len(u) == 16 else array_module(u).ascontiguousarray(u)
+
+    def matmul(self, a: Array, u: Array, out: Array) -> Array:
+        """Write the products to ``out`` and return it: (B, M, C), (B, C, K) -> (B, M, K)."""
+        return array_module(a).matmul(a, u, out=out)
+
+
+class SlabProducts(Products):
+    """Products by NumPy, the right factors cut into slabs of columns (B, K / s, C, s) wherever they fit the cache."""
+
+    def prepare(self, u: Array) -> Array:
+        """Return the slabs, or the factors as they are where a slab would be too narrow."""
+        b, c, k = u.shape
+        s = next((s for s in COLUMNS if k % s == 0 and c * s <= SLAB), 0)
+        return np.ascontiguousarray(u.reshape(b, c, k // s, s).transpose(0, 2, 1, 3)) if s else super().prepare(u)
+
+    def matmul(self, a: Array, u: Array, out: Array) -> Array:
+        """Write the products to ``out`` and return it, each of a few rows and one slab."""
+        if u.ndim == 3:
+            return super().matmul(a, u, out)
+        (b, m, c), slabs = a.shape, u.shape[1]
+        whole = m - m % ROWS
+        for rows, height in ((slice(0, whole), ROWS), (slice(whole, m), m - whole)):
+            if height and rows.stop > rows.start:
+                left = a[:, rows].reshape(b, -1, 1, height, c)
+                to = out[:, rows].reshape(b, -1, height, slabs, u.shape[3]).swapaxes(2, 3)
+                np.matmul(left, u[:, None], out=to)
+        return out
+
+
+def openblas_has_small_kernels() -> bool:
+    """Return whether the BLAS in use is OpenBLAS on a CPU with AVX-512."""
+    return any(b["internal_api"] == "openblas" and b.get("architecture") in AVX512 for b in threadpool_info())
