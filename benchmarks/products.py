@@ -27,11 +27,11 @@ class Counter:
     """Stands in for ``np.matmul`` and sums seconds and multiplications."""
 
     def __init__(self) -> None:
-        self.matmul = np.matmul
+        self.matmul, self.seconds, self.multiplications = np.matmul, 0.0, 0
 
-    def __enter__(self) -> None:
-        self.seconds, self.multiplications = 0.0, 0
+    def __enter__(self) -> Counter:
         np.matmul = self
+        return self
 
     def __exit__(self, *_: object) -> None:
         np.matmul = self.matmul
@@ -47,17 +47,14 @@ class Counter:
 def measure(preset: str, steps: int, runs: int) -> str:
     """Return the row of a preset."""
     _, learner, parameters, x = prepared_preset(preset)
-    x = x[learner.shards(len(x))[0]]
-    network = PreparedNetwork(learner.network, parameters, x)
-    with (counter := Counter()):  # prepared weights hold what multiplies by them
-        network_counted = PreparedNetwork(learner.network, parameters, x)
+    network = PreparedNetwork(learner.network, parameters, x[learner.shards(len(x))[0]])
     states = relax(network, network.zero_states(), 2).states
     square = np.ones((2048, 2048), np.float32)
     out, held, counts = np.empty_like(square), [states], []
 
     def counted() -> None:
-        with counter:
-            held[0] = relax(network_counted, held[0], steps).states
+        with Counter() as counter:
+            held[0] = relax(network, held[0], steps).states
         counts.append((counter.seconds, counter.multiplications))
 
     def plain() -> None:
@@ -69,7 +66,7 @@ def measure(preset: str, steps: int, runs: int) -> str:
     rate = 2e-9 * counts[-1][1] / seconds
     machine = 2e-9 * 2048**3 / median(times["machine"])
     return (
-        f"| `{preset}` | {len(x)} | {1e3 * step / steps:.3g} | {100 * seconds / whole:.0f} % | {rate:.0f} | "
+        f"| `{preset}` | {len(network.x)} | {1e3 * step / steps:.3g} | {100 * seconds / whole:.0f} % | {rate:.0f} | "
         f"{machine:.0f} | {100 * rate / machine:.0f} % | {100 * 2e-9 * counts[-1][1] / step / machine:.0f} % |"
     )
 

@@ -15,7 +15,8 @@ from eqnp.backend import Array, array_module
 AVX512 = ("SkylakeX", "Cooperlake", "SapphireRapids")  # as OpenBLAS calls them
 SLAB = 8192  # numbers: 32 KB in float32, which stay in the first-level cache while rows pass by
 COLUMNS = (64, 32)  # of a slab
-ROWS = 64  # that meet a slab at once: 64 * 8192 < 10^6
+MOST = 10**6  # multiplications of a product, for OpenBLAS to take it for a small one
+ROWS = 64  # that meet one of several slabs at once
 
 
 class Products:
@@ -46,12 +47,13 @@ class SlabProducts(Products):
         """Write the products to ``out`` and return it, each of a few rows and one slab."""
         if u.ndim == 3:
             return super().matmul(a, u, out)
-        (b, m, c), slabs = a.shape, u.shape[1]
-        whole = m - m % ROWS
-        for rows, height in ((slice(0, whole), ROWS), (slice(whole, m), m - whole)):
-            if height and rows.stop > rows.start:
+        (b, m, c), (_, slabs, _, s) = a.shape, u.shape
+        most = ROWS if slabs > 1 else MOST // (c * s)
+        whole = m - m % most
+        for rows, height in ((slice(0, whole), most), (slice(whole, m), m - whole)):
+            if rows.stop > rows.start:
                 left = a[:, rows].reshape(b, -1, 1, height, c)
-                to = out[:, rows].reshape(b, -1, height, slabs, u.shape[3]).swapaxes(2, 3)
+                to = out[:, rows].reshape(b, -1, height, slabs, s).swapaxes(2, 3)
                 np.matmul(left, u[:, None], out=to)
         return out
 
