@@ -14,8 +14,9 @@ from statistics import median
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from benchmarks.timing import prepared_preset, where_measured
+from benchmarks.timing import numpy_products, prepared_preset, where_measured
 from eqnp.architecture import ConvLayer
+from eqnp.experiment import make_products
 from eqnp.forms import FORMS, connect, fastest, suits
 from eqnp.measuring import interleave
 from eqnp.workspace import Workspace
@@ -30,7 +31,7 @@ def measure(layer: ConvLayer, below: tuple[int, ...], runs: int) -> dict[str, fl
     for form in FORMS[1:]:
         if not suits(form, layer):
             continue
-        connection, space = connect(layer, below, form), Workspace()
+        connection, space = connect(layer, below, form, make_products(numpy_products())), Workspace()
         kernel = connection.prepare(w)
         drives[form] = connection.drive(kernel, b, s)[0]
 

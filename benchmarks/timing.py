@@ -24,13 +24,17 @@ def where_measured(runs: int) -> str:
     return f"`{command}`\n\n{found['cores']} cores, {found['blas']}, NumPy {found['numpy']}; {runs} interleaved runs."
 
 
+def numpy_products() -> str:
+    """Return what ``training.products = "auto"`` is without oneMKL."""
+    return "slabs" if openblas_has_small_kernels() else "numpy"
+
+
 def prepared_preset(preset: str, *overrides: str):
     """Return (config, learner, parameters, x): a preset's learner, its initial parameters and a batch of noise.
 
     Products are NumPy's, oneMKL installed or not, unless the overrides say something else.
     """
-    products = "slabs" if openblas_has_small_kernels() else "numpy"
-    config = with_threads(load(preset, [f"training.products={products}", *overrides]))
+    config = with_threads(load(preset, [f"training.products={numpy_products()}", *overrides]))
     shape = IMAGES[config.data.name]
     learner = make_learner(config, shape, 10, get_backend("numpy"))
     parameters = initial_state(learner, config.model.gain, "float32").parameters

@@ -94,13 +94,13 @@ def _means(training: Training, backend: Backend) -> Means:
             raise ConfigurationError("training.tf32: belongs to --backend cupy with training.kernels = cuda")
         return device.with_tf32()
     if backend.name == "numpy":
-        return _products(training.products)
+        return make_products(training.products)
     if training.products not in ("auto", "numpy"):
         raise ConfigurationError(f"training.products: {training.products} belongs to --backend numpy")
     return device
 
 
-def _products(name: str) -> Products:
+def make_products(name: str) -> Products:
     """Return what multiplies on a CPU; ``auto``: oneMKL, else slabs where OpenBLAS has kernels for them, else NumPy.
 
     Raises:

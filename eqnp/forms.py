@@ -18,8 +18,6 @@ from eqnp.ops.winograd import POINTS
 from eqnp.products import Products
 
 FORMS = ("auto", "direct", "merged", "winograd-2x2", "winograd-4x4")
-
-
 Means: TypeAlias = Device | Products | None  # what computes, besides the functions of the arrays' own module
 
 
@@ -55,7 +53,7 @@ def fastest(layer: ConvLayer, below: Shape, device: Means = None) -> str:
 
     Where products are rounded more than their type, none is Winograd's: it would tell apart outputs that are equal.
     """
-    exact = device is None or device.exact
+    exact = not _has_kernels(device) or device.exact
     forms = [name for name in FORMS[1:] if suits(name, layer) and (exact or not name.startswith("winograd"))]
     return min(forms, key=lambda name: cost(name, layer, below, GPU if _has_kernels(device) else CPU))
 

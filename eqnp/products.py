@@ -22,8 +22,6 @@ ROWS = 64  # that meet one of several slabs at once
 class Products:
     """Products of stacks by the arrays' own module."""
 
-    exact = True
-
     def prepare(self, u: Array) -> Array:
         """Return the right factors (B, C, K) as ``matmul`` takes them."""
         # A copy makes products faster; but the largest weights, which few tiles meet, are sooner read from one place.
