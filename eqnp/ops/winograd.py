@@ -106,6 +106,9 @@ class Kernel(NamedTuple):
     margin: Array | None
 
 
+PAGE = 4096  # bytes
+APART = 32  # numbers
+
 # Where the polynomials are evaluated, besides infinity. Pairs a, -a and their inverses keep the transforms small: with
 # them F(4x4, 3x3) rounds half as much as with 0, 1, -1, 2, -2.
 POINTS: dict[int, tuple[Fraction, ...]] = {
@@ -179,9 +182,9 @@ def winograd_outputs(x: Array, kernel: Kernel, tiling: Tiling, space: Workspace 
     xp, space = array_module(x), space or Workspace()
     (c, k), t2, tiles = kernel.channels, tiling.t**2, len(x) * tiling.count
     d = _gather(x, tiling, space)
-    v = space.take("odd stages", (t2, tiles, c), x)
+    v = _take_entries_first(space, "odd stages", (t2, tiles, c), x)
     xp.matmul(kernel.b, d.reshape(tiles, t2, c), out=_tiles_first(v))
-    m = kernel.products.matmul(v, kernel.u, out=space.take("even stages", (t2, tiles, k), x))
+    m = kernel.products.matmul(v, kernel.u, out=_take_entries_first(space, "even stages", (t2, tiles, k), x))
     y = space.take("odd stages", (tiling.places, tiling.side, tiling.side, len(x), *tiling.counts, k), x)
     xp.matmul(kernel.a, _tiles_first(m), out=_tiles_first(y.reshape(-1, tiles, k)))
     return y
@@ -195,9 +198,9 @@ def winograd_inputs(y: Array, kernel: Kernel, tiling: Tiling, space: Workspace |
     xp, space = array_module(y), space or Workspace()
     (c, k), t2, n = kernel.channels, tiling.t**2, y.shape[3]
     tiles = n * tiling.count
-    m = space.take("even stages", (t2, tiles, k), y)
+    m = _take_entries_first(space, "even stages", (t2, tiles, k), y)
     xp.matmul(kernel.a.T, _tiles_first(y.reshape(-1, tiles, k)), out=_tiles_first(m))
-    v = kernel.products.matmul(m, kernel.u_back, out=space.take("odd stages", (t2, tiles, c), y))
+    v = kernel.products.matmul(m, kernel.u_back, out=_take_entries_first(space, "odd stages", (t2, tiles, c), y))
     d = space.take("even stages", (n, *tiling.counts, tiling.t, tiling.t, c), y)
     xp.matmul(kernel.b.T, _tiles_first(v), out=d.reshape(tiles, t2, c))
     return _scatter(d, tiling, space)
@@ -245,6 +248,18 @@ def from_tiles(tiles: Array, out: Array) -> None:
         out[...] = rows.reshape(n, p * side, q * side, k)[:, :h, :w]  # a copy
     else:
         out.reshape(rows.shape)[...] = rows
+
+
+def _take_entries_first(space: Workspace, name: str, shape: tuple[int, int, int], like: Array) -> Array:
+    """Return a buffer (t^2, T, channels) whose entries do not lie whole pages apart.
+
+    A tile's transform walks over all of them, and what lies pages apart competes for the same few places of a cache.
+    """
+    t2, tiles, channels = shape
+    numbers = tiles * channels
+    if numbers * like.dtype.itemsize % PAGE:
+        return space.take(name, shape, like)
+    return space.take(name, (t2, numbers + APART), like)[:, :numbers].reshape(shape)
 
 
 def _tiles_first(a: Array) -> Array:
