@@ -106,8 +106,8 @@ class Kernel(NamedTuple):
     margin: Array | None
 
 
-PAGE = 4096  # bytes
-APART = 32  # numbers
+PAGE = 4096  # bytes of a page; a cache finds its places by addresses within one
+APART = 32  # numbers by which entries are moved apart
 
 # Where the polynomials are evaluated, besides infinity. Pairs a, -a and their inverses keep the transforms small: with
 # them F(4x4, 3x3) rounds half as much as with 0, 1, -1, 2, -2.
