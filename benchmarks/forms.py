@@ -14,11 +14,12 @@ from statistics import median
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from benchmarks.timing import numpy_products, prepared_preset, where_measured
+from benchmarks.timing import prepared_preset, where_measured
 from eqnp.architecture import ConvLayer
 from eqnp.experiment import make_products
 from eqnp.forms import FORMS, connect, fastest, suits
 from eqnp.measuring import interleave
+from eqnp.products import best_numpy_products
 from eqnp.workspace import Workspace
 
 
@@ -28,10 +29,11 @@ def measure(layer: ConvLayer, below: tuple[int, ...], runs: int) -> dict[str, fl
     s = generator.random((32, *below), np.float32)
     w = generator.standard_normal((*layer.kernel, below[-1], layer.channels), np.float32) / 30
     b, work, drives = np.zeros(layer.channels, np.float32), {}, {}
+    products = make_products(best_numpy_products())
     for form in FORMS[1:]:
         if not suits(form, layer):
             continue
-        connection, space = connect(layer, below, form, make_products(numpy_products())), Workspace()
+        connection, space = connect(layer, below, form, products), Workspace()
         kernel = connection.prepare(w)
         drives[form] = connection.drive(kernel, b, s)[0]
 

@@ -13,20 +13,21 @@ from eqnp.configfile import load
 from eqnp.data.datasets import IMAGES
 from eqnp.environment import describe_environment
 from eqnp.experiment import make_learner, with_threads
-from eqnp.products import openblas_has_small_kernels
+from eqnp.products import best_numpy_products
 from eqnp.training import initial_state
+
+
+def this_command() -> str:
+    """Return the command that is running, with which a file of results begins."""
+    return f"`{shlex.join(['python', '-m', f'benchmarks.{Path(sys.argv[0]).stem}', *sys.argv[1:]])}`"
 
 
 def where_measured(runs: int) -> str:
     """Return one line about command, machine and libraries."""
     found = describe_environment("numpy")
-    command = shlex.join(["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]])
-    return f"`{command}`\n\n{found['cores']} cores, {found['blas']}, NumPy {found['numpy']}; {runs} interleaved runs."
-
-
-def numpy_products() -> str:
-    """Return what ``training.products = "auto"`` is without oneMKL."""
-    return "slabs" if openblas_has_small_kernels() else "numpy"
+    return (
+        f"{this_command()}\n\n{found['cores']} cores, {found['blas']}, NumPy {found['numpy']}; {runs} interleaved runs."
+    )
 
 
 def prepared_preset(preset: str, *overrides: str):
@@ -34,7 +35,7 @@ def prepared_preset(preset: str, *overrides: str):
 
     Products are NumPy's, oneMKL installed or not, unless the overrides say something else.
     """
-    config = with_threads(load(preset, [f"training.products={numpy_products()}", *overrides]))
+    config = with_threads(load(preset, [f"training.products={best_numpy_products()}", *overrides]))
     shape = IMAGES[config.data.name]
     learner = make_learner(config, shape, 10, get_backend("numpy"))
     parameters = initial_state(learner, config.model.gain, "float32").parameters

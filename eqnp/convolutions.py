@@ -189,10 +189,8 @@ class WinogradConnection(ConvPoolConnection):
 
     def _feedback(self, w: ops.Kernel, v: Array, winner: Winner, space: Workspace) -> Array:
         y = ops.to_tiles(v, self.tiling, "values", space)
-        unpooled = (
-            ops.winograd_unpool(y, self._winners_of_tiles(winner, space), space) if self.pool == "max" else y[None]
-        )
-        return ops.winograd_inputs(unpooled, w, self.tiling, space)
+        y = ops.winograd_unpool(y, self._winners_of_tiles(winner, space), space) if self.pool == "max" else y[None]
+        return ops.winograd_inputs(y, w, self.tiling, space)
 
     def _drive_at_winners(self, w: ops.Kernel, s: Array, winner: Winner, space: Workspace, out: Array) -> None:
         y = ops.winograd_outputs(s, w, self.tiling, space)

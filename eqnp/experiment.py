@@ -23,7 +23,7 @@ from eqnp.learner import Learner
 from eqnp.mkl import MklProducts
 from eqnp.networks import Network, SymmetricNetwork, VectorFieldNetwork
 from eqnp.optim import SGD, Adam, Optimizer, cosine
-from eqnp.products import Products, SlabProducts, openblas_has_small_kernels
+from eqnp.products import Products, SlabProducts, best_numpy_products
 from eqnp.training import State, Tally
 
 GPU_CHECK_EVERY = 10  # to read a residual is to wait until the GPU has done everything before it
@@ -74,11 +74,11 @@ def make_learner(config: Config, input_shape: Shape, classes: int, backend: Back
     )
 
 
-def make_network(model: Model, architecture: Architecture, convolution: str = "auto", device: Means = None) -> Network:
-    """Return the network of ``model``, with the named form of its convolutions, by the kernels of a ``device``."""
+def make_network(model: Model, architecture: Architecture, convolution: str = "auto", means: Means = None) -> Network:
+    """Return the network of ``model``, with the named form of its convolutions, computed by ``means``."""
     if not architecture.vector_field:
-        return SymmetricNetwork(architecture, convolution, device)
-    return VectorFieldNetwork(architecture, model.feedback_winners == "own", convolution, device)
+        return SymmetricNetwork(architecture, convolution, means)
+    return VectorFieldNetwork(architecture, model.feedback_winners == "own", convolution, means)
 
 
 def _means(training: Training, backend: Backend) -> Means:
@@ -101,7 +101,7 @@ def _means(training: Training, backend: Backend) -> Means:
 
 
 def make_products(name: str) -> Products:
-    """Return what multiplies on a CPU; ``auto``: oneMKL, else slabs where OpenBLAS has kernels for them, else NumPy.
+    """Return what multiplies on a CPU; ``auto``: oneMKL, or else the faster way by NumPy.
 
     Raises:
         BackendError: oneMKL is asked for and not there.
@@ -112,7 +112,8 @@ def make_products(name: str) -> Products:
         except BackendError:
             if name == "mkl":
                 raise
-    return SlabProducts() if name == "slabs" or (name == "auto" and openblas_has_small_kernels()) else Products()
+        name = best_numpy_products()
+    return SlabProducts() if name == "slabs" else Products()
 
 
 def _segment(config: Config, architecture: Architecture, backend: Backend) -> int:

@@ -34,35 +34,35 @@ CPU = Prices(move=12, transform=1.25)
 GPU = Prices(move=54, transform=0)
 
 
-def connect(layer: Layer, below: Shape, form: str = "auto", device: Means = None) -> Connection:
+def connect(layer: Layer, below: Shape, form: str = "auto", means: Means = None) -> Connection:
     """Return the connection from a state of shape ``below`` (no sample axis) to ``layer``.
 
-    ``form`` is that of convolutions it suits; the others are computed directly. ``auto`` takes the fastest. On a
-    ``device`` it is computed by eqnp's CUDA kernels, otherwise by the functions of the arrays' own module, Winograd's
-    large products by those that are given.
+    ``form`` is that of convolutions it suits; the others are computed directly. ``auto`` takes the fastest. Where
+    ``means`` is a device it is computed by eqnp's CUDA kernels, otherwise by the functions of the arrays' own module,
+    Winograd's large products by those that are given.
     """
     if not isinstance(layer, ConvLayer):
-        return CudaDense(below, device) if _has_kernels(device) else DenseConnection(below)
+        return CudaDense(below, means) if _has_kernels(means) else DenseConnection(below)
     if form == "auto":
-        form = fastest(layer, below, device)
-    return _make(form if suits(form, layer) else "direct", layer, below, device)
+        form = fastest(layer, below, means)
+    return _make(form if suits(form, layer) else "direct", layer, below, means)
 
 
-def fastest(layer: ConvLayer, below: Shape, device: Means = None) -> str:
+def fastest(layer: ConvLayer, below: Shape, means: Means = None) -> str:
     """Return the form of the least estimated cost, which is what ``auto`` takes.
 
     Where products are rounded more than their type, none is Winograd's: it would tell apart outputs that are equal.
     """
-    exact = not _has_kernels(device) or device.exact
+    exact = not _has_kernels(means) or means.exact
     forms = [name for name in FORMS[1:] if suits(name, layer) and (exact or not name.startswith("winograd"))]
-    return min(forms, key=lambda name: cost(name, layer, below, GPU if _has_kernels(device) else CPU))
+    return min(forms, key=lambda name: cost(name, layer, below, GPU if _has_kernels(means) else CPU))
 
 
-def connect_all(architecture: Architecture, form: str = "auto", device: Means = None) -> tuple[Connection, ...]:
+def connect_all(architecture: Architecture, form: str = "auto", means: Means = None) -> tuple[Connection, ...]:
     """Return the connections between the states, from the input up; the readout is none of them."""
     below = (architecture.input_shape, *architecture.state_shapes)
     layers = architecture.layers[: len(architecture.state_shapes)]
-    return tuple(connect(layer, shape, form, device) for layer, shape in zip(layers, below, strict=False))
+    return tuple(connect(layer, shape, form, means) for layer, shape in zip(layers, below, strict=False))
 
 
 def suits(form: str, layer: ConvLayer) -> bool:
@@ -89,18 +89,18 @@ def cost(form: str, layer: ConvLayer, below: Shape, prices: Prices = CPU) -> flo
     return 2 * p * q * (columns * k + prices.move * (columns + k))
 
 
-def _make(form: str, layer: ConvLayer, below: Shape, device: Means = None) -> ConvPoolConnection:
-    if _has_kernels(device):
+def _make(form: str, layer: ConvLayer, below: Shape, means: Means = None) -> ConvPoolConnection:
+    if _has_kernels(means):
         if form.startswith("winograd"):
-            return CudaWinograd(below, layer, _m(form), device=device)
-        return (CudaMerged if form == "merged" else CudaConvPool)(below, layer, device=device)
+            return CudaWinograd(below, layer, _m(form), device=means)
+        return (CudaMerged if form == "merged" else CudaConvPool)(below, layer, device=means)
     if form.startswith("winograd"):
-        return WinogradConnection(below, layer, _m(form), products=device)
+        return WinogradConnection(below, layer, _m(form), products=means)
     return (MergedConnection if form == "merged" else ConvPoolConnection)(below, layer)
 
 
-def _has_kernels(device: Means) -> bool:
-    return device is not None and not isinstance(device, Products)
+def _has_kernels(means: Means) -> bool:
+    return means is not None and not isinstance(means, Products)
 
 
 def _m(form: str) -> int:

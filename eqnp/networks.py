@@ -39,9 +39,9 @@ class Network(ABC):
     own_winners = False
     """Whether the feedback pools with winners of its own instead of those of the drive."""
 
-    def __init__(self, architecture: Architecture, convolution: str = "auto", device: Means = None) -> None:
+    def __init__(self, architecture: Architecture, convolution: str = "auto", means: Means = None) -> None:
         self.architecture = architecture
-        self.connections = connect_all(architecture, convolution, device)
+        self.connections = connect_all(architecture, convolution, means)
         self.loss: Loss = SquaredError() if architecture.loss == "squared_error" else CrossEntropy()
         hidden = ACTIVATIONS[architecture.activation]
         linear_output = self.loss.linear_output and not architecture.readout
@@ -123,9 +123,9 @@ class VectorFieldNetwork(Network):
         architecture: Architecture,
         own_winners: bool = True,
         convolution: str = "auto",
-        device: Means = None,
+        means: Means = None,
     ) -> None:
-        super().__init__(architecture, convolution, device)
+        super().__init__(architecture, convolution, means)
         self.own_winners = own_winners
 
     def feedback_name(self, n: int) -> str:

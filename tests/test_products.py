@@ -139,10 +139,10 @@ def multiplier(own):
     return type(own.network.connections[1].prepare(numbers(5, 5, 32, 64)).products)
 
 
-@pytest.mark.parametrize(("openblas", "expected"), [(True, SlabProducts), (False, Products)])
-def test_auto_does_without_what_is_not_there(monkeypatch, openblas, expected):
+@pytest.mark.parametrize(("best", "expected"), [("slabs", SlabProducts), ("numpy", Products)])
+def test_auto_does_without_what_is_not_there(monkeypatch, best, expected):
     monkeypatch.setattr(mkl, "_find", lambda: None)
-    monkeypatch.setattr(experiment, "openblas_has_small_kernels", lambda: openblas)
+    monkeypatch.setattr(experiment, "best_numpy_products", lambda: best)
     assert multiplier(learner("auto")) is expected
     assert multiplier(learner("numpy")) is Products
     assert multiplier(learner("slabs")) is SlabProducts

@@ -69,7 +69,7 @@ def assert_states(phase: str, actual: list[np.ndarray], case: published.Publishe
 def setup(case):
     backend = case.backend
     kind = NETWORKS[case.config["model"]]
-    network = kind(case.architecture, convolution=case.convolution, device=backend.device)
+    network = kind(case.architecture, convolution=case.convolution, means=backend.device)
     target = one_hot(case.arrays["y"], case.architecture.classes, np.float64)
     parameters = {name: backend.asarray(np.ascontiguousarray(p)) for name, p in case.group("param").items()}
     return network, parameters, backend.asarray(np.ascontiguousarray(case.arrays["x"])), backend.asarray(target)

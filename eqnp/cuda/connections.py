@@ -18,6 +18,7 @@ from eqnp.connections import DenseConnection, Prepared, Winner
 from eqnp.convolutions import ConvPoolConnection, MergedConnection, WinogradConnection
 from eqnp.device import Device, Kernel
 from eqnp.ops.activations import Activation
+from eqnp.products import Products
 from eqnp.workspace import Workspace
 
 
@@ -196,12 +197,19 @@ class CudaMerged(MergedConnection, CudaConvPool):
     """A convolution and the average after it as one convolution, by columns."""
 
 
+class Uncopied(Products):
+    """Weights as they are: cuBLAS takes them transposed at no cost."""
+
+    def prepare(self, u: Array) -> Array:
+        """Return ``u``."""
+        return u
+
+
 class CudaWinograd(WinogradConnection, CudaConvPool):
     """The same maps by Winograd's F(m x m, r x r): transforms in registers, pooled before they are written."""
 
-    def prepare(self, w: Array) -> ops.Kernel:
-        """Return the transformed weights, once: cuBLAS takes them transposed at no cost."""
-        return super().prepare(w)._replace(u_back=None)
+    def __init__(self, below: Shape, layer: ConvLayer, m: int, device: Device) -> None:
+        super().__init__(below, layer, m, Uncopied(), device=device)
 
     @cached_property
     def _winograd(self) -> Kernels:

@@ -97,7 +97,7 @@ class Kernel(NamedTuple):
 
     channels: tuple[int, int]  # C, K
     u: Array  # (t^2, C, K), as products take it
-    u_back: Array | None  # (t^2, K, C), likewise
+    u_back: Array  # (t^2, K, C), likewise
     a: Array  # (places side^2, t^2)
     b: Array  # (t^2, t^2)
     products: Products  # what multiplies by them
