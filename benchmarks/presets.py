@@ -8,31 +8,22 @@ Nothing is changed but the numbers of samples and the batch: T1, T2, channels an
 from __future__ import annotations
 
 import argparse
-import csv
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
+from benchmarks.training import metrics, train
 from eqnp.presets import names
 
 FEW = {"data.train_samples": 8, "data.test_samples": 4, "training.batch_size": 4}
-
-
-def run(*words: str) -> None:
-    subprocess.run(
-        [sys.executable, "-P", "-m", "eqnp.cli", "train", "--quiet", *words], check=True, capture_output=True
-    )
 
 
 def row(preset: str, data: str, folder: Path) -> str:
     """Train an epoch of two batches, go on for another, and return the losses and the time as a row of a table."""
     settings = [f"{key}={value}" for key, value in FEW.items()]
     settings += [f"data.folder={data}", "training.epochs=1"]
-    run(preset, "--out", str(folder), *(word for setting in settings for word in ("--set", setting)))
-    run("--resume", str(folder), "--set", "training.epochs=2")
-    with open(folder / "metrics.csv") as file:
-        first, second = csv.DictReader(file)
+    train(preset, "--out", str(folder), settings=settings)
+    train("--resume", str(folder), settings=["training.epochs=2"])
+    first, second = metrics(folder)
     seconds = (float(first["seconds"]) + float(second["seconds"])) / 4
     losses = f"{float(first['train_loss']):.4f}, {float(second['train_loss']):.4f}"
     return f"| `{preset}` | {losses} | {float(second['train_residual']):.0e} | {seconds:.1f} |"

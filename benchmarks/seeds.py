@@ -9,13 +9,12 @@ the steps that `eqnp check --settle` advises, two threads.
 from __future__ import annotations
 
 import argparse
-import csv
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from statistics import mean, stdev
 
+from benchmarks.timing import this_command
+from benchmarks.training import metrics, train
 from eqnp.plots import plot_curves, save_figure
 
 WAYS = {
@@ -35,15 +34,8 @@ def errors(preset: str, settings: tuple[str, ...], seed: int, epochs: int) -> tu
     """Train, and return the test error of every epoch in percent and the seconds of training an epoch."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
-        every = (*settings, f"training.seed={seed}", f"training.epochs={epochs}")
-        words = [word for setting in every for word in ("--set", setting)]
-        subprocess.run(
-            [sys.executable, "-m", "eqnp.cli", "train", preset, "--out", out, "--quiet", *words],
-            check=True,
-            capture_output=True,
-        )
-        with open(out / "metrics.csv") as file:
-            rows = list(csv.DictReader(file))
+        train(preset, "--out", str(out), settings=[*settings, f"training.seed={seed}", f"training.epochs={epochs}"])
+        rows = metrics(out)
     return [float(row["test_error_percent"]) for row in rows], mean(float(row["seconds"]) for row in rows)
 
 
@@ -67,7 +59,8 @@ def main() -> None:
         print(lines[-1], flush=True)
     figure = plot_curves(range(1, options.epochs + 1), curves, "epoch", "test error, %")
     save_figure(figure, options.out / "seeds.svg")
-    (options.out / "seeds.md").write_text("# Fast and simple, over seeds\n\n" + "\n".join(lines) + "\n")
+    text = "\n".join(["# Fast and simple, over seeds", "", this_command(), "", *lines])
+    (options.out / "seeds.md").write_text(text + "\n")
 
 
 if __name__ == "__main__":

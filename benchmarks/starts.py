@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.timing import this_command
 from eqnp.cli.options import Place
 from eqnp.cli.session import open_weights
 from eqnp.contrasts import default_contrast
@@ -114,7 +115,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     study = Study(options.run, options.samples, options.beta)
-    lines = [f"{options.samples} test samples, beta {options.beta:g}.", "", *free_rows(study), "", *nudged_rows(study)]
+    lines = [this_command(), "", f"{options.samples} test samples, beta {options.beta:g}.", ""]
+    lines += [*free_rows(study), "", *nudged_rows(study)]
     print("\n".join(lines))
     if options.out:
         options.out.write_text("# Other starts\n\n" + "\n".join(lines) + "\n")
