@@ -16,7 +16,8 @@ AVX512 = ("SkylakeX", "Cooperlake", "SapphireRapids")  # as OpenBLAS calls them
 SLAB = 8192  # numbers: 32 KB in float32, which stay in the first-level cache while rows pass by
 COLUMNS = (64, 32)  # of a slab
 MOST = 10**6  # multiplications of a product, for OpenBLAS to take it for a small one
-ROWS = 64  # that meet one of several slabs at once
+ROWS = 64  # that meet one of several slabs at once, at most
+FEW_ROWS = 8  # as few are worth while
 
 
 class Products:
@@ -33,12 +34,12 @@ class Products:
 
 
 class SlabProducts(Products):
-    """Products by NumPy, the right factors cut into slabs of columns (B, K / s, C, s) wherever they fit the cache."""
+    """Products by NumPy, the right factors cut into slabs of columns (B, K / s, C, s)."""
 
     def prepare(self, u: Array) -> Array:
-        """Return the slabs, or the factors as they are where a slab would be too narrow."""
+        """Return the slabs, or the factors as they are where there are none of these widths."""
         b, c, k = u.shape
-        s = next((s for s in COLUMNS if k % s == 0 and c * s <= SLAB), 0)
+        s = _width(c, k)
         return np.ascontiguousarray(u.reshape(b, c, k // s, s).transpose(0, 2, 1, 3)) if s else super().prepare(u)
 
     def matmul(self, a: Array, u: Array, out: Array) -> Array:
@@ -46,7 +47,9 @@ class SlabProducts(Products):
         if u.ndim == 3:
             return super().matmul(a, u, out)
         (b, m, c), (_, slabs, _, s) = a.shape, u.shape
-        most = ROWS if slabs > 1 else MOST // (c * s)
+        most = MOST // (c * s)
+        if slabs > 1:
+            most = min(ROWS, 2 ** (most.bit_length() - 1))  # which cuts the rows of most blocks without a rest
         whole = m - m % most
         for rows, height in ((slice(0, whole), most), (slice(whole, m), m - whole)):
             if rows.stop > rows.start:
@@ -54,6 +57,12 @@ class SlabProducts(Products):
                 to = out[:, rows].reshape(b, -1, height, slabs, s).swapaxes(2, 3)
                 np.matmul(left, u[:, None], out=to)
         return out
+
+
+def _width(c: int, k: int) -> int:
+    """Return the columns of a slab: the most that fit the cache, else the most; 0 where no slab is worth while."""
+    widths = [s for s in COLUMNS if k % s == 0 and FEW_ROWS * c * s <= MOST]
+    return next((s for s in widths if c * s <= SLAB), widths[0] if widths else 0)
 
 
 def best_numpy_products() -> str:

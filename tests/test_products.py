@@ -24,7 +24,16 @@ from eqnp.training import initial_state
 
 RNG = np.random.default_rng(0)
 SHAPES = [(16, 5, 7, 3), (36, 64, 32, 48), (4, 1, 9, 1), (4, 3, 1, 2), (2, 1, 1, 1), (3, 2, 300, 40)]
-SLABS = [(2, 130, 128, 128), (3, 64, 100, 96), (2, 9, 256, 64), (2, 260, 64, 64), (2, 0, 8, 64), (16, 65, 512, 64)]
+SLABS = [
+    (2, 130, 128, 128),
+    (3, 64, 100, 96),
+    (2, 9, 256, 64),
+    (2, 260, 64, 64),
+    (2, 0, 8, 64),
+    (2, 65, 512, 64),
+    (2, 37, 512, 128),
+    (1, 20, 2000, 64),
+]
 
 
 def oneapi():
@@ -72,8 +81,9 @@ def test_products_are_numpys(products, shape, dtype):
         np.testing.assert_allclose(out, np.matmul(a, u), rtol=0, atol=c * 8 * np.finfo(dtype).eps)
 
 
-def test_slabs_are_cut_where_they_fit_the_cache():
-    widths = {(128, 256): 64, (256, 96): 32, (64, 40): None, (512, 512): None, (8, 32): 32}
+def test_slabs_fit_the_cache_where_they_can():
+    widths = {(128, 256): 64, (256, 96): 32, (64, 40): None, (512, 512): 64, (512, 96): 32, (8, 32): 32, (2000, 64): 32}
+    widths |= {(4000, 64): None}
     for (c, k), s in widths.items():
         prepared = SlabProducts().prepare(numbers(3, c, k))
         assert prepared.shape == ((3, c, k) if s is None else (3, k // s, c, s))
