@@ -182,19 +182,19 @@ class WinogradConnection(ConvPoolConnection):
             best, found = ops.winograd_max_pool(y, w, space)
             ops.from_tiles(found, winner)
         else:
-            best = y[0]
+            best = y
         ops.from_tiles(best, out)
         if b is not None:
             out += b
 
     def _feedback(self, w: ops.Kernel, v: Array, winner: Winner, space: Workspace) -> Array:
         y = ops.to_tiles(v, self.tiling, "values", space)
-        y = ops.winograd_unpool(y, self._winners_of_tiles(winner, space), space) if self.pool == "max" else y[None]
+        y = ops.winograd_unpool(y, self._winners_of_tiles(winner, space), space) if self.pool == "max" else y
         return ops.winograd_inputs(y, w, self.tiling, space)
 
     def _drive_at_winners(self, w: ops.Kernel, s: Array, winner: Winner, space: Workspace, out: Array) -> None:
         y = ops.winograd_outputs(s, w, self.tiling, space)
-        picked = ops.winograd_pick(y, self._winners_of_tiles(winner, space)) if self.pool == "max" else y[0]
+        picked = ops.winograd_pick(y, self._winners_of_tiles(winner, space)) if self.pool == "max" else y
         ops.from_tiles(picked, out)
 
     def _winners_of_tiles(self, winner: Array, space: Workspace) -> Array:

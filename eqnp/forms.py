@@ -28,7 +28,7 @@ class Prices(NamedTuple):
     transform: float  # a multiplication of a transform
 
 
-CPU = Prices(move=12, transform=1.25)
+CPU = Prices(move=24, transform=1.25)
 # An H200 by its data sheet: 27 float32 multiplications in the time that a number takes to memory, and again back. Our
 # kernels transform in registers.
 GPU = Prices(move=54, transform=0)
@@ -80,10 +80,11 @@ def cost(form: str, layer: ConvLayer, below: Shape, prices: Prices = CPU) -> flo
     connection = _make(form, layer, below)
     c, k = below[2], layer.channels
     if isinstance(connection, WinogradConnection):
-        tiling = connection.tiling
-        t2, outputs = tiling.t**2, tiling.places * tiling.side**2
-        products = t2 * c * k + prices.transform * t2 * (t2 * c + outputs * k)
-        return 2 * tiling.count * (products + prices.move * (t2 * c + outputs * k))
+        tiling, (h, w) = connection.tiling, below[:2]
+        t, tiles, outputs = tiling.t, tiling.count, tiling.outputs
+        transforms = tiling.counts[0] * t * w * c * (h + tiling.counts[1] * t) + tiles * outputs * t * k * (t + outputs)
+        moved = tiles * (t**2 * c + outputs**2 * k)
+        return 2 * (tiles * t**2 * c * k + prices.transform * transforms + prices.move * moved)
     p, q = connection.conv_size
     columns = connection.kernel[0] * connection.kernel[1] * c
     return 2 * p * q * (columns * k + prices.move * (columns + k))

@@ -195,7 +195,7 @@ def winograd_drive(x, kernel, tiling, space=None):
         winner = xp.zeros(shape, dtype=xp.uint8)
         ops.from_tiles(found, winner)
     else:
-        best = y[0]
+        best = y
     ops.from_tiles(best, out)
     return out, winner
 
@@ -203,7 +203,8 @@ def winograd_drive(x, kernel, tiling, space=None):
 def winograd_feedback(v, winner, kernel, tiling, space=None):
     space = space or Workspace()
     y = ops.to_tiles(v, tiling, "v", space)
-    y = y[None] if winner is None else ops.winograd_unpool(y, ops.to_tiles(winner, tiling, "winner", space), space)
+    if winner is not None:
+        y = ops.winograd_unpool(y, ops.to_tiles(winner, tiling, "winner", space), space)
     return ops.winograd_inputs(y, kernel, tiling, space)
 
 

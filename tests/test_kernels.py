@@ -46,7 +46,7 @@ def test_kernels_are_the_simple_form(case, dtype):
     w = generator.standard_normal((*layer.kernel, below[2], layer.channels)).astype(dtype)
     b = generator.standard_normal(layer.channels).astype(dtype)
     s = generator.random((3, *below)).astype(dtype)
-    simple, own, space = connect(layer, below), connect(layer, below, form, shim.ShimDevice()), Workspace()
+    simple, own, space = connect(layer, below, "direct"), connect(layer, below, form, shim.ShimDevice()), Workspace()
     assert type(own).__module__ == "eqnp.cuda.connections"
     w0, w1 = simple.prepare(w), own.prepare(w)
     close = (WINOGRAD_FORM if form.startswith("winograd") else ORACLE)[dtype]

@@ -74,15 +74,19 @@ def check_odd_conv():
     checks.check_conv(checks.CONVOLUTIONS[0])
 
 
-def broken_field(name):
-    """One array of a transformed kernel with a wrong sign in its first row."""
+def broken_field(name, way=None):
+    """One array of a transformed kernel with a wrong sign in its first row; ``way`` names that of a transform."""
+
+    def first_row_negated(a):
+        return np.concatenate([-a[:1], a[1:]])
 
     def mutate(original):
         def broken(*args):
             kernel = original(*args)
-            a = getattr(kernel, name).copy()
-            a[0] *= -1
-            return kernel._replace(**{name: a})
+            field = getattr(kernel, name)
+            if way is None:
+                return kernel._replace(**{name: first_row_negated(field)})
+            return kernel._replace(**{name: field._replace(**{way: first_row_negated(getattr(field, way))})})
 
         return broken
 
@@ -120,8 +124,12 @@ OPS = [
     ("pick_winners", other_place, lambda: checks.check_max_pool((2, 6, 4, 3))),
     ("transform_weights", broken_field("u"), check_winograd),
     ("transform_weights", broken_field("u_back"), check_winograd),
-    ("transform_weights", broken_field("a"), check_winograd),
-    ("transform_weights", broken_field("b"), check_winograd),
+    ("transform_weights", broken_field("rows", "there"), check_winograd),
+    ("transform_weights", broken_field("rows", "back"), check_winograd),
+    ("transform_weights", broken_field("cols", "there"), check_winograd),
+    ("transform_weights", broken_field("cols", "back"), check_winograd),
+    ("transform_weights", broken_field("outputs", "there"), check_winograd),
+    ("transform_weights", broken_field("outputs", "back"), check_winograd),
     ("winograd_outputs", scaled(-1), check_winograd),
     ("winograd_inputs", scaled(-1), check_winograd),
     ("winograd_max_pool", scaled(2), check_winograd),
