@@ -26,7 +26,8 @@ def where_measured(runs: int) -> str:
     """Return one line about command, machine and libraries."""
     found = describe_environment("numpy")
     return (
-        f"{this_command()}\n\n{found['cores']} cores, {found['blas']}, NumPy {found['numpy']}; {runs} interleaved runs."
+        f"{this_command()}\n\n{found['cores']} cores, {found['cpu']}, {found['blas']}, NumPy {found['numpy']}; "
+        f"{runs} interleaved runs."
     )
 
 

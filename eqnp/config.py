@@ -127,7 +127,8 @@ class Training:
     products: str = key(
         "auto",
         "on a CPU, what multiplies the stacks of matrices of Winograd's forms; mkl: Intel's oneMKL; slabs: NumPy, cut "
-        "for OpenBLAS on AVX-512; numpy: NumPy, whole; auto: the first of them that is there",
+        "for OpenBLAS on AVX-512; numpy: NumPy, whole; auto: mkl on a CPU of Intel's if it is there, else "
+        "the faster of the two",
         choices=("auto", "numpy", "slabs", "mkl"),
     )
     tf32: bool = key(

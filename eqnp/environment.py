@@ -7,12 +7,13 @@ import platform
 import shlex
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from eqnp import __version__
 
 
 def describe_environment(backend_name: str) -> dict[str, str | int]:
-    """Return versions, BLAS and its threads, platform, cores, backend and command line, each under a short name."""
+    """Return versions, BLAS and its threads, machine, backend and command line, each under a short name."""
     packages = {name: _version(name) for name in ("numpy", "scipy", "h5py", "mkl")}
     result = {
         "eqnp": __version__,
@@ -20,11 +21,21 @@ def describe_environment(backend_name: str) -> dict[str, str | int]:
         **packages,
         "blas": _blas(),
         "platform": platform.platform(),
+        "cpu": processor(),
         "cores": available_cores(),
         "backend": backend_name,
         "command": shlex.join(sys.argv),
     }
     return result | (_gpu() if backend_name == "cupy" else {})
+
+
+def processor() -> str:
+    """Return the processor's name, such as "AMD EPYC 9R14"."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()  # Linux; elsewhere Python knows more
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or "not known"
 
 
 def available_cores() -> int:

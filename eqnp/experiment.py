@@ -16,7 +16,7 @@ from eqnp.checkpoint import restore_into
 from eqnp.config import Config, Model, Training
 from eqnp.config import Layer as LayerConfig
 from eqnp.contrasts import default_contrast
-from eqnp.environment import available_cores
+from eqnp.environment import available_cores, processor
 from eqnp.errors import BackendError, ConfigurationError
 from eqnp.forms import Means
 from eqnp.learner import Learner
@@ -101,17 +101,18 @@ def _means(training: Training, backend: Backend) -> Means:
 
 
 def make_products(name: str) -> Products:
-    """Return what multiplies on a CPU; ``auto``: oneMKL, or else the faster way by NumPy.
+    """Return what multiplies on a CPU; ``auto``: oneMKL on a CPU of Intel's, or else the faster way by NumPy.
 
     Raises:
         BackendError: oneMKL is asked for and not there.
     """
-    if name in ("auto", "mkl"):
+    if name == "mkl" or (name == "auto" and "Intel" in processor()):  # on AMD's it is slower than the slabs
         try:
             return MklProducts()
         except BackendError:
             if name == "mkl":
                 raise
+    if name == "auto":
         name = best_numpy_products()
     return SlabProducts() if name == "slabs" else Products()
 

@@ -152,6 +152,7 @@ def multiplier(own):
 @pytest.mark.parametrize(("best", "expected"), [("slabs", SlabProducts), ("numpy", Products)])
 def test_auto_does_without_what_is_not_there(monkeypatch, best, expected):
     monkeypatch.setattr(mkl, "_find", lambda: None)
+    monkeypatch.setattr(experiment, "processor", lambda: "Intel")
     monkeypatch.setattr(experiment, "best_numpy_products", lambda: best)
     assert multiplier(learner("auto")) is expected
     assert multiplier(learner("numpy")) is Products
@@ -160,10 +161,20 @@ def test_auto_does_without_what_is_not_there(monkeypatch, best, expected):
         learner("mkl")
 
 
+@pytest.mark.parametrize(("processor", "expected"), [("Intel(R) Xeon(R)", Counted), ("AMD EPYC", SlabProducts)])
+def test_auto_takes_onemkl_where_it_is_fast(monkeypatch, processor, expected):
+    monkeypatch.setattr(experiment, "MklProducts", Counted)
+    monkeypatch.setattr(experiment, "processor", lambda: processor)
+    monkeypatch.setattr(experiment, "best_numpy_products", lambda: "slabs")
+    assert multiplier(learner("auto")) is expected
+    assert multiplier(learner("mkl")) is Counted
+
+
 def test_what_cannot_be_loaded_is_said(monkeypatch, tmp_path):
     broken = tmp_path / "libmkl_rt.so"
     broken.write_bytes(b"no library")
     monkeypatch.setattr(mkl, "_find", lambda: str(broken))
+    monkeypatch.setattr(experiment, "processor", lambda: "Intel")
     with pytest.raises(BackendError, match="oneMKL cannot be used"):
         learner("mkl")
     learner("auto")
