@@ -197,18 +197,18 @@ def winograd_outputs(x: Array, kernel: Kernel, tiling: Tiling, space: Workspace 
     The array returned is in the workspace: valid until it is used for this again. Adjoint: ``winograd_inputs``.
     """
     xp, space = array_module(x), space or Workspace()
-    (c, k), (p, q), t, (n, h, w) = kernel.channels, tiling.counts, tiling.t, x.shape[:3]
+    (c, k), (p, q), (n, h, w) = kernel.channels, tiling.counts, x.shape[:3]
+    t, outputs, tiles, run = tiling.t, tiling.outputs, q * n * p, n * p * k
     r = space.take("even stages", (n, p * t, w * c), x)
     xp.matmul(kernel.rows.there, x.reshape(n, h, w * c), out=r)
     v = space.take("odd stages", (t, t * q, n * p, c), x)
     xp.matmul(kernel.cols.there, r.reshape(n * p, t, w, c), out=v.transpose(2, 0, 1, 3))
-    m = space.take("even stages", (t * t, q * n * p, k), x)
-    kernel.products.matmul(v.reshape(t * t, -1, c), kernel.u, out=m)
-    outputs = tiling.outputs
-    z = space.take("odd stages", (outputs, t * q, n * p * k), x)
-    xp.matmul(kernel.outputs.there, m.reshape(t, t * q, -1).swapaxes(0, 1), out=z.swapaxes(0, 1))
-    y = space.take("even stages", (outputs, outputs, q, n * p * k), x)
-    xp.matmul(kernel.outputs.there, z.reshape(outputs, t, q, -1).swapaxes(1, 2), out=y.swapaxes(1, 2))
+    m = space.take("even stages", (t * t, tiles, k), x)
+    kernel.products.matmul(v.reshape(t * t, tiles, c), kernel.u, out=m)
+    z = space.take("odd stages", (outputs, t * q, run), x)
+    xp.matmul(kernel.outputs.there, m.reshape(t, t * q, run).swapaxes(0, 1), out=z.swapaxes(0, 1))
+    y = space.take("even stages", (outputs, outputs, q, run), x)
+    xp.matmul(kernel.outputs.there, z.reshape(outputs, t, q, run).swapaxes(1, 2), out=y.swapaxes(1, 2))
     return y.reshape(outputs, outputs, q, n, p, k)
 
 
@@ -218,13 +218,14 @@ def winograd_inputs(y: Array, kernel: Kernel, tiling: Tiling, space: Workspace |
     The array returned is in the workspace: valid until it is used for this again.
     """
     xp, space = array_module(y), space or Workspace()
-    (c, k), (h, w), t, (outputs, _, q, n, p, _) = kernel.channels, tiling.size, tiling.t, y.shape
-    z = space.take("odd stages", (outputs, t, q, n * p * k), y)
-    xp.matmul(kernel.outputs.back, y.reshape(outputs, outputs, q, -1).swapaxes(1, 2), out=z.swapaxes(1, 2))
-    m = space.take("even stages", (t, t * q, n * p * k), y)
-    xp.matmul(kernel.outputs.back, z.reshape(outputs, t * q, -1).swapaxes(0, 1), out=m.swapaxes(0, 1))
-    v = space.take("odd stages", (t * t, q * n * p, c), y)
-    kernel.products.matmul(m.reshape(t * t, -1, k), kernel.u_back, out=v)
+    (c, k), (h, w), (q, n, p) = kernel.channels, tiling.size, y.shape[2:5]
+    t, outputs, tiles, run = tiling.t, tiling.outputs, q * n * p, n * p * k
+    z = space.take("odd stages", (outputs, t, q, run), y)
+    xp.matmul(kernel.outputs.back, y.reshape(outputs, outputs, q, run).swapaxes(1, 2), out=z.swapaxes(1, 2))
+    m = space.take("even stages", (t, t * q, run), y)
+    xp.matmul(kernel.outputs.back, z.reshape(outputs, t * q, run).swapaxes(0, 1), out=m.swapaxes(0, 1))
+    v = space.take("odd stages", (t * t, tiles, c), y)
+    kernel.products.matmul(m.reshape(t * t, tiles, k), kernel.u_back, out=v)
     r = space.take("even stages", (n * p, t, w, c), y)
     xp.matmul(kernel.cols.back, v.reshape(t, t * q, n * p, c).transpose(2, 0, 1, 3), out=r)
     x = space.take("odd stages", (n, h, w * c), y)
