@@ -18,6 +18,7 @@ COLUMNS = (64, 32)  # of a slab
 MOST = 10**6  # multiplications of a product, for OpenBLAS to take it for a small one
 ROWS = 64  # that meet one of several slabs at once, at most
 FEW_ROWS = 8  # as few are worth while
+FEW_ENTRIES = 16  # of F(2x2, 3x3), which is for layers of a few places, and those have the largest weights
 
 
 class Products:
@@ -25,8 +26,8 @@ class Products:
 
     def prepare(self, u: Array) -> Array:
         """Return the right factors (B, C, K) as ``matmul`` takes them."""
-        # A copy makes products faster; but the largest weights, which few tiles meet, are sooner read from one place.
-        return u if len(u) == 16 else array_module(u).ascontiguousarray(u)
+        # A copy makes products faster; but the largest weights, which few tiles meet, are kept once for both ways.
+        return u if len(u) == FEW_ENTRIES else array_module(u).ascontiguousarray(u)
 
     def matmul(self, a: Array, u: Array, out: Array) -> Array:
         """Write the products to ``out`` and return it: (B, M, C), (B, C, K) -> (B, M, K)."""
@@ -39,7 +40,7 @@ class SlabProducts(Products):
     def prepare(self, u: Array) -> Array:
         """Return the slabs, or the factors as they are where there are none of these widths."""
         b, c, k = u.shape
-        s = _width(c, k)
+        s = _width(b, c, k)
         return np.ascontiguousarray(u.reshape(b, c, k // s, s).transpose(0, 2, 1, 3)) if s else super().prepare(u)
 
     def matmul(self, a: Array, u: Array, out: Array) -> Array:
@@ -59,10 +60,11 @@ class SlabProducts(Products):
         return out
 
 
-def _width(c: int, k: int) -> int:
+def _width(b: int, c: int, k: int) -> int:
     """Return the columns of a slab: the most that fit the cache, else the most; 0 where no slab is worth while."""
     widths = [s for s in COLUMNS if k % s == 0 and FEW_ROWS * c * s <= MOST]
-    return next((s for s in widths if c * s <= SLAB), widths[0] if widths else 0)
+    larger = widths[0] if widths and b != FEW_ENTRIES else 0
+    return next((s for s in widths if c * s <= SLAB), larger)
 
 
 def best_numpy_products() -> str:
