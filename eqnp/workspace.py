@@ -17,10 +17,14 @@ class Workspace:
     """
 
     def __init__(self, scratch: Workspace | None = None) -> None:
-        self.scratch = scratch or self
-        """For what nobody needs after one block of samples: workspaces of one network share theirs."""
+        self._scratch = scratch
         self._buffers: dict[Hashable, Array] = {}
         self._views: dict[Hashable, Array] = {}
+
+    @property
+    def scratch(self) -> Workspace:
+        """For what nobody needs after one block of samples: workspaces of one network share theirs."""
+        return self._scratch or self  # a reference to itself would keep the buffers until Python looks for cycles
 
     def take(self, name: Hashable, shape: tuple[int, ...], like: Array, dtype: Any = None) -> Array:
         """Return an uninitialised array of ``shape`` in the module and dtype of ``like``, in what the name had before.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import tracemalloc
+import weakref
 
 import nets
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 from eqnp.bptt import bptt_gradient, trajectory
 from eqnp.estimators import estimate
 from eqnp.stencils import symmetric
+from eqnp.workspace import Workspace
 
 
 def peak(case, T1, T2, joint) -> int:
@@ -32,6 +35,21 @@ def test_peak_memory_does_not_depend_on_T1_or_T2(joint):
     for T1, T2 in ((60, 3), (3, 60)):
         # one more set of states would show; a few hundred bytes of Python objects do not
         assert abs(peak(case, T1, T2, joint) - short) < 0.1 * states
+
+
+def test_buffers_go_with_their_network():
+    """A cycle of references would keep them until Python looks for cycles, and a GPU's memory would fill meanwhile."""
+    case = nets.make("max", samples=2)
+    gc.disable()
+    try:
+        prepared = case.prepare()
+        prepared.step(prepared.zero_states())
+        spaces = [*prepared._spaces, prepared._spaces[0].scratch, Workspace()]
+        references = [weakref.ref(each) for each in (prepared, *spaces)]
+        del prepared, spaces
+        assert not any(reference() for reference in references)
+    finally:
+        gc.enable()
 
 
 def test_bptt_needs_memory_for_every_step_unless_it_computes_them_twice():
