@@ -115,7 +115,8 @@ class _Run:
                 state = after
                 yield state
         except MemoryError as error:
-            problem = error
+            text = " ".join(str(error).split())[:120]  # not the error itself, which holds all that the batch had made
+            reason = f" ({text})" if text else ""
         else:
             return
         self._save(state)
@@ -124,8 +125,7 @@ class _Run:
             hint = f"--set training.batch_size={batch_that_fits(learner, state, x, labels)} would fit"
         except MemoryError:
             hint = "no batch would fit: a smaller net is needed"
-        reason = " ".join(str(problem).split())[:120]
-        raise OutOfMemoryError(f"out of memory with training.batch_size = {len(x)} ({reason}); {hint}")
+        raise OutOfMemoryError(f"out of memory with training.batch_size = {len(x)}{reason}; {hint}")
 
     def _finish_epoch(self, state: State, result: Tally) -> State:
         """Write metrics and checkpoints of a full epoch, and return the state at the start of the next."""

@@ -6,12 +6,15 @@ import csv
 import json
 import re
 import tomllib
+import weakref
 
+import numpy as np
 import pytest
 from commands import SMALL_OPTIONS, assert_fails, overrides, run, train_small
 
 from eqnp import training
 from eqnp.backend import Backend
+from eqnp.cli import training as cli_training
 from eqnp.learner import Learner
 
 
@@ -37,6 +40,24 @@ def test_out_of_memory_is_exit_7_and_says_what_would_fit(capsys, tmp_path, monke
     assert result.code == 0, result.err
     with open(run_folder / "metrics.csv") as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
+
+
+def test_a_failed_batch_holds_no_memory_while_one_that_fits_is_looked_for(capsys, tmp_path, monkeypatch):
+    made = []
+
+    def exhausted(self, parameters, x, *arguments):
+        states = np.ones_like(x)
+        made.append(weakref.ref(states))
+        raise MemoryError
+
+    def fits(*arguments):
+        assert made and made[0]() is None
+        return 3
+
+    monkeypatch.setattr(Learner, "gradient", exhausted)
+    monkeypatch.setattr(cli_training, "batch_that_fits", fits)
+    result = train_small(capsys, tmp_path / "run")
+    assert result.code == 7 and "training.batch_size = 20; --set training.batch_size=3 would fit" in result.err
 
 
 def test_a_run_goes_on_in_the_middle_of_an_epoch_with_another_batch_size(capsys, tmp_path, monkeypatch):
