@@ -12,6 +12,7 @@ import argparse
 import csv
 import subprocess
 import sys
+import traceback
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,6 +21,7 @@ from statistics import median
 
 import numpy as np
 
+from benchmarks.timing import this_command
 from eqnp.backend import Backend, get_backend, to_host
 from eqnp.configfile import load
 from eqnp.data.datasets import IMAGES
@@ -27,7 +29,7 @@ from eqnp.environment import describe_environment
 from eqnp.experiment import make_learner
 from eqnp.learner import Learner
 from eqnp.losses import one_hot
-from eqnp.measuring import free_phases, interleave, peak_memory, ratio
+from eqnp.measuring import free_phases, interleave, ratio
 from eqnp.prepared import PreparedWeights
 from eqnp.settling import cosine
 from eqnp.sharding import serial_map
@@ -43,7 +45,9 @@ except ImportError:
 
 PRESET = "cifar10-mse-symmetric"
 CHEAP = ("dynamics.schedule=even-odd", "dynamics.T1=60", "dynamics.T2=20")
-TERABYTES, TERAFLOPS = 4.3e12, 60e12  # an H200: copied and counted both ways; float32 without tensor cores
+COPIED = {"H100": 3.0e12, "H200": 4.3e12}  # bytes a second, read and written ones counted, by the card's name
+TERAFLOPS = 60e12  # of both: float32 without tensor cores
+TESTS_SECONDS = 300
 BATCHES = 391  # of an epoch of CIFAR-10
 
 
@@ -87,6 +91,7 @@ def baseline_phase(make: type[Baseline], case: Case, steps: int, tf32: bool) -> 
 
     def phase() -> None:
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+        torch.backends.cudnn.benchmark = True  # the warm-up looks for its fastest form
         held[0] = baseline.relax(held[0], steps)
         torch.cuda.synchronize()
 
@@ -132,22 +137,26 @@ class TimedDevice:
         start.record()
         result = function(*arguments)
         end.record()
-        arrays = [a for a in arguments if hasattr(a, "nbytes")]
-        self.events.append((name, operations, sum(a.nbytes for a in arrays), start, end))
+        size = sum(a.nbytes for a in arguments if hasattr(a, "nbytes"))
+        twice = 2 if name.startswith("transform_back") else 1  # it works in place
+        self.events.append((name, operations, twice * size, start, end))
         return result
 
 
-def kernel_rows(backend: Backend, preset: str, batch: int, steps: int) -> list[str]:
-    """Return a row for every kernel and product of a step: its time against its floor."""
+def kernel_rows(backend: Backend, preset: str, batch: int, steps: int, copied: float) -> list[str]:
+    """Return a row for every kernel and product of ours in a step: its time against its floor."""
     device = TimedDevice(backend.device, backend.xp)
     phase = Case(replace(backend, device=device), preset, batch).phase(steps)
     phase()
     device.events.clear()
+    # Work for some 30 ms, during which the host runs ahead: else short kernels would seem to take what a launch does.
+    square = backend.xp.ones((8192, 8192), dtype=np.float32)
+    backend.xp.matmul(square, backend.xp.matmul(square, square))
     phase()
     found = defaultdict(list)
     for name, operations, size, start, end in device.events:
         milliseconds = backend.xp.cuda.get_elapsed_time(start, end)
-        found[name].append((milliseconds, 1e3 * max(operations / TERAFLOPS, size / TERABYTES)))
+        found[name].append((milliseconds, 1e3 * max(operations / TERAFLOPS, size / copied)))
     rows = ["| kernel or product | calls a step | ms each | its floor, ms | ms a step |", "|---" * 5 + "|"]
     for name, each in sorted(found.items(), key=lambda item: -sum(t for t, _ in item[1])):
         times = [t for t, _ in each]
@@ -156,8 +165,8 @@ def kernel_rows(backend: Backend, preset: str, batch: int, steps: int) -> list[s
     return rows
 
 
-def measure(backend: Backend, preset: str, batch: int, runs: int, steps: int) -> list[str]:
-    """Return the lines of the report but for the tests."""
+def steps_beside_pytorch(backend: Backend, preset: str, batch: int, runs: int, steps: int) -> list[str]:
+    """Return the section about a step, and the gradient in TF32."""
     strict, tf32 = Case(backend, preset, batch), Case(backend, preset, batch, "training.tf32=true")
     simple = Case(replace(backend, device=None), preset, batch)
     work = {
@@ -171,7 +180,7 @@ def measure(backend: Backend, preset: str, batch: int, runs: int, steps: int) ->
             work[kind] = baseline_phase(make, strict, steps, False)
             work[f"{kind}, TF32"] = baseline_phase(make, strict, steps, True)
     times = interleave(work, runs)
-    lines = ["", f"## A step, batch {batch}", "", "| way | ms a step (least, most) |", "|---|---|"]
+    lines = [f"## A step, batch {batch}", "", "| way | ms a step (least, most) |", "|---|---|"]
     for name, each in times.items():
         count = max(1, steps // 5) if name == "eqnp, simple tier" else steps
         per_step = [1e3 * t / count for t in each]
@@ -180,8 +189,12 @@ def measure(backend: Backend, preset: str, batch: int, runs: int, steps: int) ->
         for ours, other in (("eqnp", "published"), ("eqnp", "explicit"), ("eqnp, TF32", "published, TF32")):
             lines += ["", f"{other} / {ours}: {ratio(times[other], times[ours])}"]
     a, b = (case.gradient(60, 20) for case in (strict, tf32))
-    lines += ["", f"Cosine of the gradient in TF32 with the one in float32 (T1 60, T2 20): {cosine(b, a):.5f}."]
+    return [*lines, "", f"Cosine of the gradient in TF32 with the one in float32 (T1 60, T2 20): {cosine(b, a):.5f}."]
 
+
+def batches_beside_pytorch(backend: Backend, preset: str, batch: int, runs: int) -> list[str]:
+    """Return the section about a batch."""
+    strict = Case(backend, preset, batch)
     cheap = Case(backend, preset, batch, *CHEAP)
     cheap_tf32 = Case(backend, preset, batch, *CHEAP, "training.tf32=true")
     batches = {
@@ -192,18 +205,39 @@ def measure(backend: Backend, preset: str, batch: int, runs: int, steps: int) ->
     if torch:
         batches["published"] = published_gradient(strict, False)
         batches["published, TF32"] = published_gradient(strict, True)
-    times = interleave(batches, max(3, runs // 2))
-    lines += ["", "## A batch, and the epoch and 120 epochs that it makes", ""]
+    times = interleave(batches, runs)
+    lines = ["## A batch, and the epoch and 120 epochs that it makes", ""]
     lines += ["| way | s a batch (least, most) | min an epoch | h for 120 |", "|---|---|---|---|"]
     for name, each in times.items():
         t = median(each)
         epoch = t * BATCHES
         lines.append(f"| {name} | {t:.3f} ({min(each):.3f}, {max(each):.3f}) | {epoch / 60:.1f} | {epoch / 30:.2f} |")
-    lines += ["", "## Kernels of a synchronous step", "", *kernel_rows(backend, preset, batch, 5)]
-    lines += ["", f"Memory in CuPy's pool after all of this: {peak_memory(backend):.0f} MB."]
-    if torch:
-        lines.append(f"Most memory of PyTorch: {torch.cuda.max_memory_allocated() / 2**20:.0f} MB.")
     return lines
+
+
+def memory(backend: Backend, preset: str, batch: int) -> list[str]:
+    """Return the section about the most memory of an update."""
+    case = Case(backend, preset, batch)
+    lines = ["## Memory of an update", "", f"eqnp: {backend.peak_of(case.update) / 2**20:.0f} MB in CuPy's pool."]
+    if torch:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        published_gradient(case, False)()
+        lines.append(f"Published: {torch.cuda.max_memory_allocated() / 2**20:.0f} MB of PyTorch's.")
+    return lines
+
+
+def run_tests(out: Path) -> str:
+    """Run ``pytest -m gpu`` with its output in ``out``, and return one line about it."""
+    options = ["-o", "addopts=--import-mode=importlib", "-m", "gpu", "-rfE", "--tb=short"]  # with pytest's own summary
+    with open(out, "w") as file:
+        try:
+            command = [sys.executable, "-m", "pytest", *options]
+            code = subprocess.run(command, stdout=file, stderr=file, timeout=TESTS_SECONDS, check=False).returncode
+        except subprocess.TimeoutExpired:
+            return f"`pytest -m gpu` was stopped after {TESTS_SECONDS} s: {out.name}"
+    last = out.read_text().strip().splitlines()[-1:]
+    return f"`pytest -m gpu`: exit code {code}; {''.join(last).strip('= ')}"
 
 
 def main() -> None:
@@ -218,21 +252,40 @@ def main() -> None:
     backend = get_backend("cupy")
     options.out.mkdir(parents=True, exist_ok=True)
     machine = describe_environment("cupy")
-    lines = ["# On a GPU", "", f"{machine['gpu']}, CUDA {machine['cuda']}, CuPy {machine['cupy']}, "]
-    lines[-1] += f"PyTorch {torch.__version__}." if torch else "no PyTorch."
-    if not options.no_tests:
-        tests = subprocess.run(
-            [sys.executable, "-m", "pytest", "-m", "gpu", "-q"], capture_output=True, text=True, check=False
-        )
-        (options.out / "tests.txt").write_text(tests.stdout + tests.stderr)
-        lines += ["", f"`pytest -m gpu`: {tests.stdout.strip().splitlines()[-1]}"]
-        print(lines[-1], flush=True)
-    (options.out / "gpu.md").write_text("\n".join(lines) + "\n")  # what is known so far, should the rest fail
-    lines += measure(backend, options.preset, options.batch, options.runs, options.steps)
-    (options.out / "gpu.md").write_text("\n".join(lines) + "\n")
     with open(options.out / "machine.csv", "w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows(machine.items())
-    print("\n".join(lines))
+    copied = next((rate for name, rate in COPIED.items() if name in str(machine["gpu"])), COPIED["H200"])
+    title = f"{machine['gpu']}, CUDA {machine['cuda']}, CuPy {machine['cupy']}, "
+    lines = [
+        "# On a GPU",
+        "",
+        this_command(),
+        "",
+        title + (f"PyTorch {torch.__version__}." if torch else "no PyTorch."),
+    ]
+    preset, batch = options.preset, options.batch
+    sections: dict[str, Callable[[], list[str]]] = {
+        "tests": lambda: [run_tests(options.out / "tests.txt")],
+        "steps": lambda: steps_beside_pytorch(backend, preset, batch, options.runs, options.steps),
+        "kernels": lambda: [
+            f"## Kernels of a synchronous step; floors at {copied / 1e12:g} TB/s, {TERAFLOPS / 1e12:g} TFLOP/s",
+            "",
+            *kernel_rows(backend, preset, batch, 5, copied),
+        ],
+        "batches": lambda: batches_beside_pytorch(backend, preset, batch, max(3, options.runs // 2)),
+        "memory": lambda: memory(backend, preset, batch),
+    }
+    if options.no_tests:
+        del sections["tests"]
+    for name, section in sections.items():
+        try:
+            found = section()
+        except Exception as error:  # what is known is kept, should one part fail
+            traceback.print_exc()
+            found = [f"{name}: {type(error).__name__}: {error}"]
+        lines += ["", *found]
+        print("\n".join(["", *found]), flush=True)
+        (options.out / "gpu.md").write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -102,14 +102,21 @@ def get_backend(name: str = "numpy", device: int = 0, memory_gb: float = 0.0) ->
 
 
 def _cupy_backend(device: int, memory_gb: float) -> Backend:
-    cupy = _cupy_with_gpu()
+    cupy = import_cupy()
     count = cupy.cuda.runtime.getDeviceCount()
     if not 0 <= device < count:
         raise BackendError(f"--device {device}: this machine has {count} GPU(s), numbered from 0")
     cupy.cuda.Device(device).use()
     if memory_gb > 0:
         cupy.get_default_memory_pool().set_limit(size=int(memory_gb * 1e9))
-    return Backend("cupy", cupy, CudaDevice(cupy))
+    try:
+        return Backend("cupy", cupy, CudaDevice(cupy))
+    except ImportError as error:  # CuPy loads cuBLAS when it is first asked for
+        reason = str(error).strip().splitlines()[0]
+        raise BackendError(
+            f"backend cupy: CuPy {cupy.__version__} finds no cuBLAS ({reason}); install your CUDA version's, "
+            "for example `pip install nvidia-cublas-cu12`, or use --backend numpy"
+        ) from None
 
 
 def _free_host_memory() -> int | None:
@@ -121,8 +128,12 @@ def _free_host_memory() -> int | None:
         return None
 
 
-def _cupy_with_gpu() -> ModuleType:
-    """Import CuPy and make sure that a GPU answers, so that a missing one is reported here and not in a kernel."""
+def import_cupy() -> ModuleType:
+    """Import CuPy and make sure that a GPU answers, so that a missing one is reported here and not in a kernel.
+
+    Raises:
+        BackendError: CuPy is not installed, or no GPU answers it.
+    """
     try:
         cupy = importlib.import_module("cupy")
     except ImportError as error:

@@ -67,9 +67,9 @@ def _blas() -> str:
 
 
 def _gpu() -> dict[str, str | int]:
-    from eqnp.backend import get_backend  # imports NumPy
+    from eqnp.backend import import_cupy  # imports NumPy
 
-    cupy = get_backend("cupy").xp
+    cupy = import_cupy()  # get_backend would choose a device, and the run has chosen its own
     runtime = cupy.cuda.runtime
     return {
         "cupy": cupy.__version__,

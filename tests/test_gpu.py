@@ -111,7 +111,7 @@ def test_without_memory_a_run_says_what_would_fit_and_goes_on(capsys, tmp_path):
     make_backend("cupy")
     big = overrides("training.batch_size=2000", "data.train_samples=2000", "training.epochs=1", "training.threads=1")
     try:
-        arguments = ["train", "digits", "--out", tmp_path / "run", "--backend", "cupy", "--device-memory", "0.1"]
+        arguments = ["train", "digits", "--out", tmp_path / "run", "--backend", "cupy", "--device-memory", "0.2"]
         result = run(capsys, *arguments, *big)
         assert result.code == 7, result.err
         fits = re.search(r"--set (training.batch_size=\d+) would fit", result.err)[1]

@@ -109,6 +109,9 @@ KERNEL pool_outputs(const REAL *m, const REAL *bias, const REAL *margin, REAL *a
     REAL y[M][M];
     outputs_of(m, e, count, y);
     REAL shift = bias ? bias[k] : REAL(0);
+#if POOL == MAX
+    REAL apart = margin ? margin[k] : REAL(0);
+#endif
 #pragma unroll
     for (int a = 0; a < SIDE; a++)
 #pragma unroll
@@ -121,7 +124,6 @@ KERNEL pool_outputs(const REAL *m, const REAL *bias, const REAL *margin, REAL *a
         REAL first = y[2 * a][2 * b], second = y[2 * a][2 * b + 1];
         REAL third = y[2 * a + 1][2 * b], fourth = y[2 * a + 1][2 * b + 1];
 #if POOL == MAX
-        REAL apart = margin ? margin[k] : REAL(0);
         REAL top = second > first ? second : first, bottom = fourth > third ? fourth : third;
         place_t right_above = second - apart > first, right_below = fourth - apart > third;
         winner[at] = bottom - apart > top ? place_t(2 + right_below) : right_above;
