@@ -3,7 +3,7 @@
     python -m benchmarks.seeds --seeds 4 --epochs 3 --out benchmarks/results/seeds
 
 The digits' net. Simple: direct convolutions, synchronous steps, one thread. Fast: Winograd's and even/odd sweeps with
-the steps that `eqnp check --settle` advises, two threads.
+the steps that `eqnp check --settle` advises, over-relaxed or not, two threads.
 """
 
 from __future__ import annotations
@@ -24,6 +24,14 @@ WAYS = {
         "training.convolution=auto",
         "training.threads=2",
         "dynamics.schedule=even-odd",
+        "dynamics.T1=10",
+        "dynamics.T2=5",
+    ),
+    "fast, over-relaxed 10 + 5": (
+        "training.convolution=auto",
+        "training.threads=2",
+        "dynamics.schedule=even-odd",
+        "dynamics.omega=1.6",
         "dynamics.T1=10",
         "dynamics.T2=5",
     ),

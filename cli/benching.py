@@ -62,6 +62,7 @@ def measure(
         "T1": learner.T1,
         "T2": learner.T2,
         "schedule": learner.schedule,
+        "omega": learner.omega,
         "steps": {name: [t / steps for t in each] for name, each in step.items()},
         "steps_of_a_run": steps,
         **times,

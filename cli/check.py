@@ -17,7 +17,9 @@ from eqnp.cli.options import Place, backend_option, checkpoint_option, set_optio
 )
 @click.option("--samples", default="0:20", show_default=True, help="Which samples: 3,5 or 0:10 or 0:100:10.")
 @click.option("--plots", type=click.Choice(["png", "svg", "none"]), default="png", show_default=True, help="Of --out.")
-@click.option("--settle", is_flag=True, help="Instead: how many steps the phases need, by schedule, and advice.")
+@click.option(
+    "--settle", is_flag=True, help="Instead: how many steps the phases need, by schedule and omega; advice."
+)
 @click.option("--steps", type=click.IntRange(min=1), default=2000, show_default=True, help="At most, to settle.")
 @click.option("--force", is_flag=True, help="Write over the files of an earlier check.")
 @checkpoint_option
@@ -39,7 +41,7 @@ def check(
 ) -> None:
     """Compare Equilibrium Propagation with BPTT step by step, and its bias with the exact gradient.
 
-    With --settle: residual and quality of the gradient against T1 and T2, for each schedule.
+    With --settle: residual and quality of the gradient against T1 and T2, by schedule and omega.
 
     Of a run's weights, or of the initial weights of a preset (default: digits), with T1, T2 and beta of the
     configuration: --set dynamics.T1=500 settles longer. In float64; with training.tf32 in float32, to see what TF32

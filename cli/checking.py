@@ -11,7 +11,6 @@ import numpy as np
 from eqnp.backend import Array
 from eqnp.cli.selection import parse_selection
 from eqnp.cli.session import Session
-from eqnp.dynamics import SCHEDULES
 from eqnp.errors import ConfigurationError
 from eqnp.losses import one_hot
 from eqnp.settling import check_settling
@@ -35,8 +34,8 @@ def measure_settling(session: Session, parameters: Mapping[str, Array], samples:
     """Return the numbers of a check of T1 and T2, nested by name, as settling.h5 holds them."""
     learner = session.learner
     x, target, parameters = _prepare(session, parameters, samples, split)
-    configured = (learner.schedule, learner.T1, learner.T2)
-    if max(configured[1:]) > steps:
+    configured = (learner.schedule, learner.omega, learner.T1, learner.T2)
+    if max(learner.T1, learner.T2) > steps:
         raise ConfigurationError(f"--steps {steps}: T1 {learner.T1} and T2 {learner.T2} of the configuration are more")
     content = check_settling(learner.network, parameters, x, target, configured, learner.beta, steps, learner.contrast)
     return {"settings": {"samples": len(x), "split": split, "steps": steps}, **content}
@@ -49,10 +48,12 @@ def settling_table(content: dict[str, Any]) -> str:
         f"{s['samples']} {s['split']} samples, beta {c['beta']:g};",
         "cosine of the gradient with its own after many steps, and with the exact one:",
     ]
-    for name in SCHEDULES:
-        r = content[name]
+    for name, r in content.items():
+        if "own" not in r:
+            continue
         shown = _spread(r["T2"], 4)
-        lines += ["", f"{name}: {r['settled']} of {s['samples']} samples settle in {s['steps']} steps"]
+        what = f"{name}, omega {r['omega']:g}" if name == "over-relaxed" else name
+        lines += ["", f"{what}: {r['settled']} of {s['samples']} samples settle in {s['steps']} steps"]
         lines.append("  T1    residual           " + "".join(f"T2 {r['T2'][j]:<11d}" for j in shown).rstrip())
         lines.append("        median  largest    " + "   ".join(["own   exact"] * len(shown)))
         for i, T1 in enumerate(r["T1"]):
@@ -69,8 +70,8 @@ def settling_table(content: dict[str, Any]) -> str:
 def _settling_advice(c: dict[str, Any], advice: dict[str, Any]) -> list[str]:
     cost, before = (each["T1"] + 2 * each["T2"] for each in (advice, c))
     lines = [
-        f"configured: {c['schedule']}, T1 {c['T1']}, T2 {c['T2']}: {c['cosine']:.3f} with its own, {before} steps",
-        f"advice: {advice['schedule']}, T1 {advice['T1']}, T2 {advice['T2']}: {advice['cosine']:.3f}, {cost} steps",
+        f"configured: {_setting(c)}: {c['cosine']:.3f} with its own, {before} steps",
+        f"advice: {_setting(advice)}: {advice['cosine']:.3f}, {cost} steps",
     ]
     if "tolerance" in advice:
         lines.append(
@@ -79,6 +80,10 @@ def _settling_advice(c: dict[str, Any], advice: dict[str, Any]) -> list[str]:
         )
     lines.append(f"beta {advice['beta']:.2g} is the largest within 0.01 of the best, {advice['beta_cosine']:.3f}")
     return lines
+
+
+def _setting(c: dict[str, Any]) -> str:
+    return f"{c['schedule']}, omega {c['omega']:g}, T1 {c['T1']}, T2 {c['T2']}"
 
 
 def _spread(values: np.ndarray, most: int) -> list[int]:

@@ -24,7 +24,7 @@ from typing import Any
 from eqnp import ops
 from eqnp.architecture import Shape
 from eqnp.backend import Array, array_module
-from eqnp.ops.activations import Activation
+from eqnp.moves import Move
 from eqnp.workspace import Workspace
 
 Winner = Array | None  # uint8 of the shape of the state above; None where nothing is chosen
@@ -65,30 +65,19 @@ class Connection(ABC):
         v: Array,
         winner: Winner,
         d: Array,
-        sigma: Activation,
-        out: Array,
+        move: Move,
         space: Workspace,
-        old: Array | None = None,
     ) -> Array | None:
-        """Write the new state below, sigma(d + dPhi/ds) with d its own drive, to ``out``.
-
-        Returns max |out - old|, still on the device, if ``old`` is given.
-        """
-        xp, moves = array_module(d), []
+        """Move the state below to its drive ``d`` plus dPhi/ds; return how far it went, if that is measured."""
+        moves = []
         for block, u in self.feedback_blocks(w, v, winner, space):
             u += d[block]
-            sigma.value(u, out=out[block])
-            if old is not None:
-                moves.append(abs(xp.subtract(out[block], old[block], out=u)).max())
-        return xp.stack(moves).max() if moves else None
+            moves.append(move.take(u, block))
+        return array_module(d).stack(moves).max() if move.measured else None
 
-    def update_last(
-        self, d: Array, nudge: Array | None, sigma: Activation, out: Array, space: Workspace, old: Array | None = None
-    ) -> Array | None:
-        """Write the new state above, sigma(d - nudge), to ``out``, where no layer follows; ``update`` says the rest."""
-        xp = array_module(d)
-        sigma.value(d if nudge is None else xp.subtract(d, nudge, out=out), out=out)
-        return None if old is None else abs(out - old).max()
+    def update_last(self, d: Array, nudge: Array | None, move: Move, space: Workspace) -> Array | None:
+        """Move the state above, which no layer follows, to its drive ``d`` less ``nudge``."""
+        return move.take(d if nudge is None else array_module(d).subtract(d, nudge, out=move.out))
 
     @abstractmethod
     def weight_gradient(

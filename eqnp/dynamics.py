@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from eqnp.backend import Array, array_module
 from eqnp.blocks import blocks
@@ -11,6 +12,8 @@ from eqnp.networks import States
 from eqnp.prepared import Beta, PreparedNetwork
 
 SCHEDULES = ("synchronous", "even-odd")
+# By name (schedule, omega): the ways to settle that measurements compare.
+WAYS = {"synchronous": ("synchronous", 1.0), "even-odd": ("even-odd", 1.0), "over-relaxed": ("even-odd", 1.6)}
 Observer = Callable[[int, States], None]
 
 
@@ -40,12 +43,14 @@ def relax(
     observe: Observer | None = None,
     schedule: str = "synchronous",
     every: int = 1,
+    omega: float = 1.0,
 ) -> Relaxation:
     """Repeat s <- sigma(dPhi/ds - beta dl/ds) from ``states``, which stay as they are.
 
     ``schedule`` is ``synchronous`` (all layers at once) or ``even-odd`` (every second layer, then the others). Both
-    have the same steady states and cost the same a step; the second settles in fewer. Where a network with max-pooling
-    has several steady states, they may settle to different ones.
+    have the same steady states and cost the same a step; the second settles in fewer. Moves ``omega`` times as long
+    (``eqnp.moves``), above 1 and below 2, make it settle in fewer still. Where a network with max-pooling has several
+    steady states, each may settle to another one.
 
     A free phase has no ``target``; a nudged phase starts from the free steady state and has a target (N, K) and a beta.
     It ends after ``steps`` steps, or earlier once the residual is at most ``tolerance`` (0: never earlier), which is
@@ -59,7 +64,7 @@ def relax(
     size, t = float("inf"), 0
     for t in range(1, steps + 1):
         moves: list[Array] | None = [] if t == steps or (tolerance > 0 and t % every == 0) else None
-        old = new = step(old, beta, target, out=buffers[t % 2], moves=moves)
+        old = new = step(old, beta, target, out=buffers[t % 2], moves=moves, omega=omega)
         if moves is not None:
             size = float(array_module(moves[0]).stack(moves).max())
         if observe is not None:
@@ -73,10 +78,7 @@ def _sweeps(network: PreparedNetwork, states: States) -> Callable[..., list[Arra
     """Return a step by even/odd sweeps, which carries the winners from one to the next."""
     _, winners = network.drives(states)
 
-    def step(old: States, beta: Beta, target: Array | None, out: States, moves: list[Array] | None) -> list[Array]:
-        return network.sweep(old, winners, beta, target, out, moves)
-
-    return step
+    return partial(network.sweep, winners)
 
 
 def _like(states: States) -> list[Array]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from eqnp.backend import Array, array_module
 from eqnp.contrasts import Contrast, default_contrast
@@ -51,19 +52,21 @@ def estimate(
     masks: Masks | None = None,
     schedule: str = "synchronous",
     every: int = 1,
+    omega: float = 1.0,
 ) -> Estimate:
     """Estimate the gradient of the loss summed over the batch, by Equilibrium Propagation.
 
     The free phase takes ``T1`` steps from zero states, each nudged phase ``T2`` steps from where the free one ended.
     x is (N, ...), target (N, K) one-hot. ``joint`` runs all nudged phases at once as one larger batch: the same numbers
     with fewer, larger calls. ``contrast`` None is the one that suits the network; ``masks`` are those of dropout;
-    ``schedule`` is that of the steps, ``every`` how many there are to a look at the residual.
+    ``tolerance``, ``schedule``, ``every`` and ``omega`` are those of ``relax``.
     """
+    settled = partial(relax, tolerance=tolerance, schedule=schedule, every=every, omega=omega)
     prepared = PreparedNetwork(network, parameters, x, masks)
-    free = relax(prepared, prepared.zero_states(), T1, tolerance=tolerance, schedule=schedule, every=every)
+    free = settled(prepared, prepared.zero_states(), T1)
 
     def settle(network: PreparedNetwork, states: States, beta: Beta, target: Array) -> Relaxation:
-        return relax(network, states, T2, beta, target, tolerance, schedule=schedule, every=every)
+        return settled(network, states, T2, beta, target)
 
     betas = [beta for beta, _ in stencil.points if beta != 0]
     nudge = _nudge_jointly if joint and len(betas) > 1 else _nudge

@@ -63,6 +63,7 @@ def make_learner(config: Config, input_shape: Shape, classes: int, backend: Back
         beta=config.dynamics.beta,
         tolerance=config.dynamics.tolerance,
         schedule=config.dynamics.schedule,
+        omega=config.dynamics.omega,
         every=config.dynamics.check_every or (1 if backend.name == "numpy" else GPU_CHECK_EVERY),
         optimizer=_optimizer(config),
         rates=_rates(config, architecture),

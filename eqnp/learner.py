@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -42,6 +43,7 @@ class Learner:
     beta: float
     tolerance: float
     schedule: str
+    omega: float  # how far a step goes; eqnp.moves
     every: int  # steps to a look at the residual
     optimizer: Optimizer
     rates: Callable[[int], Mapping[str, float]]
@@ -49,6 +51,11 @@ class Learner:
     seed: int
     threads: int
     joint: bool  # all nudged phases as one batch
+
+    @property
+    def pace(self) -> dict[str, Any]:
+        """How a phase goes on and when it ends, as ``relax`` takes it."""
+        return {"tolerance": self.tolerance, "schedule": self.schedule, "omega": self.omega, "every": self.every}
 
     def stencil(self, epoch: int, batch: int) -> Stencil:
         """Return the estimator's stencil for one batch; a random sign is a function of (seed, epoch, batch)."""
@@ -81,12 +88,10 @@ class Learner:
                 stencil,
                 self.T1,
                 self.T2,
-                tolerance=self.tolerance,
                 joint=self.joint,
                 contrast=self.contrast,
                 masks=masks,
-                schedule=self.schedule,
-                every=self.every,
+                **self.pace,
             )
         prepared = PreparedNetwork(self.network, parameters, x, masks)
         path = trajectory(prepared, self.T1, self.T2, self.segment)

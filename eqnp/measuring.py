@@ -14,8 +14,9 @@ from statistics import median
 import numpy as np
 
 from eqnp.backend import Array, Backend
-from eqnp.dynamics import SCHEDULES, relax
+from eqnp.dynamics import WAYS, relax
 from eqnp.learner import Learner
+from eqnp.networks import States
 from eqnp.prepared import PreparedNetwork, PreparedWeights
 from eqnp.sharding import Map, serial_map
 from eqnp.training import State, train_batch
@@ -54,25 +55,26 @@ def ratio(slow: list[float], fast: list[float]) -> str:
 def free_phases(
     learner: Learner, parameters: Mapping[str, Array], x: Array, steps: int, run: Map
 ) -> dict[str, Callable[[], object]]:
-    """Return, by schedule, a function that takes ``steps`` free steps of a batch from where its last call ended.
+    """Return, for every one of ``WAYS``, a function that takes ``steps`` free steps of a batch, each from the last.
 
     The batch is cut into the learner's shards, as in training; kernels are prepared once, as for a batch.
     """
     weights = PreparedWeights(learner.network, parameters)
     networks = [PreparedNetwork(learner.network, weights, x[shard]) for shard in learner.shards(len(x))]
 
-    def phase(schedule: str) -> Callable[[], object]:
+    def phase(schedule: str, omega: float) -> Callable[[], object]:
         states = [network.zero_states() for network in networks]
 
+        def further(k: int) -> States:
+            return relax(networks[k], states[k], steps, schedule=schedule, omega=omega).states
+
         def step() -> None:
-            states[:] = run(
-                lambda k: relax(networks[k], states[k], steps, schedule=schedule).states, range(len(states))
-            )
+            states[:] = run(further, range(len(states)))
             learner.backend.synchronize()
 
         return step
 
-    return {schedule: phase(schedule) for schedule in SCHEDULES}
+    return {name: phase(*way) for name, way in WAYS.items()}
 
 
 def batch_that_fits(learner: Learner, state: State, x: np.ndarray, labels: np.ndarray) -> int:

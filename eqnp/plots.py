@@ -22,6 +22,7 @@ STYLES = {
     "symmetric": ("#D55E00", "-."),
     "four-point": ("#009E73", ":"),
 }
+WAY_STYLES = [("#0072B2", "--"), ("#D55E00", "-"), ("#009E73", "-."), ("black", (0, (1, 1)))]
 
 
 def new_figure(columns: int, rows: int = 1, width: float = 3.2, height: float = 2.6) -> tuple[Any, np.ndarray]:
@@ -92,17 +93,18 @@ def plot_bias(bias: Mapping[str, Any]) -> Any:
 
 
 def plot_settling(content: Mapping[str, Any]) -> Any:
-    """Draw residuals against T1, and the cosine with the schedule's own settled gradient against T1 + 2 T2."""
+    """Draw residuals against T1, and the cosine with the way's own settled gradient against T1 + 2 T2."""
     figure, axes = new_figure(2, width=3.8, height=3.0)
-    for schedule, (color, line) in {"synchronous": ("#0072B2", "--"), "even-odd": ("#D55E00", "-")}.items():
-        r = content[schedule]
+    ways = [name for name, r in content.items() if "own" in r]
+    for way, (color, line) in zip(ways, WAY_STYLES, strict=False):
+        r = content[way]
         for which, style in (("median", line), ("largest", ":")):
             shown = np.maximum(r[which], np.finfo(np.float64).eps)  # a residual of zero has no logarithm
-            axes[0, 0].loglog(r["T1"], shown, style, color=color, label=f"{schedule}, {which}")
+            axes[0, 0].loglog(r["T1"], shown, style, color=color, label=f"{way}, {which}")
         cost = (r["T1"][:, None] + 2 * r["T2"]).ravel()
         order = np.argsort(cost, kind="stable")
         best = np.maximum.accumulate(r["own"].ravel()[order])
-        axes[0, 1].step(cost[order], best, line, where="post", color=color, label=schedule)
+        axes[0, 1].step(cost[order], best, line, where="post", color=color, label=way)
     c = content["configured"]
     axes[0, 1].plot([c["T1"] + 2 * c["T2"]], [c["cosine"]], "k*", label="as configured")
     axes[0, 1].set_xscale("log")

@@ -20,6 +20,7 @@ from copy import copy
 from eqnp.architecture import Architecture
 from eqnp.backend import Array, array_module
 from eqnp.connections import Winner
+from eqnp.moves import Move
 from eqnp.networks import Gradient, Network, Parameters, States, accumulate
 from eqnp.workspace import Workspace
 
@@ -113,8 +114,9 @@ class PreparedNetwork:
         target: Array | None = None,
         out: States | None = None,
         moves: list[Array] | None = None,
+        omega: float = 1.0,
     ) -> list[Array]:
-        """Return m sigma(F - beta dl/ds): one synchronous step of all layers.
+        """Return m sigma(F - beta dl/ds): one synchronous step of all layers, or relaxed by ``omega``; ``eqnp.moves``.
 
         ``out`` are arrays to write to, none of them among ``states``. How far each layer moved, max |s' - s|, is added
         to ``moves`` as an array with no axes.
@@ -122,16 +124,17 @@ class PreparedNetwork:
         drives, winners = self.drives(states)
         above = (*self.feedback_winners(states, winners)[1:], None)
         out = [None] * len(states) if out is None else out
-        return [self._update(n, d, states, above[n], beta, target, out[n], moves) for n, d in enumerate(drives)]
+        return [self._update(n, d, states, above[n], beta, target, out[n], moves, omega) for n, d in enumerate(drives)]
 
     def sweep(
         self,
-        states: States,
         winners: list[Winner],
+        states: States,
         beta: Beta = 0.0,
         target: Array | None = None,
         out: States | None = None,
         moves: list[Array] | None = None,
+        omega: float = 1.0,
     ) -> list[Array]:
         """Return the states after one even/odd sweep: s^2, s^4, ... from their neighbours, then s^1, s^3, ....
 
@@ -146,7 +149,7 @@ class PreparedNetwork:
                 d = self._renewed_drive(n, new, winners)
                 is_last = n + 1 == len(new)
                 place = None if is_last else self._place(n + 1, new[n], winners)
-                new[n] = self._update(n, d, new, place, beta, target, out[n], moves)
+                new[n] = self._update(n, d, new, place, beta, target, out[n], moves, omega)
         return new
 
     # ---- derivatives
@@ -273,17 +276,24 @@ class PreparedNetwork:
         target: Array | None,
         out: Array | None,
         moves: list[Array] | None,
+        omega: float,
     ) -> Array:
-        """Return m sigma(F - beta dl/ds) for s^{n+1} with the drive ``d``, the feedback's values put at ``place``."""
-        sigma, connections = self.network.activations[n], self.network.connections
+        """Return s^{n+1} moved by its drive ``d``, the feedback, its values put at ``place``, and the nudge.
+
+        A state that is nudged is never over-relaxed: the loss adds its curvature to that of the energy.
+        """
+        connections, is_last = self.network.connections, n + 1 == len(states)
         out = array_module(d).empty_like(d) if out is None else out
-        old = states[n] if moves is not None and self._mask_of(n) is None else None
-        if n + 1 < len(states):
-            w, space = self._downward[n + 1], self._spaces[n + 1]
-            moved = connections[n + 1].update(w, states[n + 1], place, d, sigma, out, space, old)
-        else:
+        if is_last and target is not None:
+            omega = min(omega, 1.0)
+        measured = moves is not None and self._mask_of(n) is None
+        move = Move(self.network.activations[n], states[n], out, omega, measured)
+        if is_last:
             nudge = None if target is None else self._nudging(states, beta, target)
-            moved = connections[n].update_last(d, nudge, sigma, out, self._space, old)
+            moved = connections[n].update_last(d, nudge, move, self._space)
+        else:
+            w, space = self._downward[n + 1], self._spaces[n + 1]
+            moved = connections[n + 1].update(w, states[n + 1], place, d, move, space)
         self._mask_layer(n, out)
         if moves is not None:
             moves.append(abs(out - states[n]).max() if moved is None else moved)

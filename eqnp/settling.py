@@ -1,8 +1,8 @@
-"""How many steps a network needs: residual and quality of the gradient against T1 and T2, for each schedule.
+"""How many steps a network needs: residual and quality of the gradient against T1 and T2, for each way to settle.
 
-A gradient of few steps is compared with the one of the same schedule after many, its own *settled* gradient, since
-another order of updates may end in another steady state; and with the exact gradient at that steady state, by implicit
-differentiation. The measure is the cosine of the angle between the two, over all parameters together.
+A way is a schedule and an omega. A gradient of few steps is compared with the one of the same way after many, its own
+*settled* gradient, since another way may end in another steady state; and with the exact gradient at that steady state,
+by implicit differentiation. The measure is the cosine of the angle between the two, over all parameters together.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from eqnp.backend import Array, to_host
 from eqnp.bptt import implicit_gradient
 from eqnp.contrasts import Contrast, default_contrast
 from eqnp.diagnostics import sample_moves
-from eqnp.dynamics import SCHEDULES, relax
+from eqnp.dynamics import WAYS, Relaxation, relax
 from eqnp.networks import Gradient, Network, States
 from eqnp.prepared import PreparedNetwork
 from eqnp.stencils import symmetric
@@ -35,51 +35,70 @@ def check_settling(
     parameters: Mapping[str, Array],
     x: Array,
     target: Array,
-    configured: tuple[str, int, int],
+    configured: tuple[str, float, int, int],
     beta: float,
     most: int,
     contrast: Contrast | None = None,
 ) -> dict[str, Any]:
-    """Measure every schedule on x (N, ...), target (N, K), and advise.
+    """Measure every way to settle on x (N, ...), target (N, K), and advise.
 
-    ``configured`` is (schedule, T1, T2), the quality to keep; a phase settles in ``most`` steps at most.
+    ``configured`` is (schedule, omega, T1, T2), the quality to keep; a phase settles in ``most`` steps at most.
 
-    Returns, by schedule: ``settled`` (how many samples settle), ``T1``, ``T2``, ``median`` and ``largest`` residual of
-    the samples by T1, ``own`` and ``exact`` (cosines by T1 and T2), ``beta`` and ``beta_exact`` (the settled gradient's
+    Returns, by way: ``omega``, ``settled`` (how many samples settle), ``T1``, ``T2``, ``median`` and ``largest``
+    residual of the samples by T1, ``own`` and ``exact`` (cosines by T1 and T2), ``beta`` and ``beta_exact`` (the settled gradient's
     cosine with the exact one, by beta). And ``advice``: the cheapest setting that is no worse than the configured one.
     """
     prepared = PreparedNetwork(network, parameters, x)
-    probe = _Probe(prepared, target, beta, most, contrast or default_contrast(network))
-    rungs = {*T1_LADDER, configured[1]}, {*T2_LADDER, configured[2]}
+    schedule, omega, T1, T2 = configured
+    ways = ways_to_compare(schedule, omega)
+    probe = _Probe(prepared, target, beta, most, contrast or default_contrast(network), ways)
+    rungs = {*T1_LADDER, T1}, {*T2_LADDER, T2}
     T1s, T2s = (sorted(t for t in each if t <= most) for each in rungs)
-    result: dict[str, Any] = {s: probe.measure(s, T1s, T2s) for s in SCHEDULES}
-    schedule, T1, T2 = configured
-    quality = float(result[schedule]["own"][T1s.index(T1), T2s.index(T2)])
-    result["configured"] = {"schedule": schedule, "T1": T1, "T2": T2, "beta": beta, "cosine": quality}
+    result: dict[str, Any] = {way: probe.measure(way, T1s, T2s) for way in ways}
+    way = next(name for name, each in ways.items() if each == (schedule, omega))
+    quality = float(result[way]["own"][T1s.index(T1), T2s.index(T2)])
+    settings = {"schedule": schedule, "omega": omega, "T1": T1, "T2": T2}
+    result["configured"] = {"way": way, **settings, "beta": beta, "cosine": quality}
     result["advice"] = _advise(result, probe, T1s, T2s)
     return result
 
 
-class _Probe:
-    """Phases and gradients of one batch, by schedule."""
+def ways_to_compare(schedule: str, omega: float) -> dict[str, tuple[str, float]]:
+    """Return the ways that are compared, by name, the configured one among them."""
+    if (schedule, omega) in WAYS.values():
+        return WAYS
+    return WAYS | {f"{schedule}, omega {omega:g}": (schedule, omega)}
 
-    def __init__(self, prepared: PreparedNetwork, target: Array, beta: float, most: int, contrast: Contrast) -> None:
+
+class _Probe:
+    """Phases and gradients of one batch, by way."""
+
+    def __init__(
+        self,
+        prepared: PreparedNetwork,
+        target: Array,
+        beta: float,
+        most: int,
+        contrast: Contrast,
+        ways: Mapping[str, tuple[str, float]],
+    ) -> None:
         self.prepared, self.target, self.beta, self.most, self.contrast = prepared, target, beta, most, contrast
+        self.ways = ways
         self.settled: dict[str, Gradient] = {}
 
-    def measure(self, schedule: str, T1s: Sequence[int], T2s: Sequence[int]) -> dict[str, Any]:
-        """Return everything about one schedule."""
-        ladder = list(self._ladder(self.prepared.zero_states(), T1s, schedule))
-        rest = relax(self.prepared, ladder[-1], self.most - T1s[-1] or 1, tolerance=STILL, schedule=schedule)
-        free = rest.states
-        moves = self._moves(free, schedule)
-        own = self.settled[schedule] = self._gradient(free, self._settle_both(free, self.beta, schedule), self.beta)
+    def measure(self, way: str, T1s: Sequence[int], T2s: Sequence[int]) -> dict[str, Any]:
+        """Return everything about one way."""
+        ladder = list(self._ladder(self.prepared.zero_states(), T1s, way))
+        free = self._relax(way, ladder[-1], self.most - T1s[-1] or 1, tolerance=STILL).states
+        moves = self._moves(free, way)
+        own = self.settled[way] = self._gradient(free, self._settle_both(free, self.beta, way), self.beta)
         exact = implicit_gradient(self.prepared, free, self.target, self.most, STILL).gradient
-        residuals = [self._moves(states, schedule) for states in ladder]
-        grid = [list(self._by_T2(states, T2s, schedule)) for states in ladder]
+        residuals = [self._moves(states, way) for states in ladder]
+        grid = [list(self._by_T2(states, T2s, way)) for states in ladder]
         betas = [self.beta * factor for factor in BETAS]
-        by_beta = [self._gradient(free, self._settle_both(free, b, schedule), b) for b in betas]
+        by_beta = [self._gradient(free, self._settle_both(free, b, way), b) for b in betas]
         return {
+            "omega": self.ways[way][1],
             "settled": int((moves <= SETTLED).sum()),
             "T1": np.array(T1s),
             "T2": np.array(T2s),
@@ -91,34 +110,36 @@ class _Probe:
             "beta_exact": np.array([cosine(g, exact) for g in by_beta]),
         }
 
-    def with_tolerance(self, schedule: str, tolerance: float) -> tuple[int, int, float]:
+    def with_tolerance(self, way: str, tolerance: float) -> tuple[int, int, float]:
         """Return the steps that a free and a nudged phase take until ``tolerance``, and the gradient's cosine."""
-        start = self.prepared.zero_states()
-        free = relax(self.prepared, start, self.most, tolerance=tolerance, schedule=schedule)
+        free = self._relax(way, self.prepared.zero_states(), self.most, tolerance=tolerance)
         both = [
-            relax(self.prepared, free.states, self.most, b, self.target, tolerance, schedule=schedule)
+            self._relax(way, free.states, self.most, beta=b, target=self.target, tolerance=tolerance)
             for b in (self.beta, -self.beta)
         ]
         gradient = self._gradient(free.states, [phase.states for phase in both], self.beta)
-        return free.steps, max(phase.steps for phase in both), cosine(gradient, self.settled[schedule])
+        return free.steps, max(phase.steps for phase in both), cosine(gradient, self.settled[way])
 
-    def _ladder(self, states: States, rungs: Sequence[int], schedule: str, **nudging: Any) -> Iterator[States]:
+    def _relax(self, way: str, states: States, steps: int, **more: Any) -> Relaxation:
+        schedule, omega = self.ways[way]
+        return relax(self.prepared, states, steps, schedule=schedule, omega=omega, **more)
+
+    def _ladder(self, states: States, rungs: Sequence[int], way: str, **nudging: Any) -> Iterator[States]:
         """Yield the states after each number of steps in ``rungs``."""
         done = 0
         for rung in rungs:
-            states = relax(self.prepared, states, rung - done, schedule=schedule, **nudging).states
+            states = self._relax(way, states, rung - done, **nudging).states
             done = rung
             yield states
 
-    def _by_T2(self, free: States, T2s: Sequence[int], schedule: str) -> Iterator[Gradient]:
-        phases = [self._ladder(free, T2s, schedule, beta=b, target=self.target) for b in (self.beta, -self.beta)]
+    def _by_T2(self, free: States, T2s: Sequence[int], way: str) -> Iterator[Gradient]:
+        phases = [self._ladder(free, T2s, way, beta=b, target=self.target) for b in (self.beta, -self.beta)]
         for both in zip(*phases, strict=True):
             yield self._gradient(free, both, self.beta)
 
-    def _settle_both(self, free: States, beta: float, schedule: str) -> list[States]:
+    def _settle_both(self, free: States, beta: float, way: str) -> list[States]:
         return [
-            relax(self.prepared, free, self.most, b, self.target, STILL, schedule=schedule).states
-            for b in (beta, -beta)
+            self._relax(way, free, self.most, beta=b, target=self.target, tolerance=STILL).states for b in (beta, -beta)
         ]
 
     def _gradient(self, free: States, both: Sequence[States], beta: float) -> Gradient:
@@ -127,9 +148,9 @@ class _Probe:
         at = dict(zip((beta, -beta), both, strict=True))
         return self.contrast(self.prepared, free, [(c, b, at[b]) for b, c in points], self.target)
 
-    def _moves(self, states: States, schedule: str) -> np.ndarray:
+    def _moves(self, states: States, way: str) -> np.ndarray:
         """Return by how much one more free step moves each sample (N,)."""
-        new = relax(self.prepared, states, 1, schedule=schedule).states
+        new = self._relax(way, states, 1).states
         return sample_moves(new, states)
 
 
@@ -144,23 +165,25 @@ def cosine(a: Gradient, b: Gradient) -> float:
 
 
 def _advise(result: dict[str, Any], probe: _Probe, T1s: Sequence[int], T2s: Sequence[int]) -> dict[str, Any]:
-    """Return the cheapest (schedule, T1, T2) of no lower cosine, its tolerance, and the largest unbiased beta."""
+    """Return the cheapest (way, T1, T2) of no lower cosine, its tolerance, and the largest unbiased beta."""
     quality = result["configured"]["cosine"]
     enough = [
-        (T1 + 2 * T2, -result[s]["own"][i, j], s, T1, T2)
-        for s in SCHEDULES
+        (T1 + 2 * T2, -result[way]["own"][i, j], way, T1, T2)
+        for way in probe.ways
         for i, T1 in enumerate(T1s)
         for j, T2 in enumerate(T2s)
-        if result[s]["own"][i, j] >= quality
+        if result[way]["own"][i, j] >= quality
     ]
-    _, negative, schedule, T1, T2 = min(enough)
-    advice = {"schedule": schedule, "T1": T1, "T2": T2, "cosine": -negative, "settled": result[schedule]["settled"]}
+    _, negative, way, T1, T2 = min(enough)
+    schedule, omega = probe.ways[way]
+    advice = {"way": way, "schedule": schedule, "omega": omega, "T1": T1, "T2": T2}
+    advice |= {"cosine": -negative, "settled": result[way]["settled"]}
     for tolerance in TOLERANCES:
-        free, nudged, found = probe.with_tolerance(schedule, tolerance)
+        free, nudged, found = probe.with_tolerance(way, tolerance)
         if found >= quality:
             advice |= {"tolerance": tolerance, "T1_taken": free, "T2_taken": nudged, "tolerance_cosine": found}
             break
-    by_beta = list(zip(result[schedule]["beta"], result[schedule]["beta_exact"], strict=True))
+    by_beta = list(zip(result[way]["beta"], result[way]["beta_exact"], strict=True))
     best = max(c for _, c in by_beta)
     beta, found = max((b, c) for b, c in by_beta if c >= best - 0.01)
     return advice | {"beta": float(beta), "beta_cosine": float(found)}

@@ -58,7 +58,7 @@ def _record_phase(
             kept.append([np.array(to_host(s)) for s in states])
 
     observe(0, start)
-    phase = relax(prepared, start, count, beta, target, learner.tolerance, observe, learner.schedule, learner.every)
+    phase = relax(prepared, start, count, beta, target, observe=observe, **learner.pace)
     content: dict[str, Any] = {"beta": beta, "residual": phase.residual, "steps": np.array(taken, dtype=np.int64)}
     for layer, series in enumerate(zip(*kept, strict=True), start=1):
         content[f"s{layer}"] = np.stack(series)  # (T, N, ...)

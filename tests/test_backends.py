@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import tracemalloc
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import standin
 from conftest import make_backend
 
+from eqnp import dynamics
 from eqnp.backend import array_module, get_backend, to_host
 from eqnp.configfile import load
 from eqnp.data import Augmentation, Batches
@@ -37,6 +39,7 @@ WAYS = [
     ["model.kind=vector-field", "model.feedback_winners=forward", "training.estimator=four-point"],
     ["training.algorithm=bptt", "model.activation=tanh"],
     ["dynamics.schedule=even-odd", "model.layers.1.keep=0.7"],
+    ["dynamics.schedule=even-odd", "dynamics.omega=1.6"],
     ["training.algorithm=bptt", "model.kind=vector-field", "model.layers.0.keep=0.8", "model.activation=sigmoid"],
     ["optimizer.name=adam", "optimizer.momentum=0", "model.activation=centered_hard_sigmoid"],
 ]
@@ -95,8 +98,8 @@ def test_checks_are_the_same_as_on_numpy(tier, extra):
         )
         steps = check_steps(*arguments, 6, 3, 0.1)
         bias = check_bias(*arguments, 0.1, 300)
-        settling = check_settling(*arguments, ("synchronous", 5, 5), 0.1, 60)
-        found.append((steps, bias, settling["even-odd"], settling["configured"]))
+        settling = check_settling(*arguments, ("synchronous", 1.0, 5, 5), 0.1, 60)
+        found.append((steps, bias, settling["over-relaxed"], settling["configured"]))
     for own, expected in zip(*found, strict=True):
         assert_close(own, expected, "")
 
@@ -146,8 +149,8 @@ def test_no_host_read_inside_a_phase(name):
 
 
 @pytest.mark.parametrize("extra", [[], ["model.loss=squared_error"], ["model.kind=vector-field"]], ids=" ".join)
-@pytest.mark.parametrize("schedule", ["synchronous", "even-odd"])
-def test_steps_by_kernels_allocate_nothing(extra, schedule):
+@pytest.mark.parametrize("way", dynamics.WAYS)
+def test_steps_by_kernels_allocate_nothing(extra, way):
     """Once the buffers are there. A nudged step with a softmax makes two numbers for every sample."""
     device = make_backend("kernels")
     learner, state = train(device, extra)
@@ -158,12 +161,12 @@ def test_steps_by_kernels_allocate_nothing(extra, schedule):
     buffers = [[s.copy() for s in prepared.zero_states()] for _ in range(2)]
     _, winners = prepared.drives(buffers[0])
 
+    schedule, omega = dynamics.WAYS[way]
+    step = prepared.step if schedule == "synchronous" else partial(prepared.sweep, winners)
+
     def steps(count, *nudging):
         for t in range(count):
-            if schedule == "synchronous":
-                prepared.step(buffers[t % 2], *nudging, out=buffers[1 - t % 2])
-            else:
-                prepared.sweep(buffers[t % 2], winners, *nudging, out=buffers[1 - t % 2])
+            step(buffers[t % 2], *nudging, out=buffers[1 - t % 2], omega=omega)
 
     for nudging, allowed in (((), 0), ((0.5, target), 3 * 8 * len(x))):
         steps(2, *nudging)

@@ -152,9 +152,9 @@ def test_check_of_how_many_steps(capsys, finished, tmp_path):
     assert all(len(line) <= 80 for line in result.out.splitlines()[:-1]), result.out
     assert "advice: " in result.out and {path.name for path in out.iterdir()} == {"settling.h5", "settling.png"}
     with h5py.File(out / "settling.h5") as file:
-        for schedule in ("synchronous", "even-odd"):
-            assert file[f"{schedule}/own"][-1, -1] == pytest.approx(1, abs=1e-6)
-            assert (np.diff(file[f"{schedule}/largest"][()][[0, 2, 4]]) <= 0).all()
+        for way in ("synchronous", "even-odd", "over-relaxed"):
+            assert file[f"{way}/own"][-1, -1] == pytest.approx(1, abs=1e-6)
+            assert (np.diff(file[f"{way}/largest"][()][[0, 2, 4]]) <= 0).all()
         assert file["advice/cosine"][()] >= file["configured/cosine"][()]
     assert_fails(run(capsys, "check", finished, "--settle", "--out", out), 2, "settling.h5 exists", "--force")
     assert_fails(run(capsys, "check", finished, "--settle", "--steps", "3"), 2, "--steps 3", "T1")
@@ -186,6 +186,7 @@ def test_check_without_matplotlib_is_exit_4(capsys, tmp_path, monkeypatch):
         ["training.algorithm=bptt", "model.layers.0.keep=0.8", "training.memory_gb=1e-4"],
         ["training.estimator=four-point", "model.loss=squared_error"],
         ["dynamics.schedule=even-odd"],
+        ["dynamics.schedule=even-odd", "dynamics.omega=1.6", "model.kind=vector-field"],
     ],
     ids=" ".join,
 )
@@ -249,6 +250,9 @@ def test_data_presets_and_doctor(capsys, tmp_path, monkeypatch):
         (["train", "--set", "model.feedback_winners=forward"], ["model.feedback_winners", "vector-field"]),
         (["train", "--set", "training.algorithm=bptt", "--set", "dynamics.T2=99"], ["dynamics.T2", "T1 = 20"]),
         (["train", "--set", "training.algorithm=bptt", "--set", "dynamics.schedule=even-odd"], ["dynamics.schedule"]),
+        (["train", "--set", "training.algorithm=bptt", "--set", "dynamics.omega=1.6"], ["dynamics.omega"]),
+        (["train", "--set", "dynamics.omega=2"], ["dynamics.omega", "not below 2"]),
+        (["train", "--set", "dynamics.omega=0"], ["dynamics.omega", "above 0"]),
         (["train", "--set", "model.layers.1.keep=1.5"], ["model.layers.1.keep", "1.5"]),
         (["train", "--set", "model.layers.2.keep=0.5"], ["model.layers.2", "no dropout"]),
         (["check", "nowhere"], ["nowhere"]),

@@ -69,9 +69,11 @@ def test_a_step_and_phases_are_numpys(device, preset, dtype):
         target = place.asarray(one_hot(y[:10], 10, dtype))
         step = prepared.step(prepared.zero_states())
         free = relax(prepared, prepared.zero_states(), learner.T1).states
-        found.append((step, free, relax(prepared, free, learner.T2, learner.beta, target).states))
+        nudged = relax(prepared, free, learner.T2, learner.beta, target).states
+        over_relaxed = relax(prepared, free, learner.T2, learner.beta, target, schedule="even-odd", omega=1.6).states
+        found.append((step, free, nudged, over_relaxed))
     step, phase = CLOSE[dtype]
-    for close, expected, actual in zip((step, phase, phase), *found, strict=True):
+    for close, expected, actual in zip((step, phase, phase, phase), *found, strict=True):
         assert distance(actual, expected) <= close
 
 

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 LADDER = [
     "errors __init__ device backend products mkl storage environment workspace blocks",
     "ops losses optim",
-    "architecture",
+    "architecture moves",
     "connections",
     "convolutions",
     "cuda",

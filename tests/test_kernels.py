@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import nvrtc
@@ -15,6 +16,7 @@ from eqnp.connections import DenseConnection
 from eqnp.cuda.connections import CudaDense
 from eqnp.device import CudaDevice, launch_arguments, source_text
 from eqnp.forms import FORMS, connect, fastest, suits
+from eqnp.moves import Move
 from eqnp.ops.activations import ACTIVATIONS, LINEAR
 from eqnp.workspace import Workspace
 
@@ -67,9 +69,12 @@ def test_kernels_are_the_simple_form(case, dtype):
         same(actual, expected)
     drive, old = (generator.standard_normal(s.shape).astype(dtype) for _ in range(2))
     sigma, out = ACTIVATIONS["half_hard_sigmoid"], np.empty_like(s)
-    moved = own.update(w1, v, winner, drive, sigma, out, space, old)
-    same(out, sigma.value(drive + feedback))
-    same(moved, np.abs(out - old).max())
+    for omega in (1.0, 1.6):
+        moved = own.update(w1, v, winner, drive, Move(sigma, old, out, omega, True), space)
+        expected = np.empty_like(s)
+        Move(sigma, old, expected, omega).take(drive + feedback)
+        same(out, expected)
+        same(moved, np.abs(out - old).max())
 
 
 @needs_compiler
@@ -87,22 +92,25 @@ def test_kernels_break_ties_as_the_simple_form(form):
 
 
 @needs_compiler
+@pytest.mark.parametrize("omega", [1.0, 1.6, 0.5])
 @pytest.mark.parametrize("sigma", [*ACTIVATIONS.values(), LINEAR], ids=lambda sigma: sigma.name)
-def test_the_state_update(sigma):
+def test_the_state_update(sigma, omega):
     generator = np.random.default_rng(3)
     connection = CudaDense((3, 2, 2), shim.ShimDevice())
     w, v = generator.standard_normal((12, 5)), generator.standard_normal((4, 5))
-    d, old = generator.standard_normal((2, 4, 3, 2, 2))
+    d, old, nudge = generator.standard_normal((3, 4, 3, 2, 2))
     out = np.empty_like(d)
-    moved = connection.update(w, v, None, d, sigma, out, Workspace(), old)
-    expected = sigma.value(d + DenseConnection((3, 2, 2)).feedback(w, v, None))
+    move, expected = Move(sigma, old, out, omega, measured=True), np.empty_like(d)
+    moved = connection.update(w, v, None, d, move, Workspace())
+    Move(sigma, old, expected, omega).take(d + DenseConnection((3, 2, 2)).feedback(w, v, None))
     np.testing.assert_allclose(out, expected, rtol=0, atol=1e-14)
     assert moved == np.abs(out - old).max()
-    assert connection.update(w, v, None, d, sigma, out, Workspace()) is None
-    assert connection.update_last(d, old, sigma, out, Workspace(), d) == np.abs(out - d).max()
-    np.testing.assert_allclose(out, sigma.value(d - old), rtol=0, atol=1e-14)
+    assert connection.update(w, v, None, d, replace(move, measured=False), Workspace()) is None
+    assert connection.update_last(d, nudge, move, Workspace()) == np.abs(out - old).max()
+    Move(sigma, old, expected, omega).take(d - nudge)
+    np.testing.assert_allclose(out, expected, rtol=0, atol=1e-14)
     d[0, 0] = np.nan
-    assert np.isnan(connection.update(w, v, None, d, sigma, out, Workspace(), old))
+    assert np.isnan(connection.update(w, v, None, d, move, Workspace()))
 
 
 class Recorder:
@@ -126,8 +134,10 @@ def sources(dtype):
         connection = connect(layer, below, form, recorder)
         for kernels in (connection._columns, connection._pooling, getattr(connection, "_winograd", None)):
             if kernels:
-                kernels.get("any", np.dtype(dtype), ACTIVATIONS["sigmoid"])
-    CudaDense((4,), recorder)._update.get("update", np.dtype(dtype), ACTIVATIONS["tanh"])
+                kernels.get("any", np.dtype(dtype), "sigmoid", 1.6)
+    for sigma in (*ACTIVATIONS, "linear"):
+        for omega in (1.0, 1.6):
+            CudaDense((4,), recorder)._update.get("update", np.dtype(dtype), sigma, omega)
     for (source, _), macros in recorder.sources.items():
         found[source_text(source, macros)] = source
     assert set(found.values()) == {"columns", "pooling", "winograd", "update"}

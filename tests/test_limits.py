@@ -15,6 +15,7 @@ from commands import SMALL_OPTIONS, assert_fails, overrides, run, train_small
 from eqnp import training
 from eqnp.backend import Backend
 from eqnp.cli import training as cli_training
+from eqnp.dynamics import WAYS
 from eqnp.learner import Learner
 
 
@@ -86,9 +87,8 @@ def test_bench(capsys, tmp_path, monkeypatch):
     assert all(len(line) <= 80 for line in result.out.splitlines()[:-1]), result.out
     assert "step, even-odd" in result.out and "epoch, estimated" in result.out and "MB  of this process" in result.out
     content = json.loads(out.read_text())
-    assert [len(content["steps"][name]) for name in ("synchronous", "even-odd")] == [2, 2] and len(
-        content["batch"]
-    ) == 2
+    assert {name: len(times) for name, times in content["steps"].items()} == dict.fromkeys(WAYS, 2)
+    assert len(content["batch"]) == 2
     assert content["batches"] * content["batch_size"] >= content["samples"] and content["inputs"] == "mnist-small"
     for name in ("HOME", "XDG_DATA_HOME"):
         monkeypatch.setenv(name, str(tmp_path))

@@ -1,4 +1,4 @@
-"""Even/odd sweeps: against layer by layer, to steady states and gradients of the net, in fewer steps of equal cost."""
+"""Even/odd sweeps, over-relaxed or not: layer by layer, to steady states and gradients of the net, in fewer steps."""
 
 from __future__ import annotations
 
@@ -8,30 +8,37 @@ import pytest
 
 from eqnp.dynamics import relax, residual
 from eqnp.estimators import estimate
+from eqnp.moves import Move
+from eqnp.ops.activations import ACTIVATIONS, LINEAR
 from eqnp.stencils import symmetric
 
+OMEGA = pytest.mark.parametrize("omega", [1.0, 1.6])
 DROPOUT = pytest.mark.parametrize("dropout", [False, True], ids=["", "dropout"])
 
 
-def naive_sweep(case, states, beta, target):
+def naive_sweep(case, states, beta, target, omega):
     """Even layers one by one, each as a whole synchronous step would move it; then the odd ones."""
     new = [s.copy() for s in states]
     for first in (1, 0):
         for n in range(first, len(new), 2):
-            new[n] = case.prepare().step(new, beta, target)[n].copy()
+            goal = case.prepare().step(new, beta, target)[n]
+            sigma, nudged = case.network.activations[n], target is not None and n + 1 == len(new)
+            mask = 1 if case.masks is None or case.masks[n] is None else case.masks[n]
+            new[n] = mask * np.clip(new[n] + (1 if nudged else omega) * (goal - new[n]), sigma.low, sigma.high)
     return new
 
 
 @DROPOUT
+@OMEGA
 @pytest.mark.parametrize("kind", nets.KINDS)
 @pytest.mark.parametrize(("shape", "loss"), nets.NETS)
-def test_sweeps_against_layer_by_layer(shape, loss, kind, dropout):
+def test_sweeps_against_layer_by_layer(shape, loss, kind, dropout, omega):
     case = nets.make(shape, loss, "half_hard_sigmoid", gain=2.0, kind=kind, dropout=dropout)
     for beta, target in ((0.0, None), (0.3, case.target)):
         states = case.random_states()
-        swept = relax(case.prepare(), states, 5, beta, target, schedule="even-odd").states
+        swept = relax(case.prepare(), states, 5, beta, target, schedule="even-odd", omega=omega).states
         for _ in range(5):
-            states = naive_sweep(case, states, beta, target)
+            states = naive_sweep(case, states, beta, target, omega)
         for a, b in zip(swept, states, strict=True):
             np.testing.assert_allclose(a, b, atol=1e-12)
 
@@ -86,3 +93,50 @@ def test_a_sweep_computes_what_a_step_does(monkeypatch):
     for name in ("drive", "feedback"):
         per_step = {s: found[s, 20][name] - found[s, 10][name] for s in ("synchronous", "even-odd")}
         assert per_step["synchronous"] == per_step["even-odd"] == 30
+
+
+@pytest.mark.parametrize("sigma", [*ACTIVATIONS.values(), LINEAR], ids=lambda sigma: sigma.name)
+def test_a_move_by_hand(sigma):
+    u, old = np.array([-3.0, 0.2, 0.8, 5.0]), np.array([0.1, 0.3, -0.1, 0.4])
+    goal = sigma.value(u)
+    for omega in (0.5, 1.0, 1.6):
+        out = np.empty_like(u)
+        assert Move(sigma, old, out, omega).take(u) is None
+        expected = np.minimum(np.maximum((1 - omega) * old + omega * goal, sigma.low), sigma.high)
+        np.testing.assert_allclose(out, expected, atol=1e-15)
+        assert Move(sigma, old, out, omega, measured=True).take(u) == np.abs(out - old).max()
+    assert (sigma.value(np.array([-50.0, 50.0])) == np.clip([-50.0, 50.0], sigma.low, sigma.high)).all()
+
+
+def energy(prepared, states, slope):
+    """Sum of s^2 / (2 a) - Phi: what a free phase of a symmetric net with sigma(u) = clip(a u, 0, 1) lowers."""
+    phi = prepared.network.primitive_function(prepared.parameters, prepared.x, states)
+    return sum((s**2).sum() for s in states) / (2 * slope) - phi.sum()
+
+
+@pytest.mark.parametrize(("activation", "slope"), [("half_hard_sigmoid", 0.5), ("hard_sigmoid", 1.0)])
+@pytest.mark.parametrize("shape", nets.SHAPES)
+@pytest.mark.parametrize("omega", [0.4, 1.0, 1.6, 1.95])
+def test_every_sweep_lowers_the_energy(shape, omega, activation, slope):
+    """By at least (1 / omega - 1 / 2) |s' - s|^2 / a, however large the weights are."""
+    for gain in (1.0, 30.0):
+        case = nets.make(shape, "cross_entropy_readout", activation, gain)
+        prepared, states = case.prepare(), case.random_states()
+        before = energy(prepared, states, slope)
+        for _ in range(30):
+            new = relax(prepared, states, 1, schedule="even-odd", omega=omega).states
+            moved = sum(((a - b) ** 2).sum() for a, b in zip(new, states, strict=True))
+            after = energy(prepared, new, slope)
+            assert after <= before - (1 / omega - 1 / 2) * moved / slope + 1e-11 * abs(before)
+            before, states = after, new
+
+
+def test_over_relaxed_sweeps_settle_in_fewer():
+    """Where the residual falls slowly: strong weights, but not so strong that all units stand at a clip."""
+    for shape in ("deep dense", "max", "average"):
+        case = nets.make(shape, "cross_entropy_readout", "half_hard_sigmoid", 2.5)
+        steps = [
+            relax(case.prepare(), case.random_states(), 5000, tolerance=1e-12, schedule="even-odd", omega=omega).steps
+            for omega in (1.0, 1.3)
+        ]
+        assert steps[1] < steps[0], (shape, steps)

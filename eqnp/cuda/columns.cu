@@ -39,15 +39,15 @@ KERNEL gather(const REAL *col, REAL *x, index_t count)
   EACH(e, count) x[e] = gathered(col, e);
 }
 
-// The same as the feedback of a state update: out = sigma(drive + gathered).
+// The same as the feedback of a state update: s' for u = drive + gathered.
 KERNEL gather_and_update(const REAL *col, const REAL *drive, const REAL *old, REAL *out, REAL *moved, index_t count)
 {
   Moved far;
   EACH(e, count)
   {
-    REAL s = SIGMA(drive[e] + gathered(col, e));
+    REAL s = moved_to(drive[e] + gathered(col, e), old, e);
     out[e] = s;
-    if (old) far.see(s, old[e]);
+    if (moved) far.see(s, old[e]);
   }
   far.write(moved);
 }

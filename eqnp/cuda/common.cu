@@ -23,7 +23,22 @@ typedef unsigned int index_t;
 [[maybe_unused]] INLINE REAL half_hard_sigmoid(REAL u) { return clipped(REAL(0.5) * u, 0, 1); }
 [[maybe_unused]] INLINE REAL centered_hard_sigmoid(REAL u) { return clipped(u, REAL(-0.5), REAL(0.5)); }
 
-// ---- the state update: s' = sigma(u), and how far it moved
+// The same for states that were moved further than sigma: back into its range.
+[[maybe_unused]] INLINE REAL linear_range(REAL s) { return s; }
+[[maybe_unused]] INLINE REAL sigmoid_range(REAL s) { return clipped(s, 0, 1); }
+[[maybe_unused]] INLINE REAL hard_sigmoid_range(REAL s) { return clipped(s, 0, 1); }
+[[maybe_unused]] INLINE REAL half_hard_sigmoid_range(REAL s) { return clipped(s, 0, 1); }
+[[maybe_unused]] INLINE REAL centered_hard_sigmoid_range(REAL s) { return clipped(s, REAL(-0.5), REAL(0.5)); }
+[[maybe_unused]] INLINE REAL tanh_range(REAL s) { return clipped(s, -1, 1); }
+
+// ---- the state update: eqnp/moves.py
+
+// s' = s + omega (sigma(u) - s) within the range of sigma. OMEGA is a macro; at 1 the old state is not read.
+[[maybe_unused]] INLINE REAL moved_to(REAL u, const REAL *old, index_t e)
+{
+  if (OMEGA == 1) return SIGMA(u);
+  return SIGMA_RANGE(old[e] + REAL(OMEGA) * (SIGMA(u) - old[e]));
+}
 
 // Largest |s' - s| of one thread; a number that is none stays.
 struct Moved {

@@ -17,7 +17,7 @@ from eqnp.backend import Array, array_module
 from eqnp.connections import DenseConnection, Prepared, Winner
 from eqnp.convolutions import ConvPoolConnection, MergedConnection, WinogradConnection
 from eqnp.device import Device, Kernel
-from eqnp.ops.activations import Activation
+from eqnp.moves import Move
 from eqnp.products import Products
 from eqnp.workspace import Workspace
 
@@ -27,33 +27,30 @@ class Kernels:
 
     def __init__(self, device: Device, source: str, sizes: Mapping[str, int | str]) -> None:
         self.device, self.source, self.sizes = device, source, dict(sizes)
-        self._kernels: dict[tuple[str, np.dtype, str], Kernel] = {}
+        self._kernels: dict[tuple[str, np.dtype, str, float], Kernel] = {}
 
-    def get(self, name: str, dtype: np.dtype, sigma: Activation | None = None) -> Kernel:
-        """Return the kernel ``name`` for arrays of ``dtype``."""
-        activation = sigma.name if sigma else "linear"
-        key = (name, dtype, activation)
+    def get(self, name: str, dtype: np.dtype, sigma: str = "linear", omega: float = 1.0) -> Kernel:
+        """Return the kernel ``name`` for arrays of ``dtype``; where it moves a state, with ``sigma`` and ``omega``."""
+        key = (name, dtype, sigma, omega)
         if key not in self._kernels:
             real = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}[dtype]
-            macros = {"REAL": real, "SIGMA": activation} | self.sizes
+            macros = {"REAL": real, "SIGMA": sigma, "SIGMA_RANGE": f"{sigma}_range", "OMEGA": repr(omega)} | self.sizes
             self._kernels[key] = self.device.kernel(self.source, name, macros)
         return self._kernels[key]
 
     def update(
         self,
         name: str,
-        sigma: Activation,
+        move: Move,
         arguments: tuple,
-        out: Array,
-        old: Array | None,
         space: Workspace,
         *sizes: int,
     ) -> Array | None:
         """Call a kernel that ends in a state update: (*arguments, old, out, moved, *sizes). Return how far it moved."""
-        moved = None
-        if old is not None:
-            moved = space.take("moved", (self.device.threads(out.size),), out)
-        self.get(name, out.dtype, sigma)(out.size, *arguments, old, out, moved, *sizes)
+        out, old = move.out, move.old if move.needs_old else None
+        moved = space.take("moved", (self.device.threads(out.size),), out) if move.measured else None
+        kernel = self.get(name, out.dtype, move.sigma.name, move.omega)
+        kernel(out.size, *arguments, old, out, moved, *sizes)
         return None if moved is None else moved.max()
 
 
@@ -76,24 +73,20 @@ class UpdateByKernel:
         v: Array,
         winner: Winner,
         d: Array,
-        sigma: Activation,
-        out: Array,
+        move: Move,
         space: Workspace,
-        old: Array | None = None,
     ) -> Array | None:
-        """Write sigma(d + dPhi/ds) to ``out``."""
+        """Move the state below to d + dPhi/ds."""
         kernels, name, arguments, sizes = self._state_update(w, v, winner, d, space)
-        return kernels.update(name, sigma, arguments, out, old, space, *sizes)
+        return kernels.update(name, move, arguments, space, *sizes)
 
     def _state_update(self, w: Prepared, v: Array, winner: Winner, d: Array, space: Workspace) -> StateUpdate:
         """Return the kernel that adds dPhi/ds to the drive ``d`` of the state below, and what it takes."""
         raise NotImplementedError
 
-    def update_last(
-        self, d: Array, nudge: Array | None, sigma: Activation, out: Array, space: Workspace, old: Array | None = None
-    ) -> Array | None:
-        """Write sigma(d - nudge) to ``out``."""
-        return self._update.update("update", sigma, (d, None, nudge), out, old, space)
+    def update_last(self, d: Array, nudge: Array | None, move: Move, space: Workspace) -> Array | None:
+        """Move the state above to d - nudge."""
+        return self._update.update("update", move, (d, None, nudge), space)
 
 
 class CudaDense(UpdateByKernel, DenseConnection):
@@ -104,7 +97,7 @@ class CudaDense(UpdateByKernel, DenseConnection):
         self.device = device
 
     def _state_update(self, w: Prepared, v: Array, winner: Winner, d: Array, space: Workspace) -> StateUpdate:
-        """sigma(d + v w^T)."""
+        """U = d + v w^T."""
         return self._update, "update", (d, self.feedback(w, v, winner, space), None), ()
 
 
@@ -127,7 +120,7 @@ class CudaConvPool(UpdateByKernel, ConvPoolConnection):
         return Kernels(self.device, "pooling", {"P": p, "Q": q, "K": self.layer.channels})
 
     def _state_update(self, w: Prepared, v: Array, winner: Winner, d: Array, space: Workspace) -> StateUpdate:
-        """sigma(d + w~ * P^{-1}(v)), summed where the columns are gathered."""
+        """U = d + w~ * P^{-1}(v), summed where the columns are gathered."""
         col = self._columns_of_feedback(w, v, winner, space.scratch)
         return self._columns, "gather_and_update", (col, d), ()
 
@@ -223,7 +216,7 @@ class CudaWinograd(WinogradConnection, CudaConvPool):
         return Kernels(self.device, "winograd", sizes | {name: _initialiser(each) for name, each in matrices.items()})
 
     def _state_update(self, w: ops.Kernel, v: Array, winner: Winner, d: Array, space: Workspace) -> StateUpdate:
-        """sigma(d + w~ * P^{-1}(v)), summed where the tiles are gathered."""
+        """U = d + w~ * P^{-1}(v), summed where the tiles are gathered."""
         tiles = self._tiles_of_feedback(w, v, winner, space.scratch)
         return self._winograd, "gather_tiles_and_update", (tiles, d), (tiles[0].size,)
 

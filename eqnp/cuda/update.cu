@@ -1,6 +1,6 @@
 // The state update of a layer: drive, feedback and nudge summed, the activation, the residual, in one pass.
 
-// s'[e] = sigma(drive[e] + feedback[e] - nudge[e]).  `feedback`, `nudge`, and `old` with `moved` may be missing.
+// s' for u = drive + feedback - nudge.  `feedback`, `nudge`, `moved` may be missing, `old` where nobody reads it.
 KERNEL update(const REAL *drive, const REAL *feedback, const REAL *nudge, const REAL *old, REAL *out, REAL *moved,
               index_t count)
 {
@@ -10,9 +10,9 @@ KERNEL update(const REAL *drive, const REAL *feedback, const REAL *nudge, const 
     REAL u = drive[e];
     if (feedback) u += feedback[e];
     if (nudge) u -= nudge[e];
-    REAL s = SIGMA(u);
+    REAL s = moved_to(u, old, e);
     out[e] = s;
-    if (old) far.see(s, old[e]);
+    if (moved) far.see(s, old[e]);
   }
   far.write(moved);
 }

@@ -240,9 +240,9 @@ KERNEL gather_tiles_and_update(const REAL *d, const REAL *drive, const REAL *old
   Moved far;
   EACH(e, count)
   {
-    REAL s = SIGMA(drive[e] + gathered(d, e, numbers));
+    REAL s = moved_to(drive[e] + gathered(d, e, numbers), old, e);
     out[e] = s;
-    if (old) far.see(s, old[e]);
+    if (moved) far.see(s, old[e]);
   }
   far.write(moved);
 }

@@ -6,6 +6,7 @@ the published code.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,12 +15,17 @@ from eqnp.backend import Array, array_module
 
 @dataclass(frozen=True)
 class Activation:
-    """``value(u, out=None)`` is sigma(u), ``derivative(u)`` is sigma'(u); both elementwise, shape and dtype of u."""
+    """``value(u, out=None)`` is sigma(u), ``derivative(u)`` is sigma'(u); both elementwise, shape and dtype of u.
+
+    sigma(u) is from ``low`` to ``high``.
+    """
 
     name: str
     formula: str
     value: Callable[..., Array]
     derivative: Callable[[Array], Array]
+    low: float = -math.inf
+    high: float = math.inf
 
 
 def _sigmoid(u: Array, out: Array | None = None) -> Array:
@@ -63,7 +69,7 @@ def _clip(name: str, formula: str, slope: float, low: float, high: float) -> Act
         inside = (u * slope >= low) & (u * slope <= high)
         return inside.astype(u.dtype) * slope
 
-    return Activation(name, formula, value, derivative)
+    return Activation(name, formula, value, derivative, low, high)
 
 
 LINEAR = Activation("linear", "u", _linear, lambda u: array_module(u).ones_like(u))
@@ -71,10 +77,10 @@ LINEAR = Activation("linear", "u", _linear, lambda u: array_module(u).ones_like(
 ACTIVATIONS: dict[str, Activation] = {
     activation.name: activation
     for activation in (
-        Activation("sigmoid", "1 / (1 + exp(-4 (u - 1/2)))", _sigmoid, _sigmoid_derivative),
+        Activation("sigmoid", "1 / (1 + exp(-4 (u - 1/2)))", _sigmoid, _sigmoid_derivative, 0, 1),
         _clip("hard_sigmoid", "clip(u, 0, 1)", 1, 0, 1),
         _clip("half_hard_sigmoid", "clip(u / 2, 0, 1)", 0.5, 0, 1),
         _clip("centered_hard_sigmoid", "clip(u, -1/2, 1/2)", 1, -0.5, 0.5),
-        Activation("tanh", "tanh(u)", _tanh, _tanh_derivative),
+        Activation("tanh", "tanh(u)", _tanh, _tanh_derivative, -1, 1),
     )
 }
