@@ -17,9 +17,7 @@ from eqnp.cli.options import Place, backend_option, checkpoint_option, set_optio
 )
 @click.option("--samples", default="0:20", show_default=True, help="Which samples: 3,5 or 0:10 or 0:100:10.")
 @click.option("--plots", type=click.Choice(["png", "svg", "none"]), default="png", show_default=True, help="Of --out.")
-@click.option(
-    "--settle", is_flag=True, help="Instead: how many steps the phases need, by schedule and omega; advice."
-)
+@click.option("--settle", is_flag=True, help="Instead: how many steps the phases need, by schedule and omega; advice.")
 @click.option("--steps", type=click.IntRange(min=1), default=2000, show_default=True, help="At most, to settle.")
 @click.option("--force", is_flag=True, help="Write over the files of an earlier check.")
 @checkpoint_option

@@ -12,6 +12,8 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
+from eqnp.errors import ConfigurationError
+
 Array: TypeAlias = Any  # a cupy.ndarray, or what a test puts in its place
 Macros = Mapping[str, str | int]
 THREADS = 256  # of a block
@@ -65,12 +67,13 @@ class CudaDevice:
         self.exact = not tf32
         runtime, cublas = cupy.cuda.runtime, self._cublas
         single = cublas.CUBLAS_COMPUTE_32F_FAST_TF32 if tf32 else cublas.CUBLAS_COMPUTE_32F
-        # By dtype: the type of the arrays, the precision, and 1 and 0 for alpha and beta.
+        # By dtype: the type of the arrays, the precision, and where 1 and 0 for alpha and beta are.
+        self._scalars = {np.dtype(dtype): np.array([1, 0], dtype) for dtype in (np.float32, np.float64)}
         self._types = {
-            np.dtype(dtype): (cuda_type, compute, np.ones(1, dtype), np.zeros(1, dtype))
+            dtype: (cuda_type, compute, self._scalars[dtype].ctypes.data, self._scalars[dtype][1:].ctypes.data)
             for dtype, cuda_type, compute in (
-                (np.float32, runtime.CUDA_R_32F, single),
-                (np.float64, runtime.CUDA_R_64F, cublas.CUBLAS_COMPUTE_64F),
+                (np.dtype(np.float32), runtime.CUDA_R_32F, single),
+                (np.dtype(np.float64), runtime.CUDA_R_64F, cublas.CUBLAS_COMPUTE_64F),
             )
         }
 
@@ -87,11 +90,20 @@ class CudaDevice:
         key = (source, tuple(macros.items()))
         if key not in self._compiled:
             self._compiled[key] = self._cupy.RawModule(code=source_text(source, macros), options=("-std=c++17",))
-        function = self._compiled[key].get_function(name)
+        try:
+            function = self._compiled[key].get_function(name)
+        except Exception as error:  # CuPy's own, which cannot be named without importing it
+            _check_memory(error)
+            raise
 
         def launch(count: int, *arguments: Array | int | None) -> None:
-            if count:
+            if not count:
+                return
+            try:
                 function((self.threads(count) // THREADS,), (THREADS,), launch_arguments(count, arguments))
+            except Exception as error:
+                _check_memory(error)
+                raise
 
         return launch
 
@@ -101,39 +113,41 @@ class CudaDevice:
         n, m, k = out.shape[-1], out.shape[-2], a.shape[-2 if transpose_a else -1]
         batch = out.shape[0] if out.ndim == 3 else 1
         # cuBLAS counts columns first: to it our arrays are their transposes, and out^T = op(b)^T op(a)^T.
-        self._cublas.gemmStridedBatchedEx(
-            self._handle(),
-            self._cublas.CUBLAS_OP_T if transpose_b else self._cublas.CUBLAS_OP_N,
-            self._cublas.CUBLAS_OP_T if transpose_a else self._cublas.CUBLAS_OP_N,
-            n,
-            m,
-            k,
-            one.ctypes.data,
-            b.data.ptr,
-            cuda_type,
-            b.shape[-1],
-            k * n,
-            a.data.ptr,
-            cuda_type,
-            a.shape[-1],
-            m * k,
-            zero.ctypes.data,
-            out.data.ptr,
-            cuda_type,
-            n,
-            m * n,
-            batch,
-            compute,
-            self._cublas.CUBLAS_GEMM_DEFAULT,
-        )
+        right = (b.data.ptr, cuda_type, b.shape[-1], k * n)
+        left = (a.data.ptr, cuda_type, a.shape[-1], m * k)
+        result = (out.data.ptr, cuda_type, n, m * n)
+        operations = [self._cublas.CUBLAS_OP_T if t else self._cublas.CUBLAS_OP_N for t in (transpose_b, transpose_a)]
+        how = (batch, compute, self._cublas.CUBLAS_GEMM_DEFAULT)
+        try:
+            self._cublas.gemmStridedBatchedEx(
+                self._handle(), *operations, n, m, k, one, *right, *left, zero, *result, *how
+            )
+        except Exception as error:
+            _check_memory(error)
+            raise
         return out
 
 
 def launch_arguments(count: int, arguments: tuple[Array | int | None, ...]) -> tuple[Any, ...]:
-    """Return arguments as kernels declare them, ``count`` last: 32-bit numbers, and a null pointer for None."""
+    """Return arguments as kernels declare them, ``count`` last: 32-bit numbers, and a null pointer for None.
+
+    Raises:
+        ConfigurationError: ``count`` is more than 32 bits hold.
+    """
     if count >= 2**31:
-        raise ValueError(f"{count} outputs are more than a kernel counts: lower the batch size")
+        raise ConfigurationError(
+            f"training.batch_size: it makes {count} numbers of a layer, more than a kernel counts (2^31); lower it"
+        )
     return tuple(map(_argument, (*arguments, count)))
+
+
+def _check_memory(error: Exception) -> None:
+    """Raise a MemoryError if that is what an error of CUDA's or cuBLAS's is.
+
+    What CuPy's pool cannot get is a MemoryError already; kernels and cuBLAS need memory beside it.
+    """
+    if any(sign in str(error) for sign in ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED")):
+        raise MemoryError(str(error)) from error
 
 
 def _argument(a: Array | int | None) -> Any:

@@ -11,8 +11,8 @@ clip(a u, 0, 1): its steady states are the stationary points in [0, 1] of the en
 
 As a function of one layer's state Phi is convex: linear terms, and maxima of them times states above that are not
 negative. So E is below the parabola with its own slope and the curvature 1 / a, and the layer's move lowers it by at
-least (1 / omega - 1 / 2) |s' - s|^2 / a. Layers of one half sweep do not meet. So E falls with every sweep and the moves
-become as small as one likes, whatever the weights are, where synchronous steps may go on for ever.
+least (1 / omega - 1 / 2) |s' - s|^2 / a. Layers of one half sweep do not meet. So E falls with every sweep and the
+moves become as small as one likes, whatever the weights are, where synchronous steps may go on for ever.
 
 This is projected successive over-relaxation (Cryer, SIAM J. Control 9, 1971), layer by layer.
 """

@@ -45,8 +45,9 @@ def check_settling(
     ``configured`` is (schedule, omega, T1, T2), the quality to keep; a phase settles in ``most`` steps at most.
 
     Returns, by way: ``omega``, ``settled`` (how many samples settle), ``T1``, ``T2``, ``median`` and ``largest``
-    residual of the samples by T1, ``own`` and ``exact`` (cosines by T1 and T2), ``beta`` and ``beta_exact`` (the settled gradient's
-    cosine with the exact one, by beta). And ``advice``: the cheapest setting that is no worse than the configured one.
+    residual of the samples by T1, ``own`` and ``exact`` (cosines by T1 and T2), ``beta`` and ``beta_exact`` (the
+    settled gradient's cosine with the exact one, by beta). And ``advice``: the cheapest setting that is no worse than
+    the configured one.
     """
     prepared = PreparedNetwork(network, parameters, x)
     schedule, omega, T1, T2 = configured

@@ -15,6 +15,7 @@ from eqnp.architecture import ConvLayer
 from eqnp.connections import DenseConnection
 from eqnp.cuda.connections import CudaDense
 from eqnp.device import CudaDevice, launch_arguments, source_text
+from eqnp.errors import ConfigurationError
 from eqnp.forms import FORMS, connect, fastest, suits
 from eqnp.moves import Move
 from eqnp.ops.activations import ACTIVATIONS, LINEAR
@@ -172,7 +173,7 @@ def test_launch_arguments():
     assert array is a and none.nbytes == 8 and none == 0 and (number.dtype, number, count) == (np.uint32, 5, 7)
     with pytest.raises(ValueError, match="contiguous"):
         launch_arguments(7, (a.T,))
-    with pytest.raises(ValueError, match="lower the batch size"):
+    with pytest.raises(ConfigurationError, match=r"training.batch_size.*lower it"):
         launch_arguments(2**31, (a,))
 
 
@@ -243,6 +244,19 @@ def test_products_as_cublas_is_asked_for_them(batch, transposed, dtype):
     assert device.exact and cublas.compute == (68 if dtype == np.float32 else 70)
     device.with_tf32().multiply(a.view(Pointed), b.view(Pointed), out, *transposed)
     assert not device.with_tf32().exact and cublas.compute == (77 if dtype == np.float32 else 70)
+
+
+@pytest.mark.parametrize(
+    ("message", "kind"), [("CUBLAS_STATUS_ALLOC_FAILED", MemoryError), ("CUBLAS_STATUS_EXECUTION_FAILED", OSError)]
+)
+def test_want_of_memory_beside_the_pool_is_a_memory_error(message, kind):
+    class Failing(FakeCublas):
+        def gemmStridedBatchedEx(self, *arguments):
+            raise OSError(message)
+
+    a = np.zeros((2, 2), np.float32).view(Pointed)
+    with pytest.raises(kind, match=message):
+        CudaDevice(fake_cupy(Failing())).multiply(a, a, a)
 
 
 def test_auto_on_a_gpu():
