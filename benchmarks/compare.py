@@ -100,14 +100,14 @@ def main() -> None:
     same = [f"- `{preset}`: {check_same_numbers(preset)}" for preset in options.presets]
     lines += ["They compute the same (float64, 4 samples, T1 12, T2 4), differences at most:", "", *same, ""]
     lines += ["| preset | batch | published, ms | explicit, ms | eqnp, ms | sweep, ms "]
-    lines[-1] += "| published / eqnp | explicit / eqnp | sweep / eqnp |"
+    lines[-1] += "| published / eqnp | explicit / eqnp | sweep / eqnp | over-relaxed / eqnp |"
     lines[-1] += " eqnp with oneMKL, ms | published / it |" if options.mkl else ""
-    lines += ["|---" * (11 if options.mkl else 9) + "|"]
+    lines += ["|---" * (12 if options.mkl else 10) + "|"]
     for preset, count in zip(options.presets, steps, strict=True):
         times, batch = measure(preset, count, options.runs, options.mkl)
         own = times["synchronous"]
         cells = [f"{median(times[name]):.3g}" for name in ("published", "explicit", "synchronous", "even-odd")]
-        cells += [ratio(times[name], own) for name in ("published", "explicit", "even-odd")]
+        cells += [ratio(times[name], own) for name in ("published", "explicit", "even-odd", "over-relaxed")]
         if options.mkl:
             cells += [f"{median(times['mkl']):.3g}", ratio(times["published"], times["mkl"])]
         lines.append(f"| `{preset}` | {batch} | " + " | ".join(cells) + " |")

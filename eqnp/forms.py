@@ -26,12 +26,13 @@ class Prices(NamedTuple):
 
     move: float  # to write a number and read it again
     transform: float  # a multiplication of a transform
+    products_move: bool  # whether a tile's products go to memory before they are outputs, fewer numbers
 
 
-CPU = Prices(move=24, transform=1.25)
+CPU = Prices(move=24, transform=1.25, products_move=False)
 # An H200 by its data sheet: 27 float32 multiplications in the time that a number takes to memory, and again back. Our
-# kernels transform in registers.
-GPU = Prices(move=54, transform=0)
+# kernels transform in registers, but the products before and after them are calls of their own.
+GPU = Prices(move=54, transform=0, products_move=True)
 
 
 def connect(layer: Layer, below: Shape, form: str = "auto", means: Means = None) -> Connection:
@@ -83,7 +84,7 @@ def cost(form: str, layer: ConvLayer, below: Shape, prices: Prices = CPU) -> flo
         tiling, (h, w) = connection.tiling, below[:2]
         t, tiles, outputs = tiling.t, tiling.count, tiling.outputs
         transforms = tiling.counts[0] * t * w * c * (h + tiling.counts[1] * t) + tiles * outputs * t * k * (t + outputs)
-        moved = tiles * (t**2 * c + outputs**2 * k)
+        moved = tiles * (t**2 * c + (t**2 if prices.products_move else outputs**2) * k)
         return 2 * (tiles * t**2 * c * k + prices.transform * transforms + prices.move * moved)
     p, q = connection.conv_size
     columns = connection.kernel[0] * connection.kernel[1] * c
