@@ -39,7 +39,8 @@ def main() -> None:
         network = make_network(session.config.model, learner.network.architecture, form)
         cast = {name: np.asarray(p, dtype) for name, p in parameters.items()}
         target = one_hot(labels, 10, dtype)
-        found = estimate(network, cast, x.astype(dtype), target, symmetric(beta), learner.T1, learner.T2).gradient
+        stencil, T1, T2 = symmetric(beta), learner.T1, learner.T2
+        found = estimate(network, cast, x.astype(dtype), target, stencil, T1, T2, **learner.pace).gradient
         return np.concatenate([g.ravel().astype(np.float64) for g in found.values()])
 
     print(f"Gradients of {options.batches} batches of {BATCH} samples:\n")
@@ -57,7 +58,7 @@ def main() -> None:
     def settle(form: str, dtype: type) -> list[np.ndarray]:
         network = make_network(session.config.model, learner.network.architecture, form)
         prepared = PreparedNetwork(network, {n: np.asarray(p, dtype) for n, p in parameters.items()}, x.astype(dtype))
-        return relax(prepared, prepared.zero_states(), learner.T1).states
+        return relax(prepared, prepared.zero_states(), learner.T1, **learner.pace).states
 
     exact = settle("direct", np.float64)
     for form in FORMS[1:]:
