@@ -57,7 +57,7 @@ def settling_table(content: dict[str, Any]) -> str:
         lines.append("  T1    residual           " + "".join(f"T2 {r['T2'][j]:<11d}" for j in shown).rstrip())
         lines.append("        median  largest    " + "   ".join(["own   exact"] * len(shown)))
         for i, T1 in enumerate(r["T1"]):
-            cells = "".join(f"{r['own'][i, j]:<6.3f}{r['exact'][i, j]:<8.3f}" for j in shown)
+            cells = "".join(f"{r['own'][i, j]:6.3f}{r['exact'][i, j]:6.3f}  " for j in shown)
             lines.append(f"{T1:4d}   {r['median'][i]:8.1e} {r['largest'][i]:8.1e}  {cells}".rstrip())
         lines.append(
             "settled and exact at beta "

@@ -136,7 +136,8 @@ def launch_arguments(count: int, arguments: tuple[Array | int | None, ...]) -> t
     """
     if count >= 2**31:
         raise ConfigurationError(
-            f"training.batch_size: it makes {count} numbers of a layer, more than a kernel counts (2^31); lower it"
+            f"the batch makes {count} numbers of a layer, more than a kernel counts (2^31); lower "
+            "training.batch_size, or take fewer --samples"
         )
     return tuple(map(_argument, (*arguments, count)))
 

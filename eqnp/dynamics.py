@@ -11,7 +11,6 @@ from eqnp.blocks import blocks
 from eqnp.networks import States
 from eqnp.prepared import Beta, PreparedNetwork
 
-SCHEDULES = ("synchronous", "even-odd")
 # By name (schedule, omega): the ways to settle that measurements compare.
 WAYS = {"synchronous": ("synchronous", 1.0), "even-odd": ("even-odd", 1.0), "over-relaxed": ("even-odd", 1.6)}
 Observer = Callable[[int, States], None]
@@ -49,8 +48,8 @@ def relax(
 
     ``schedule`` is ``synchronous`` (all layers at once) or ``even-odd`` (every second layer, then the others). Both
     have the same steady states and cost the same a step; the second settles in fewer. Moves ``omega`` times as long
-    (``eqnp.moves``), above 1 and below 2, make it settle in fewer still. Where a network with max-pooling has several
-    steady states, each may settle to another one.
+    (``eqnp.moves``), somewhat above 1, as a rule make it settle in fewer still. Where a network with max-pooling has
+    several steady states, each may settle to another one.
 
     A free phase has no ``target``; a nudged phase starts from the free steady state and has a target (N, K) and a beta.
     It ends after ``steps`` steps, or earlier once the residual is at most ``tolerance`` (0: never earlier), which is

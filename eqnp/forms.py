@@ -26,7 +26,7 @@ class Prices(NamedTuple):
 
     move: float  # to write a number and read it again
     transform: float  # a multiplication of a transform
-    products_move: bool  # whether a tile's products go to memory before they are outputs, fewer numbers
+    products_move: bool  # whether all t^2 products of a tile go through memory, not only its outputs
 
 
 CPU = Prices(move=24, transform=1.25, products_move=False)

@@ -55,7 +55,7 @@ def ratio(slow: list[float], fast: list[float]) -> str:
 def free_phases(
     learner: Learner, parameters: Mapping[str, Array], x: Array, steps: int, run: Map
 ) -> dict[str, Callable[[], object]]:
-    """Return, for every one of ``WAYS``, a function that takes ``steps`` free steps of a batch, each from the last.
+    """Return, for every one of ``WAYS``, a function that takes ``steps`` free steps from where it last ended.
 
     The batch is cut into the learner's shards, as in training; kernels are prepared once, as for a batch.
     """

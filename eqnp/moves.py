@@ -4,17 +4,19 @@
 
 omega 1 is s <- sigma(u). Above 1 it is over-relaxation, below 1 damping; a steady state is the same with any omega.
 
-Why a free phase of even-odd sweeps may take any omega below 2, with the same weights both ways and sigma(u) =
-clip(a u, 0, 1): its steady states are the stationary points in [0, 1] of the energy
+Why a free phase of even-odd sweeps may take any omega above 0 and below 2: let the weights be the same both ways and
+every layer's sigma(u) = clip(a u, low, high), with low at least 0 where maxima are pooled below it (hard and half hard
+sigmoids; a linear output has a = 1 and no bounds). Steady states are stationary points, in the bounds, of the energy
 
-    E = sum of s^2 / (2 a) - Phi
+    E = sum over layers of |s|^2 / (2 a) - Phi
 
 As a function of one layer's state Phi is convex: linear terms, and maxima of them times states above that are not
 negative. So E is below the parabola with its own slope and the curvature 1 / a, and the layer's move lowers it by at
 least (1 / omega - 1 / 2) |s' - s|^2 / a. Layers of one half sweep do not meet. So E falls with every sweep and the
 moves become as small as one likes, whatever the weights are, where synchronous steps may go on for ever.
 
-This is projected successive over-relaxation (Cryer, SIAM J. Control 9, 1971), layer by layer.
+For omega of at least 1 and without maxima this is projected successive over-relaxation, layer by layer (Cryer, SIAM J.
+Control 9, 1971).
 """
 
 from __future__ import annotations
@@ -51,5 +53,9 @@ class Move:
             out -= old
             out *= self.omega
             out += old
-            xp.clip(out, self.sigma.low, self.sigma.high, out=out)
-        return abs(out - old).max() if self.measured else None
+            if self.sigma.bounded:
+                xp.clip(out, self.sigma.low, self.sigma.high, out=out)
+        if not self.measured:
+            return None
+        moved = out - old
+        return xp.abs(moved, out=moved).max()

@@ -20,11 +20,13 @@ from eqnp.data import load as load_data
 from eqnp.dynamics import relax
 from eqnp.environment import describe_environment
 from eqnp.errors import BackendError
+from eqnp.estimators import estimate
 from eqnp.experiment import from_content, make_learner, to_content
 from eqnp.losses import one_hot
-from eqnp.prepared import PreparedNetwork
+from eqnp.prepared import PreparedNetwork, PreparedWeights
 from eqnp.settling import check_settling
 from eqnp.sharding import thread_map
+from eqnp.stencils import symmetric
 from eqnp.theorem import check_bias, check_steps
 from eqnp.training import evaluate, initial_state, train_epoch
 from eqnp.trajectories import record
@@ -125,6 +127,31 @@ def test_a_checkpoint_of_one_backend_goes_on_on_another(backend):
     back = from_content(to_content(restored), learner, initial_state(learner, 1.5, "float64"))
     for name, p in state.parameters.items():
         np.testing.assert_array_equal(to_host(back.parameters[name]), to_host(p))
+
+
+def test_the_configured_omega_reaches_gradients_evaluation_and_recorded_states():
+    found = {}
+    for omega in (1.0, 1.6):
+        learner = make_learner(
+            small(["dynamics.schedule=even-odd", f"dynamics.omega={omega}", "dynamics.T2=5"]), (28, 28, 1), 10, NUMPY
+        )
+        parameters = initial_state(learner, 1.5, "float64").parameters
+        x, labels = batches(in_order=True).batch(0, 0)
+        target, stencil = one_hot(labels, 10, np.float64), symmetric(learner.beta)
+        weights = PreparedWeights(learner.network, parameters)
+        own = learner.gradient(weights, x, target, stencil, None)
+        pace = {"schedule": "even-odd", "omega": omega}
+        expected = estimate(learner.network, parameters, x, target, stencil, 5, 5, **pace)
+        for name, g in expected.gradient.items():
+            np.testing.assert_array_equal(own.gradient[name], g)
+        with thread_map(1) as run:
+            tally = evaluate(learner, parameters, batches(8, in_order=True), run)
+        assert tally.residual == expected.free.residual
+        recorded = record(learner, parameters, x, labels)["phases"]
+        assert recorded["free"]["residual"] == expected.free.residual
+        np.testing.assert_array_equal(recorded["plus"]["s1"][-1], expected.nudged[0].states[0])
+        found[omega] = expected.free.residual
+    assert found[1.0] != found[1.6]
 
 
 def test_recorded_states_are_on_the_host(backend):

@@ -13,7 +13,7 @@ from eqnp import presets
 from eqnp.architecture import LOSSES, POOLS
 from eqnp.config import ACTIVATION_NAMES, Config, Dynamics, Layer, Model
 from eqnp.configfile import load, to_toml
-from eqnp.dynamics import SCHEDULES
+from eqnp.dynamics import WAYS
 from eqnp.errors import ConfigurationError
 from eqnp.experiment import make_architecture
 from eqnp.forms import FORMS
@@ -49,7 +49,7 @@ def test_names_are_those_that_the_library_knows():
     assert set(choices["model.activation"]) == set(ACTIVATION_NAMES) == set(ACTIVATIONS)
     assert set(choices["model.loss"]) == set(LOSSES)
     assert set(choices["training.estimator"]) == set(ESTIMATORS)
-    assert set(choices["dynamics.schedule"]) == set(SCHEDULES)
+    assert set(choices["dynamics.schedule"]) == {schedule for schedule, _ in WAYS.values()}
     assert set(choices["training.convolution"]) == set(FORMS)
     pool = next(field for field in fields(Layer) if field.name == "pool")
     assert set(pool.metadata["choices"]) == set(POOLS)

@@ -135,7 +135,8 @@ def sources(dtype):
         connection = connect(layer, below, form, recorder)
         for kernels in (connection._columns, connection._pooling, getattr(connection, "_winograd", None)):
             if kernels:
-                kernels.get("any", np.dtype(dtype), "sigmoid", 1.6)
+                for sigma, omega in (("sigmoid", 1.6), ("half_hard_sigmoid", 1.0)):
+                    kernels.get("any", np.dtype(dtype), sigma, omega)
     for sigma in (*ACTIVATIONS, "linear"):
         for omega in (1.0, 1.6):
             CudaDense((4,), recorder)._update.get("update", np.dtype(dtype), sigma, omega)
@@ -159,7 +160,7 @@ def test_every_source_compiles_for_gpus(architecture, dtype):
 
 @pytest.mark.skipif(not nvrtc.available(), reason="nvidia-cuda-nvrtc is not installed")
 def test_transforms_stay_in_registers_and_skip_zeros():
-    (text,) = [t for t, s in sources(np.float32).items() if s == "winograd" and "#define C 128\n" in t]
+    text = next(t for t, s in sources(np.float32).items() if s == "winograd" and "#define C 128\n" in t)
     ptx, _ = nvrtc.compile_cuda(text, "compute_90")
     assert ".local" not in ptx
     body = ptx[ptx.index(".entry transform_inputs") :].split(".entry")[1]
@@ -173,7 +174,7 @@ def test_launch_arguments():
     assert array is a and none.nbytes == 8 and none == 0 and (number.dtype, number, count) == (np.uint32, 5, 7)
     with pytest.raises(ValueError, match="contiguous"):
         launch_arguments(7, (a.T,))
-    with pytest.raises(ConfigurationError, match=r"training.batch_size.*lower it"):
+    with pytest.raises(ConfigurationError, match=r"lower training.batch_size"):
         launch_arguments(2**31, (a,))
 
 

@@ -6,13 +6,16 @@ import nets
 import numpy as np
 import pytest
 
+from eqnp.architecture import Architecture, DenseLayer
 from eqnp.dynamics import relax, residual
 from eqnp.estimators import estimate
 from eqnp.moves import Move
+from eqnp.networks import SymmetricNetwork
 from eqnp.ops.activations import ACTIVATIONS, LINEAR
+from eqnp.prepared import PreparedNetwork
 from eqnp.stencils import symmetric
 
-OMEGA = pytest.mark.parametrize("omega", [1.0, 1.6])
+OMEGA = pytest.mark.parametrize("omega", [1.0, 1.6, 0.5])
 DROPOUT = pytest.mark.parametrize("dropout", [False, True], ids=["", "dropout"])
 
 
@@ -24,7 +27,8 @@ def naive_sweep(case, states, beta, target, omega):
             goal = case.prepare().step(new, beta, target)[n]
             sigma, nudged = case.network.activations[n], target is not None and n + 1 == len(new)
             mask = 1 if case.masks is None or case.masks[n] is None else case.masks[n]
-            new[n] = mask * np.clip(new[n] + (1 if nudged else omega) * (goal - new[n]), sigma.low, sigma.high)
+            far = min(omega, 1) if nudged else omega
+            new[n] = mask * np.clip(new[n] + far * (goal - new[n]), sigma.low, sigma.high)
     return new
 
 
@@ -59,10 +63,43 @@ def test_sweeps_settle_in_fewer_steps(shape, loss):
             np.testing.assert_allclose(sweeps.gradient[name], g, atol=1e-10)
 
 
-def test_jointly_is_apart():
+@DROPOUT
+@OMEGA
+@pytest.mark.parametrize(("shape", "loss"), nets.NETS)
+def test_synchronous_steps_go_omega_times_the_way(shape, loss, omega, dropout):
+    case = nets.make(shape, loss, "half_hard_sigmoid", gain=2.0, dropout=dropout)
+    masks = case.masks or [None] * 9
+    for beta, target in ((0.0, None), (0.3, case.target)):
+        old = case.random_states()
+        old = [s if m is None else m * s for s, m in zip(old, masks, strict=False)]
+        goal, relaxed = case.prepare().step(old, beta, target), relax(case.prepare(), old, 1, beta, target, omega=omega)
+        for n, (s, new, sigma) in enumerate(zip(old, relaxed.states, case.network.activations, strict=True)):
+            far = min(omega, 1) if target is not None and n + 1 == len(old) else omega
+            np.testing.assert_allclose(new, np.clip(s + far * (goal[n] - s), sigma.low, sigma.high), atol=1e-13)
+        assert relaxed.residual == residual(relaxed.states, old)
+
+
+@pytest.mark.parametrize("omega", [1.0, 1.6])
+@pytest.mark.parametrize("schedule", ["synchronous", "even-odd"])
+@pytest.mark.parametrize("loss", ["squared_error", "cross_entropy"])
+def test_a_net_of_one_layer_keeps_its_drive(loss, schedule, omega):
+    """Its only state is driven by the input alone, and that drive stands still."""
+    network = SymmetricNetwork(Architecture((6,), (DenseLayer(4),), "hard_sigmoid", loss))
+    generator = np.random.default_rng(0)
+    parameters = network.architecture.initial_parameters(generator, 2.0, np.float64)
+    prepared = PreparedNetwork(network, parameters, generator.random((3, 6)))
+    before = prepared.input_drive.copy()
+    free = relax(prepared, prepared.zero_states(), 5, tolerance=1e-300, schedule=schedule, omega=omega)
+    relax(prepared, free.states, 5, 0.3, np.eye(4)[:3], schedule=schedule, omega=omega)
+    np.testing.assert_array_equal(prepared.input_drive, before)
+
+
+@OMEGA
+def test_jointly_is_apart(omega):
     case = nets.make("max", "cross_entropy_readout")
     arguments = (case.network, case.parameters, case.x, case.target, symmetric(0.1), 9, 5)
-    apart, joint = (estimate(*arguments, joint=joint, schedule="even-odd").gradient for joint in (False, True))
+    pace = {"schedule": "even-odd", "omega": omega}
+    apart, joint = (estimate(*arguments, joint=joint, **pace).gradient for joint in (False, True))
     for name, g in apart.items():
         np.testing.assert_allclose(joint[name], g, atol=1e-12)
 
@@ -108,26 +145,28 @@ def test_a_move_by_hand(sigma):
     assert (sigma.value(np.array([-50.0, 50.0])) == np.clip([-50.0, 50.0], sigma.low, sigma.high)).all()
 
 
-def energy(prepared, states, slope):
-    """Sum of s^2 / (2 a) - Phi: what a free phase of a symmetric net with sigma(u) = clip(a u, 0, 1) lowers."""
+def energy(prepared, states, slopes):
+    """Sum of s^2 / (2 a) - Phi: what a free phase of a symmetric net with sigma(u) = clip(a u, low, high) lowers."""
     phi = prepared.network.primitive_function(prepared.parameters, prepared.x, states)
-    return sum((s**2).sum() for s in states) / (2 * slope) - phi.sum()
+    return sum((s**2).sum() / (2 * a) for s, a in zip(states, slopes, strict=True)) - phi.sum()
 
 
 @pytest.mark.parametrize(("activation", "slope"), [("half_hard_sigmoid", 0.5), ("hard_sigmoid", 1.0)])
+@pytest.mark.parametrize("loss", ["cross_entropy_readout", "cross_entropy"])
 @pytest.mark.parametrize("shape", nets.SHAPES)
 @pytest.mark.parametrize("omega", [0.4, 1.0, 1.6, 1.95])
-def test_every_sweep_lowers_the_energy(shape, omega, activation, slope):
+def test_every_sweep_lowers_the_energy(shape, omega, loss, activation, slope):
     """By at least (1 / omega - 1 / 2) |s' - s|^2 / a, however large the weights are."""
     for gain in (1.0, 30.0):
-        case = nets.make(shape, "cross_entropy_readout", activation, gain)
+        case = nets.make(shape, loss, activation, gain)
         prepared, states = case.prepare(), case.random_states()
-        before = energy(prepared, states, slope)
+        slopes = [1.0 if sigma is LINEAR else slope for sigma in case.network.activations]
+        before = energy(prepared, states, slopes)
         for _ in range(30):
             new = relax(prepared, states, 1, schedule="even-odd", omega=omega).states
-            moved = sum(((a - b) ** 2).sum() for a, b in zip(new, states, strict=True))
-            after = energy(prepared, new, slope)
-            assert after <= before - (1 / omega - 1 / 2) * moved / slope + 1e-11 * abs(before)
+            moved = sum(((b - s) ** 2).sum() / a for b, s, a in zip(new, states, slopes, strict=True))
+            after = energy(prepared, new, slopes)
+            assert after <= before - (1 / omega - 1 / 2) * moved + 1e-11 * abs(before)
             before, states = after, new
 
 

@@ -34,7 +34,12 @@ class Kernels:
         key = (name, dtype, sigma, omega)
         if key not in self._kernels:
             real = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}[dtype]
-            macros = {"REAL": real, "SIGMA": sigma, "SIGMA_RANGE": f"{sigma}_range", "OMEGA": repr(omega)} | self.sizes
+            macros = {
+                "REAL": real,
+                "SIGMA": sigma,
+                "SIGMA_RANGE": f"{sigma}_range",
+                "OMEGA": repr(float(omega)),
+            } | self.sizes
             self._kernels[key] = self.device.kernel(self.source, name, macros)
         return self._kernels[key]
 
@@ -97,7 +102,7 @@ class CudaDense(UpdateByKernel, DenseConnection):
         self.device = device
 
     def _state_update(self, w: Prepared, v: Array, winner: Winner, d: Array, space: Workspace) -> StateUpdate:
-        """U = d + v w^T."""
+        """Add up u = d + v w^T."""
         return self._update, "update", (d, self.feedback(w, v, winner, space), None), ()
 
 
@@ -120,7 +125,7 @@ class CudaConvPool(UpdateByKernel, ConvPoolConnection):
         return Kernels(self.device, "pooling", {"P": p, "Q": q, "K": self.layer.channels})
 
     def _state_update(self, w: Prepared, v: Array, winner: Winner, d: Array, space: Workspace) -> StateUpdate:
-        """U = d + w~ * P^{-1}(v), summed where the columns are gathered."""
+        """Add up u = d + w~ * P^{-1}(v) where the columns are gathered."""
         col = self._columns_of_feedback(w, v, winner, space.scratch)
         return self._columns, "gather_and_update", (col, d), ()
 
@@ -216,7 +221,7 @@ class CudaWinograd(WinogradConnection, CudaConvPool):
         return Kernels(self.device, "winograd", sizes | {name: _initialiser(each) for name, each in matrices.items()})
 
     def _state_update(self, w: ops.Kernel, v: Array, winner: Winner, d: Array, space: Workspace) -> StateUpdate:
-        """U = d + w~ * P^{-1}(v), summed where the tiles are gathered."""
+        """Add up u = d + w~ * P^{-1}(v) where the tiles are gathered."""
         tiles = self._tiles_of_feedback(w, v, winner, space.scratch)
         return self._winograd, "gather_tiles_and_update", (tiles, d), (tiles[0].size,)
 

@@ -233,7 +233,7 @@ KERNEL gather_tiles(const REAL *d, REAL *x, index_t numbers, index_t count)
   EACH(e, count) x[e] = gathered(d, e, numbers);
 }
 
-// The same as the feedback of a state update: out = sigma(drive + gathered).
+// The same as the feedback of a state update: s' for u = drive + gathered.
 KERNEL gather_tiles_and_update(const REAL *d, const REAL *drive, const REAL *old, REAL *out, REAL *moved,
                                index_t numbers, index_t count)
 {

@@ -27,6 +27,11 @@ class Activation:
     low: float = -math.inf
     high: float = math.inf
 
+    @property
+    def bounded(self) -> bool:
+        """Whether sigma has a range at all."""
+        return math.isfinite(self.high - self.low)
+
 
 def _sigmoid(u: Array, out: Array | None = None) -> Array:
     # 1 / (1 + exp(-4 v)) = (1 + tanh(2 v)) / 2 with v = u - 1/2: the right side cannot overflow
