@@ -24,7 +24,7 @@ from benchmarks.timing import where_measured
 from eqnp.cli.options import Place
 from eqnp.cli.session import Session, open_weights
 from eqnp.diagnostics import sample_moves
-from eqnp.dynamics import WAYS, relax
+from eqnp.dynamics import WAYS, Way, relax
 from eqnp.environment import available_cores
 from eqnp.estimators import estimate
 from eqnp.experiment import with_threads
@@ -40,7 +40,11 @@ GROUP = 16
 LADDER = [(T1, T2) for T1 in (15, 20, 25, 30, 40, 60, 80, 100) for T2 in (4, 7, 10, 15, 20, 30, 40)]
 STILL, MOST = 1e-9, 3000
 
-Way = tuple[str, float]  # schedule and omega
+
+def as_pace(way: Way) -> dict:
+    """Return a way as ``relax`` and ``estimate`` take it."""
+    schedule, omega = way
+    return {"schedule": schedule, "omega": omega}
 
 
 class Quality:
@@ -60,7 +64,7 @@ class Quality:
 
     def gradients(self, way: Way, T1: int, T2: int, tolerance: float = 0.0) -> list[dict]:
         """Return the gradient of every group."""
-        pace = {"schedule": way[0], "omega": way[1], "tolerance": tolerance}
+        pace = as_pace(way) | {"tolerance": tolerance}
 
         def gradient(group: slice) -> dict:
             x, target, stencil = self.x[group], self.target[group], symmetric(self.beta)
@@ -71,10 +75,9 @@ class Quality:
 
     def unsettled(self, way: Way) -> int:
         """Return how many samples still move after the most steps."""
-        schedule, omega = way
         prepared = PreparedNetwork(self.network, self.parameters, self.x)
-        free = relax(prepared, prepared.zero_states(), MOST, tolerance=STILL, schedule=schedule, omega=omega)
-        new = relax(prepared, free.states, 1, schedule=schedule, omega=omega).states
+        free = relax(prepared, prepared.zero_states(), MOST, tolerance=STILL, **as_pace(way))
+        new = relax(prepared, free.states, 1, **as_pace(way)).states
         return int((sample_moves(new, free.states) > 1e-6).sum())
 
 

@@ -17,24 +17,13 @@ from benchmarks.timing import this_command
 from benchmarks.training import metrics, train
 from eqnp.plots import plot_curves, save_figure
 
+FAST = ("training.convolution=auto", "training.threads=2")
+SWEEPS = (*FAST, "dynamics.schedule=even-odd", "dynamics.T1=10", "dynamics.T2=5")
 WAYS = {
     "simple": ("training.convolution=direct", "training.threads=1"),
-    "fast, same steps": ("training.convolution=auto", "training.threads=2"),
-    "fast, even-odd 10 + 5": (
-        "training.convolution=auto",
-        "training.threads=2",
-        "dynamics.schedule=even-odd",
-        "dynamics.T1=10",
-        "dynamics.T2=5",
-    ),
-    "fast, over-relaxed 10 + 5": (
-        "training.convolution=auto",
-        "training.threads=2",
-        "dynamics.schedule=even-odd",
-        "dynamics.omega=1.6",
-        "dynamics.T1=10",
-        "dynamics.T2=5",
-    ),
+    "fast, same steps": FAST,
+    "fast, even-odd 10 + 5": SWEEPS,
+    "fast, over-relaxed 10 + 5": (*SWEEPS, "dynamics.omega=1.6"),
 }
 
 

@@ -13,7 +13,7 @@ from eqnp.cli.selection import parse_selection
 from eqnp.cli.session import Session
 from eqnp.errors import ConfigurationError
 from eqnp.losses import one_hot
-from eqnp.settling import check_settling
+from eqnp.settling import check_settling, measured_ways
 from eqnp.theorem import ORDERS, check_bias, check_steps
 
 
@@ -48,9 +48,7 @@ def settling_table(content: dict[str, Any]) -> str:
         f"{s['samples']} {s['split']} samples, beta {c['beta']:g};",
         "cosine of the gradient with its own after many steps, and with the exact one:",
     ]
-    for name, r in content.items():
-        if "own" not in r:
-            continue
+    for name, r in measured_ways(content).items():
         shown = _spread(r["T2"], 4)
         what = f"{name}, omega {r['omega']:g}" if name == "over-relaxed" else name
         lines += ["", f"{what}: {r['settled']} of {s['samples']} samples settle in {s['steps']} steps"]

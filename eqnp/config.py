@@ -215,9 +215,9 @@ def _check_kind(config: Config) -> None:
             raise ConfigurationError("model.feedback_winners: belongs to model.kind = vector-field")
     if config.training.tf32 and config.training.dtype != "float32":
         raise ConfigurationError("training.tf32: belongs to training.dtype = float32")
-    if config.training.algorithm == "bptt" and (config.dynamics.schedule, config.dynamics.omega) != ("synchronous", 1):
-        what = "schedule" if config.dynamics.schedule != "synchronous" else "omega"
-        raise ConfigurationError(f"dynamics.{what}: bptt goes back through synchronous steps with omega 1 alone")
+    for what, only in (("schedule", "synchronous"), ("omega", 1)):
+        if config.training.algorithm == "bptt" and getattr(config.dynamics, what) != only:
+            raise ConfigurationError(f"dynamics.{what}: bptt goes back through synchronous steps with omega 1 alone")
     if config.training.algorithm == "bptt" and config.dynamics.T2 > config.dynamics.T1:
         raise ConfigurationError(
             f"dynamics.T2: bptt goes back through at most dynamics.T1 = {config.dynamics.T1} steps, "

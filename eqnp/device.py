@@ -5,7 +5,7 @@ A device is handed down to whoever computes with it, so that tests can run the s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.resources import files
 from typing import Any, Protocol, TypeAlias
@@ -90,20 +90,12 @@ class CudaDevice:
         key = (source, tuple(macros.items()))
         if key not in self._compiled:
             self._compiled[key] = self._cupy.RawModule(code=source_text(source, macros), options=("-std=c++17",))
-        try:
-            function = self._compiled[key].get_function(name)
-        except Exception as error:  # CuPy's own, which cannot be named without importing it
-            _check_memory(error)
-            raise
+        function = _call(self._compiled[key].get_function, name)
 
         def launch(count: int, *arguments: Array | int | None) -> None:
-            if not count:
-                return
-            try:
-                function((self.threads(count) // THREADS,), (THREADS,), launch_arguments(count, arguments))
-            except Exception as error:
-                _check_memory(error)
-                raise
+            if count:
+                grid = (self.threads(count) // THREADS,)
+                _call(function, grid, (THREADS,), launch_arguments(count, arguments))
 
         return launch
 
@@ -118,13 +110,8 @@ class CudaDevice:
         result = (out.data.ptr, cuda_type, n, m * n)
         operations = [self._cublas.CUBLAS_OP_T if t else self._cublas.CUBLAS_OP_N for t in (transpose_b, transpose_a)]
         how = (batch, compute, self._cublas.CUBLAS_GEMM_DEFAULT)
-        try:
-            self._cublas.gemmStridedBatchedEx(
-                self._handle(), *operations, n, m, k, one, *right, *left, zero, *result, *how
-            )
-        except Exception as error:
-            _check_memory(error)
-            raise
+        sides = (*operations, n, m, k, one, *right, *left, zero, *result)
+        _call(self._cublas.gemmStridedBatchedEx, _call(self._handle), *sides, *how)
         return out
 
 
@@ -142,13 +129,17 @@ def launch_arguments(count: int, arguments: tuple[Array | int | None, ...]) -> t
     return tuple(map(_argument, (*arguments, count)))
 
 
-def _check_memory(error: Exception) -> None:
-    """Raise a MemoryError if that is what an error of CUDA's or cuBLAS's is.
+def _call(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function of CuPy's; want of memory is a MemoryError.
 
-    What CuPy's pool cannot get is a MemoryError already; kernels and cuBLAS need memory beside it.
+    What CuPy's pool cannot get is one already; kernels and cuBLAS need memory beside it.
     """
-    if any(sign in str(error) for sign in ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED")):
-        raise MemoryError(str(error)) from error
+    try:
+        return function(*arguments)
+    except Exception as error:  # CuPy's own, which cannot be named without importing it
+        if any(sign in str(error) for sign in ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED")):
+            raise MemoryError(str(error)) from error
+        raise
 
 
 def _argument(a: Array | int | None) -> Any:

@@ -11,8 +11,13 @@ from eqnp.blocks import blocks
 from eqnp.networks import States
 from eqnp.prepared import Beta, PreparedNetwork
 
-# By name (schedule, omega): the ways to settle that measurements compare.
-WAYS = {"synchronous": ("synchronous", 1.0), "even-odd": ("even-odd", 1.0), "over-relaxed": ("even-odd", 1.6)}
+Way = tuple[str, float]  # schedule and omega
+# The ways to settle that measurements compare, by name.
+WAYS: dict[str, Way] = {
+    "synchronous": ("synchronous", 1.0),
+    "even-odd": ("even-odd", 1.0),
+    "over-relaxed": ("even-odd", 1.6),
+}
 Observer = Callable[[int, States], None]
 
 

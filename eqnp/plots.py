@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from eqnp.errors import BackendError
+from eqnp.settling import measured_ways
 from eqnp.storage import write_atomic
 
 STYLES = {
@@ -95,9 +96,7 @@ def plot_bias(bias: Mapping[str, Any]) -> Any:
 def plot_settling(content: Mapping[str, Any]) -> Any:
     """Draw residuals against T1, and the cosine with the way's own settled gradient against T1 + 2 T2."""
     figure, axes = new_figure(2, width=3.8, height=3.0)
-    ways = [name for name, r in content.items() if "own" in r]
-    for way, (color, line) in zip(ways, WAY_STYLES, strict=False):
-        r = content[way]
+    for (way, r), (color, line) in zip(measured_ways(content).items(), WAY_STYLES, strict=False):
         for which, style in (("median", line), ("largest", ":")):
             shown = np.maximum(r[which], np.finfo(np.float64).eps)  # a residual of zero has no logarithm
             axes[0, 0].loglog(r["T1"], shown, style, color=color, label=f"{way}, {which}")

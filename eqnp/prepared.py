@@ -283,13 +283,12 @@ class PreparedNetwork:
         A state that is nudged is never over-relaxed: the loss adds its curvature to that of the energy.
         """
         connections, is_last = self.network.connections, n + 1 == len(states)
+        nudged = is_last and target is not None
         out = array_module(d).empty_like(d) if out is None else out
-        if is_last and target is not None:
-            omega = min(omega, 1.0)
         measured = moves is not None and self._mask_of(n) is None
-        move = Move(self.network.activations[n], states[n], out, omega, measured)
+        move = Move(self.network.activations[n], states[n], out, min(omega, 1.0) if nudged else omega, measured)
         if is_last:
-            nudge = None if target is None else self._nudging(states, beta, target)
+            nudge = self._nudging(states, beta, target) if nudged else None
             moved = connections[n].update_last(d, nudge, move, self._space)
         else:
             w, space = self._downward[n + 1], self._spaces[n + 1]

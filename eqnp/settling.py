@@ -17,7 +17,7 @@ from eqnp.backend import Array, to_host
 from eqnp.bptt import implicit_gradient
 from eqnp.contrasts import Contrast, default_contrast
 from eqnp.diagnostics import sample_moves
-from eqnp.dynamics import WAYS, Relaxation, relax
+from eqnp.dynamics import WAYS, Relaxation, Way, relax
 from eqnp.networks import Gradient, Network, States
 from eqnp.prepared import PreparedNetwork
 from eqnp.stencils import symmetric
@@ -59,16 +59,21 @@ def check_settling(
     way = next(name for name, each in ways.items() if each == (schedule, omega))
     quality = float(result[way]["own"][T1s.index(T1), T2s.index(T2)])
     settings = {"schedule": schedule, "omega": omega, "T1": T1, "T2": T2}
-    result["configured"] = {"way": way, **settings, "beta": beta, "cosine": quality}
+    result["configured"] = settings | {"beta": beta, "cosine": quality}
     result["advice"] = _advise(result, probe, T1s, T2s)
     return result
 
 
-def ways_to_compare(schedule: str, omega: float) -> dict[str, tuple[str, float]]:
+def ways_to_compare(schedule: str, omega: float) -> dict[str, Way]:
     """Return the ways that are compared, by name, the configured one among them."""
     if (schedule, omega) in WAYS.values():
         return WAYS
     return WAYS | {f"{schedule}, omega {omega:g}": (schedule, omega)}
+
+
+def measured_ways(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what was measured of every way, by name, from all that ``check_settling`` returns."""
+    return {name: each for name, each in content.items() if "own" in each}
 
 
 class _Probe:
@@ -81,7 +86,7 @@ class _Probe:
         beta: float,
         most: int,
         contrast: Contrast,
-        ways: Mapping[str, tuple[str, float]],
+        ways: Mapping[str, Way],
     ) -> None:
         self.prepared, self.target, self.beta, self.most, self.contrast = prepared, target, beta, most, contrast
         self.ways = ways
@@ -177,7 +182,7 @@ def _advise(result: dict[str, Any], probe: _Probe, T1s: Sequence[int], T2s: Sequ
     ]
     _, negative, way, T1, T2 = min(enough)
     schedule, omega = probe.ways[way]
-    advice = {"way": way, "schedule": schedule, "omega": omega, "T1": T1, "T2": T2}
+    advice = {"schedule": schedule, "omega": omega, "T1": T1, "T2": T2}
     advice |= {"cosine": -negative, "settled": result[way]["settled"]}
     for tolerance in TOLERANCES:
         free, nudged, found = probe.with_tolerance(way, tolerance)

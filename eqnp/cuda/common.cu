@@ -19,17 +19,18 @@ typedef unsigned int index_t;
 [[maybe_unused]] INLINE REAL clipped(REAL u, REAL low, REAL high) { return u < low ? low : (u > high ? high : u); }
 [[maybe_unused]] INLINE REAL linear(REAL u) { return u; }
 [[maybe_unused]] INLINE REAL sigmoid(REAL u) { return REAL(0.5) * (tanh(2 * u - 1) + 1); } // 1 / (1 + exp(-4 (u - 1/2)))
-[[maybe_unused]] INLINE REAL hard_sigmoid(REAL u) { return clipped(u, 0, 1); }
-[[maybe_unused]] INLINE REAL half_hard_sigmoid(REAL u) { return clipped(REAL(0.5) * u, 0, 1); }
-[[maybe_unused]] INLINE REAL centered_hard_sigmoid(REAL u) { return clipped(u, REAL(-0.5), REAL(0.5)); }
 
-// The same for states that were moved further than sigma: back into its range.
+// Into the range of each: where a clip ends, and where a state that moved further than sigma is brought back to.
 [[maybe_unused]] INLINE REAL linear_range(REAL s) { return s; }
 [[maybe_unused]] INLINE REAL sigmoid_range(REAL s) { return clipped(s, 0, 1); }
 [[maybe_unused]] INLINE REAL hard_sigmoid_range(REAL s) { return clipped(s, 0, 1); }
 [[maybe_unused]] INLINE REAL half_hard_sigmoid_range(REAL s) { return clipped(s, 0, 1); }
 [[maybe_unused]] INLINE REAL centered_hard_sigmoid_range(REAL s) { return clipped(s, REAL(-0.5), REAL(0.5)); }
 [[maybe_unused]] INLINE REAL tanh_range(REAL s) { return clipped(s, -1, 1); }
+
+[[maybe_unused]] INLINE REAL hard_sigmoid(REAL u) { return hard_sigmoid_range(u); }
+[[maybe_unused]] INLINE REAL half_hard_sigmoid(REAL u) { return half_hard_sigmoid_range(REAL(0.5) * u); }
+[[maybe_unused]] INLINE REAL centered_hard_sigmoid(REAL u) { return centered_hard_sigmoid_range(u); }
 
 // ---- the state update: eqnp/moves.py
 
