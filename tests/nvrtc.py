@@ -14,10 +14,13 @@ def _library():
             found = files(package) or ()
         except PackageNotFoundError:
             continue
-        # Its name ends in a version, libnvrtc.so.13; libnvrtc-builtins is another one, which it finds beside it.
-        paths = [f.locate() for f in found if f.name.startswith(("libnvrtc.so", "nvrtc64")) and "alt" not in f.name]
-        if paths:
-            return ctypes.CDLL(str(paths[0]))
+        # Their names end in a version, libnvrtc.so.13. It opens the other by name, which not every release finds
+        # beside itself: what is loaded already is found.
+        for name in ("libnvrtc-builtins.so", "libnvrtc.so"):
+            paths = [f.locate() for f in found if f.name.startswith(name)]
+            library = ctypes.CDLL(str(paths[0])) if paths else None
+        if library:
+            return library
     return None
 
 
@@ -26,12 +29,16 @@ def available():
     return _library() is not None
 
 
-def compile_cuda(text, architecture):
-    """Return the PTX of a source for an architecture such as "compute_90", and what the compiler said."""
+def compile_cuda(text, architecture, *options):
+    """Return the PTX of a source for an architecture such as "compute_90", and what the compiler said.
+
+    For a real one, such as "sm_90", it is assembled as well; the option "--ptxas-options=-v" tells how.
+    """
     nvrtc, program = _library(), ctypes.c_void_p()
     _check(nvrtc.nvrtcCreateProgram(ctypes.byref(program), text.encode(), b"kernel.cu", 0, None, None))
-    options = (ctypes.c_char_p * 2)(b"-std=c++17", f"-arch={architecture}".encode())
-    code = nvrtc.nvrtcCompileProgram(program, len(options), options)
+    options = ("-std=c++17", f"-arch={architecture}", *options)
+    texts = (ctypes.c_char_p * len(options))(*map(str.encode, options))
+    code = nvrtc.nvrtcCompileProgram(program, len(options), texts)
     log = _read(nvrtc.nvrtcGetProgramLogSize, nvrtc.nvrtcGetProgramLog, program)
     assert code == 0, log
     ptx = _read(nvrtc.nvrtcGetPTXSize, nvrtc.nvrtcGetPTX, program)
