@@ -1,4 +1,4 @@
-"""eqnp's CUDA sources on a CPU: compiled as C++ with one thread to a grid, called through ctypes.
+"""eqnp's CUDA sources on a CPU: compiled as C++, called through ctypes for one thread of the grid after the other.
 
 ``ShimDevice`` takes the place of ``eqnp.device.CudaDevice``. Its arrays are NumPy's or the stand-in's.
 """
@@ -28,17 +28,23 @@ using namespace std;
 #define __global__
 #define __device__
 #define __forceinline__ inline
-static const struct { unsigned x; } blockIdx{0}, threadIdx{0}, blockDim{1}, gridDim{1};
+static struct { unsigned x; } blockIdx{0}, threadIdx{0}, blockDim{1}, gridDim{1};
+extern "C" void be_thread(unsigned thread, unsigned threads, unsigned block, unsigned blocks)
+{ threadIdx.x = thread, blockDim.x = threads, blockIdx.x = block, gridDim.x = blocks; }
 """
 
 
 class ShimDevice:
-    """Runs kernels one thread after the other, and counts what it was asked for."""
+    """Runs kernels one thread after the other, in this order or backwards, and counts what it was asked for."""
 
     exact = True
 
-    def __init__(self):
+    def __init__(self, blocks=1, threads=1, backwards=False):
         self.launches = []
+        self._blocks, self._threads = blocks, threads
+        self._grid = [(thread, threads, block, blocks) for block in range(blocks) for thread in range(threads)]
+        if backwards:
+            self._grid.reverse()
 
     def with_tf32(self):
         other = ShimDevice()
@@ -46,15 +52,19 @@ class ShimDevice:
         return other
 
     def threads(self, count):
-        return 1
+        return self._blocks * self._threads
 
     def kernel(self, source, name, macros):
-        function = getattr(_library(source_text(source, macros)), name)
+        library = _library(source_text(source, macros))
+        function = getattr(library, name)
 
         def launch(count, *arguments):
             self.launches.append(name)
             if count:
-                function(*map(_c_argument, launch_arguments(count, arguments)))
+                taken = [_c_argument(a) for a in launch_arguments(count, arguments)]
+                for thread in self._grid:
+                    library.be_thread(*thread)
+                    function(*taken)
 
         return launch
 

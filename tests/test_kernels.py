@@ -40,42 +40,64 @@ def case_name(case):
     return f"{case[1]} {case[1].pool} on {case[0]} {case[2]}" if isinstance(case, tuple) else None
 
 
-@needs_compiler
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
-@pytest.mark.parametrize("case", CASES, ids=case_name)
-def test_kernels_are_the_simple_form(case, dtype):
+def every_map(case, dtype, device):
+    """Return what every map of a connection gives by kernels, and what it should."""
     below, layer, form = case
     generator = np.random.default_rng(1)
     w = generator.standard_normal((*layer.kernel, below[2], layer.channels)).astype(dtype)
     b = generator.standard_normal(layer.channels).astype(dtype)
     s = generator.random((3, *below)).astype(dtype)
-    simple, own, space = connect(layer, below, "direct"), connect(layer, below, form, shim.ShimDevice()), Workspace()
+    simple, own, space = connect(layer, below, "direct"), connect(layer, below, form, device), Workspace()
     assert type(own).__module__ == "eqnp.cuda.connections"
     w0, w1 = simple.prepare(w), own.prepare(w)
-    close = (WINOGRAD_FORM if form.startswith("winograd") else ORACLE)[dtype]
+    found = []
 
-    def same(actual, expected):
-        np.testing.assert_allclose(actual, expected, rtol=0, atol=close * max(1, np.abs(expected).max()))
+    def note(actual, expected):
+        found.append((np.array(actual), expected))
 
     d, winner = simple.drive(w0, b, s)
-    same(own.drive(w1, b, s, space)[0], d)
+    note(own.drive(w1, b, s, space)[0], d)
     if winner is not None:
-        np.testing.assert_array_equal(own.winners(w1, s, space), winner)
+        note(own.winners(w1, s, space), winner)
     v = generator.standard_normal(d.shape).astype(dtype)
     feedback = simple.feedback(w0, v, winner)
-    same(own.feedback(w1, v, winner, space), feedback)
-    same(own.drive_at_winners(w1, s, winner, space), simple.drive_at_winners(w0, s, winner))
+    note(own.feedback(w1, v, winner, space), feedback)
+    note(own.drive_at_winners(w1, s, winner, space), simple.drive_at_winners(w0, s, winner))
     gradients = own.weight_gradient(s, v, winner, space), simple.weight_gradient(s, v, winner)
     for actual, expected in zip(*gradients, strict=True):
-        same(actual, expected)
+        note(actual, expected)
     drive, old = (generator.standard_normal(s.shape).astype(dtype) for _ in range(2))
     sigma, out = ACTIVATIONS["half_hard_sigmoid"], np.empty_like(s)
     for omega in (1.0, 1.6):
         moved = own.update(w1, v, winner, drive, Move(sigma, old, out, omega, True), space)
         expected = np.empty_like(s)
         Move(sigma, old, expected, omega).take(drive + feedback)
-        same(out, expected)
-        same(moved, np.abs(out - old).max())
+        note(out, expected)
+        note(moved, np.abs(out - old).max())
+    return found
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("case", CASES, ids=case_name)
+def test_kernels_are_the_simple_form(case, dtype):
+    close = (WINOGRAD_FORM if case[-1].startswith("winograd") else ORACLE)[dtype]
+    for actual, expected in every_map(case, dtype, shim.ShimDevice()):
+        exact = actual.dtype == np.uint8  # winners
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=0 if exact else close * max(1, np.abs(expected).max()))
+
+
+@needs_compiler
+@pytest.mark.parametrize("case", CASES, ids=case_name)
+def test_no_thread_meets_another(case):
+    """Threads share the work out, and in whatever order they run the bits are those of one thread alone."""
+    one, *grids = (
+        every_map(case, np.float32, device)
+        for device in (shim.ShimDevice(), shim.ShimDevice(2, 3), shim.ShimDevice(3, 2, backwards=True))
+    )
+    for grid in grids:
+        for (actual, _), (expected, _) in zip(grid, one, strict=True):
+            np.testing.assert_array_equal(actual, expected)
 
 
 @needs_compiler
@@ -167,6 +189,9 @@ def test_transforms_stay_in_registers_and_skip_zeros():
     body = ptx[ptx.index(".entry transform_inputs") :].split(".entry")[1]
     # B^T of F(4x4, 3x3) has 22 numbers that are not zero: over both axes 2 * 6 * 22 multiplications, not 2 * 6 * 36.
     assert body.count("fma.rn") + body.count("mul.rn") <= 264
+    _, log = nvrtc.compile_cuda(text, "sm_90", "--ptxas-options=-v")
+    kept = re.findall(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", log)
+    assert len(kept) == len(re.findall("^KERNEL ", text, re.MULTILINE)) and set(kept) == {("0", "0", "0")}
 
 
 def test_launch_arguments():

@@ -3,7 +3,7 @@
 //
 // Every kernel has one thread for each of its `count` outputs, or for a few neighbouring ones that no other thread
 // writes: no atomics, so results repeat bit for bit. Channels are the last axis of all arrays: neighbouring threads read
-// and write neighbouring numbers. The tests compile the same text with a C++ compiler, one thread to a grid.
+// and write neighbouring numbers. The tests compile the same text with a C++ compiler and run a grid thread by thread.
 
 typedef unsigned char place_t; // the place of a pooling window's winner, 0 1 / 2 3
 typedef unsigned int index_t;
