@@ -39,7 +39,7 @@ from eqnp.training import State, initial_state, train_batch
 try:
     import torch
 
-    from benchmarks.pytorch import Baseline, Explicit, Published
+    from benchmarks.pytorch import Baseline, Explicit, ExplicitChannelsFirst, Published
 except ImportError:
     torch = None
 
@@ -177,7 +177,8 @@ def steps_beside_pytorch(backend: Backend, preset: str, batch: int, runs: int, s
         "eqnp, simple tier": simple.phase(max(1, steps // 5)),
     }
     if torch:
-        for kind, make in (("published", Published), ("explicit", Explicit)):
+        baselines = {"published": Published, "explicit": Explicit, "explicit, channels first": ExplicitChannelsFirst}
+        for kind, make in baselines.items():
             work[kind] = baseline_phase(make, strict, steps, False)
             work[f"{kind}, TF32"] = baseline_phase(make, strict, steps, True)
     times = interleave(work, runs)
@@ -187,8 +188,9 @@ def steps_beside_pytorch(backend: Backend, preset: str, batch: int, runs: int, s
         per_step = [1e3 * t / count for t in each]
         lines.append(f"| {name} | {median(per_step):.3f} ({min(per_step):.3f}, {max(per_step):.3f}) |")
     if torch:
-        for ours, other in (("eqnp", "published"), ("eqnp", "explicit"), ("eqnp, TF32", "published, TF32")):
-            lines += ["", f"{other} / {ours}: {ratio(times[other], times[ours])}"]
+        for kind in baselines:
+            for end in ("", ", TF32"):
+                lines += ["", f"{kind}{end} / eqnp{end}: {ratio(times[kind + end], times['eqnp' + end])}"]
     a, b = (case.gradient(60, 20) for case in (strict, tf32))
     return [*lines, "", f"Cosine of the gradient in TF32 with the one in float32 (T1 60, T2 20): {cosine(b, a):.5f}."]
 

@@ -115,14 +115,16 @@ class Published(Baseline):
 class Explicit(Baseline):
     """The same step by explicit operators, channels-last, without autograd; the drive of the input is computed once."""
 
+    memory_format = torch.channels_last
+
     def __init__(self, *args: object) -> None:
         super().__init__(*args)
-        self.weights = [(channels_last(w), b) for w, b in self.weights]
+        self.weights = [(self._arranged(w), b) for w, b in self.weights]
         with torch.no_grad():
             self.input_drive, _ = self._drive(0, self.x)
 
     def zero_states(self) -> Tensors:
-        return [channels_last(s) for s in super().zero_states()]
+        return [self._arranged(s) for s in super().zero_states()]
 
     @torch.no_grad()
     def step(self, states: Tensors, beta: float = 0.0, target: torch.Tensor | None = None) -> Tensors:
@@ -135,6 +137,9 @@ class Explicit(Baseline):
                 u = u - beta * self._dl_ds(states, target)
             new.append(self.activation(u))
         return new
+
+    def _arranged(self, t: torch.Tensor) -> torch.Tensor:
+        return t.contiguous(memory_format=self.memory_format) if t.ndim == 4 else t
 
     def _drive(self, n: int, s: torch.Tensor) -> tuple[torch.Tensor, tuple | None]:
         layer, (w, b) = self.layers[n], self.weights[n]
@@ -168,8 +173,10 @@ class Explicit(Baseline):
         return (dl_do @ self.readout[0]).view(states[-1].shape) if self.architecture.readout else dl_do
 
 
-def channels_last(t: torch.Tensor) -> torch.Tensor:
-    return t.contiguous(memory_format=torch.channels_last) if t.ndim == 4 else t
+class ExplicitChannelsFirst(Explicit):
+    """The same in PyTorch's own order, which a GPU may prefer."""
+
+    memory_format = torch.contiguous_format
 
 
 def drive(layer: Layer, s: torch.Tensor, w: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
