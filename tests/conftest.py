@@ -8,11 +8,12 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 
+import fakecuda
 import pytest
-import shim
 import standin
 
 from eqnp.backend import Backend, get_backend
+from eqnp.device import CudaDevice
 from eqnp.errors import BackendError
 
 sys.modules.setdefault("standin", standin)
@@ -21,11 +22,11 @@ sys.modules.setdefault("standin", standin)
 def make_backend(name):
     """Return the backend that a test's parameter names; "kernels" are eqnp's own on the stand-in's arrays."""
     if name == "standin":
-        return Backend("standin", standin)
+        return Backend("cupy", standin)
     if name == "kernels":
-        if shim.COMPILER is None:
+        if fakecuda.COMPILER is None:
             pytest.skip("no C++ compiler")
-        return Backend("standin", standin, shim.ShimDevice())
+        return Backend("cupy", standin, CudaDevice(standin))
     try:
         backend = get_backend("cupy" if name == "cupy-simple" else name)
     except BackendError as error:
@@ -46,3 +47,24 @@ def backend(request):
 def tier(request):
     """Where arrays live, and what computes on them."""
     return make_backend(request.param)
+
+
+@pytest.fixture
+def standin_for_cupy(monkeypatch):
+    """The stand-in in CuPy's place, with two GPUs; returns the backend that ``--backend cupy`` then finds."""
+    kernels = make_backend("kernels")
+    monkeypatch.setitem(sys.modules, "cupy", standin)
+    yield kernels
+    standin.get_default_memory_pool().set_limit(size=0)
+    standin.cuda.Device(0).use()
+
+
+@pytest.fixture(params=["standin", GPU[0]])
+def cupy(request):
+    """The backend that ``--backend cupy`` finds: on the stand-in, and on CuPy where a GPU answers."""
+    if request.param == "standin":
+        yield request.getfixturevalue("standin_for_cupy")
+        return
+    backend = make_backend("cupy")
+    yield backend
+    backend.xp.get_default_memory_pool().set_limit(size=0)

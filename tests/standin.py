@@ -3,6 +3,7 @@
 ``standin.ndarray`` wraps a NumPy array; it is no subclass, refuses ``np.asarray``, refuses to meet a NumPy array in an
 operation, and knows ``.get()``. ``reads`` counts the copies to the host: ``get``, ``float``, ``int``, ``bool``. The
 module has the functions of CuPy that eqnp uses and no others: a new one is added here after a look at CuPy's reference.
+With what ``fakecuda`` has it can take CuPy's place whole.
 """
 
 from __future__ import annotations
@@ -10,8 +11,17 @@ from __future__ import annotations
 import types
 
 import numpy as np
+from fakecuda import MemoryPool, RawModule, cuda
 
+__all__ = ["RawModule", "asarray", "cuda", "ndarray", "reads"]
+__version__ = "14.2.0"
 reads = [0]
+_pool = MemoryPool()
+
+
+def get_default_memory_pool():
+    """Return what counts the memory of all arrays."""
+    return _pool
 
 
 def _unwrap(value):
@@ -41,6 +51,7 @@ class ndarray:
     __array_ufunc__ = None  # NumPy's operators hand over to ours
 
     def __init__(self, host):
+        _pool.hold(host)
         self._host = host
 
     def __array__(self, *args, **kwargs):
@@ -82,6 +93,7 @@ class ndarray:
     flags = property(lambda self: self._host.flags)
     itemsize = property(lambda self: self._host.itemsize)
     T = property(lambda self: ndarray(self._host.T))
+    data = property(lambda self: types.SimpleNamespace(ptr=self._host.ctypes.data))
 
 
 def _method(name):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import tracemalloc
 from functools import partial
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -228,41 +226,19 @@ def test_backends_by_name():
     assert get_backend("numpy").available_memory() is None or get_backend("numpy").available_memory() > 1e6
 
 
-class FakeCupy(SimpleNamespace):
-    """CuPy on a machine with two GPUs, as far as a backend asks it when it is made; ``used`` are the GPUs chosen."""
-
-    def __init__(self, cublas):
-        self.__version__, self.used = "14", []
-
-        def device(number=None):
-            return SimpleNamespace(id=self.used[-1] if self.used else 0, use=lambda: self.used.append(number))
-
-        runtime = SimpleNamespace(
-            getDeviceCount=lambda: 2,
-            runtimeGetVersion=lambda: 13000,
-            getDeviceProperties=lambda number: {"name": f"GPU {number}".encode()},
-        )
-        runtime.CUDA_R_32F, runtime.CUDA_R_64F = 0, 1
-        self.cuda = SimpleNamespace(runtime=runtime, Device=device)
-        if cublas:
-            names = ("CUBLAS_COMPUTE_32F", "CUBLAS_COMPUTE_32F_FAST_TF32", "CUBLAS_COMPUTE_64F")
-            self.cuda.cublas = SimpleNamespace(**dict.fromkeys(names, 0))
-            self.cuda.device = SimpleNamespace(get_cublas_handle=lambda: 0)
+def test_a_run_stays_on_its_device(standin_for_cupy):
+    found = get_backend("cupy", device=1)
+    assert found.xp.cuda.Device().id == 1 and describe_environment("cupy")["gpu"] == "GPU 1"
+    get_backend("cupy", device=0)
+    assert describe_environment("cupy")["gpu"] == "GPU 0"
+    with pytest.raises(BackendError, match=r"--device 2: this machine has 2 GPU"):
+        get_backend("cupy", device=2)
 
 
-def test_a_run_stays_on_its_device(monkeypatch):
-    cupy = FakeCupy(cublas=True)
-    monkeypatch.setitem(sys.modules, "cupy", cupy)
-    get_backend("cupy", device=1)
-    assert describe_environment("cupy")["gpu"] == "GPU 1"
-    assert cupy.used == [1]
-
-
-def test_a_missing_cublas_is_one_line(monkeypatch):
+def test_a_missing_cublas_is_one_line(standin_for_cupy, monkeypatch):
     def missing(cupy):
         raise ImportError("Failure finding libcublas: set CUDA_PATH")
 
-    monkeypatch.setitem(sys.modules, "cupy", FakeCupy(cublas=False))
     monkeypatch.setattr("eqnp.backend.CudaDevice", missing)
     with pytest.raises(BackendError, match=r"finds no cuBLAS .*--backend numpy"):
         get_backend("cupy")

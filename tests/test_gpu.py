@@ -100,37 +100,52 @@ def test_ten_equal_runs_are_equal_bit_for_bit(preset):
             np.testing.assert_array_equal(other[name], p)
 
 
-@pytest.mark.gpu
-def test_tf32_is_near_and_never_winograd():
-    backend = make_backend("cupy")
-    exact = train("small-ce-symmetric", backend, 3)
-    rounded = train("small-ce-symmetric", replace(backend, device=backend.device.with_tf32()), 3)
+def test_tf32_is_near_and_never_winograd(cupy):
+    exact = train("small-ce-symmetric", cupy, 3)
+    rounded = train("small-ce-symmetric", replace(cupy, device=cupy.device.with_tf32()), 3)
     assert 0 < distance(rounded.values(), exact.values()) < 0.05
 
 
-@pytest.mark.gpu
-def test_without_memory_a_run_says_what_would_fit_and_goes_on(capsys, tmp_path):
-    make_backend("cupy")
-    big = overrides("training.batch_size=2000", "data.train_samples=2000", "training.epochs=1", "training.threads=1")
-    try:
-        arguments = ["train", "digits", "--out", tmp_path / "run", "--backend", "cupy", "--device-memory", "0.2"]
-        result = run(capsys, *arguments, *big)
-        assert result.code == 7, result.err
-        fits = re.search(r"--set (training.batch_size=\d+) would fit", result.err)[1]
-        result = run(
-            capsys, "train", "--resume", tmp_path / "run", *arguments[4:], *overrides(fits, "data.train_samples=500")
-        )
-        assert result.code == 0, result.err
-    finally:
-        get_backend("cupy").xp.get_default_memory_pool().set_limit(size=0)
+def test_without_memory_a_run_says_what_would_fit_and_goes_on(cupy, capsys, tmp_path):
+    big = overrides(
+        "training.batch_size=600",
+        "data.train_samples=600",
+        "data.test_samples=50",
+        "training.epochs=1",
+        "training.threads=1",
+    )
+    arguments = ["train", "digits", "--out", tmp_path / "run", "--backend", "cupy", "--device-memory", "0.06"]
+    result = run(capsys, *arguments, *big)
+    assert result.code == 7, result.err
+    fits = re.search(r"--set (training.batch_size=\d+) would fit", result.err)[1]
+    result = run(
+        capsys, "train", "--resume", tmp_path / "run", *arguments[4:], *overrides(fits, "data.train_samples=300")
+    )
+    assert result.code == 0, result.err
 
 
-@pytest.mark.gpu
-def test_a_run_goes_on_on_the_other_backend(capsys, tmp_path):
-    make_backend("cupy")
+def test_a_run_goes_on_on_the_other_backend(cupy, capsys, tmp_path):
     for first, second in (("cupy", "numpy"), ("numpy", "cupy")):
         folder = tmp_path / first
         assert train_small(capsys, folder, "--backend", first, *overrides("training.epochs=1")).code == 0
         result = run(capsys, "train", "--resume", folder, "--backend", second, *overrides("training.epochs=2"))
         assert result.code == 0, result.err
         assert run(capsys, "evaluate", folder, "--backend", first).code == 0
+
+
+def test_every_command(cupy, capsys, tmp_path):
+    """One run on the GPU, and all that can be asked of it there."""
+    run_folder, there = tmp_path / "run", ["--backend", "cupy"]
+    assert train_small(capsys, run_folder, *there, "--tf32", *overrides("training.epochs=1")).code == 0
+    quick = [*there, "--samples", "0:6"]
+    for arguments, expected in (
+        (["evaluate", run_folder, *there, "--device", "0"], "error"),
+        (["check", run_folder, *quick], "EP against BPTT"),
+        (["check", run_folder, *quick, "--settle", *overrides("dynamics.schedule=even-odd")], "advice"),
+        (["states", run_folder, *quick, "--out", tmp_path / "states.h5"], "states.h5"),
+        (["bench", run_folder / "config.toml", *there, "--runs", "1", "--steps", "2"], "in CuPy's pool"),
+        (["doctor"], "cupy         ready"),
+    ):
+        result = run(capsys, *arguments)
+        assert result.code == 0, result.err
+        assert expected in result.out, result.out

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from functools import partial
+from types import SimpleNamespace
 
+import fakecuda
 import numpy as np
 import nvrtc
 import pytest
-import shim
+import standin
 from tolerances import ORACLE, WINOGRAD_FORM
 
+from eqnp import device
 from eqnp.architecture import ConvLayer
+from eqnp.backend import to_host
 from eqnp.connections import DenseConnection
 from eqnp.cuda.connections import CudaDense
 from eqnp.device import CudaDevice, launch_arguments, source_text
@@ -33,47 +38,48 @@ SHAPES = [
     ((10, 9, 3), ConvLayer(2, (5, 5), stride=2)),
 ]
 CASES = [(below, layer, form) for below, layer in SHAPES for form in FORMS[1:] if suits(form, layer)]
-needs_compiler = pytest.mark.skipif(shim.COMPILER is None, reason="no C++ compiler")
+needs_compiler = pytest.mark.skipif(fakecuda.COMPILER is None, reason="no C++ compiler")
 
 
 def case_name(case):
     return f"{case[1]} {case[1].pool} on {case[0]} {case[2]}" if isinstance(case, tuple) else None
 
 
-def every_map(case, dtype, device):
+def every_map(case, dtype, cupy=standin):
     """Return what every map of a connection gives by kernels, and what it should."""
     below, layer, form = case
     generator = np.random.default_rng(1)
     w = generator.standard_normal((*layer.kernel, below[2], layer.channels)).astype(dtype)
     b = generator.standard_normal(layer.channels).astype(dtype)
     s = generator.random((3, *below)).astype(dtype)
-    simple, own, space = connect(layer, below, "direct"), connect(layer, below, form, device), Workspace()
+    simple, own, space = connect(layer, below, "direct"), connect(layer, below, form, CudaDevice(cupy)), Workspace()
     assert type(own).__module__ == "eqnp.cuda.connections"
-    w0, w1 = simple.prepare(w), own.prepare(w)
-    found = []
+    put, found = standin.asarray, []
+    w0, w1, s1 = simple.prepare(w), own.prepare(put(w)), put(s)
 
     def note(actual, expected):
-        found.append((np.array(actual), expected))
+        found.append((to_host(actual), expected))
 
     d, winner = simple.drive(w0, b, s)
-    note(own.drive(w1, b, s, space)[0], d)
+    note(own.drive(w1, put(b), s1, space)[0], d)
+    place = None if winner is None else put(winner)
     if winner is not None:
-        note(own.winners(w1, s, space), winner)
+        note(own.winners(w1, s1, space), winner)
     v = generator.standard_normal(d.shape).astype(dtype)
-    feedback = simple.feedback(w0, v, winner)
-    note(own.feedback(w1, v, winner, space), feedback)
-    note(own.drive_at_winners(w1, s, winner, space), simple.drive_at_winners(w0, s, winner))
-    gradients = own.weight_gradient(s, v, winner, space), simple.weight_gradient(s, v, winner)
+    v1, feedback = put(v), simple.feedback(w0, v, winner)
+    note(own.feedback(w1, v1, place, space), feedback)
+    note(own.drive_at_winners(w1, s1, place, space), simple.drive_at_winners(w0, s, winner))
+    gradients = own.weight_gradient(s1, v1, place, space), simple.weight_gradient(s, v, winner)
     for actual, expected in zip(*gradients, strict=True):
         note(actual, expected)
     drive, old = (generator.standard_normal(s.shape).astype(dtype) for _ in range(2))
-    sigma, out = ACTIVATIONS["half_hard_sigmoid"], np.empty_like(s)
+    sigma, out = ACTIVATIONS["half_hard_sigmoid"], put(np.empty_like(s))
     for omega in (1.0, 1.6):
-        moved = own.update(w1, v, winner, drive, Move(sigma, old, out, omega, True), space)
+        moved = own.update(w1, v1, place, put(drive), Move(sigma, put(old), out, omega, True), space)
         expected = np.empty_like(s)
         Move(sigma, old, expected, omega).take(drive + feedback)
         note(out, expected)
-        note(moved, np.abs(out - old).max())
+        note(moved, np.abs(to_host(out) - old).max())
     return found
 
 
@@ -82,21 +88,23 @@ def every_map(case, dtype, device):
 @pytest.mark.parametrize("case", CASES, ids=case_name)
 def test_kernels_are_the_simple_form(case, dtype):
     close = (WINOGRAD_FORM if case[-1].startswith("winograd") else ORACLE)[dtype]
-    for actual, expected in every_map(case, dtype, shim.ShimDevice()):
+    for actual, expected in every_map(case, dtype):
         exact = actual.dtype == np.uint8  # winners
-        np.testing.assert_allclose(actual, expected, rtol=0, atol=0 if exact else close * max(1, np.abs(expected).max()))
+        np.testing.assert_allclose(
+            actual, expected, rtol=0, atol=0 if exact else close * max(1, np.abs(expected).max())
+        )
 
 
 @needs_compiler
 @pytest.mark.parametrize("case", CASES, ids=case_name)
-def test_no_thread_meets_another(case):
-    """Threads share the work out, and in whatever order they run the bits are those of one thread alone."""
-    one, *grids = (
-        every_map(case, np.float32, device)
-        for device in (shim.ShimDevice(), shim.ShimDevice(2, 3), shim.ShimDevice(3, 2, backwards=True))
-    )
-    for grid in grids:
-        for (actual, _), (expected, _) in zip(grid, one, strict=True):
+def test_no_thread_meets_another(case, monkeypatch):
+    """Whether each has one output or several, and in whatever order threads run, the bits are the same."""
+    one = every_map(case, np.float32)
+    backwards = SimpleNamespace(cuda=standin.cuda, RawModule=partial(standin.RawModule, backwards=True))
+    monkeypatch.setattr(device, "THREADS", 3)
+    monkeypatch.setattr(device, "BLOCKS", 2)
+    for cupy in (standin, backwards):
+        for (actual, _), (expected, _) in zip(every_map(case, np.float32, cupy), one, strict=True):
             np.testing.assert_array_equal(actual, expected)
 
 
@@ -105,13 +113,15 @@ def test_no_thread_meets_another(case):
 def test_kernels_break_ties_as_the_simple_form(form):
     """A state that is the same everywhere: inside, all windows tie, and no rounding tells their places apart."""
     layer, below = ConvLayer(6, (3, 3), padding=1, pool="max"), (12, 12, 5)
-    generator = np.random.default_rng(2)
-    w = generator.standard_normal((3, 3, 5, 6)).astype(np.float32)
+    w = np.random.default_rng(2).standard_normal((3, 3, 5, 6)).astype(np.float32)
     for s in (np.zeros((2, *below), np.float32), np.full((2, *below), 0.3, np.float32)):
-        own, simple = (connect(layer, below, form, device) for device in (shim.ShimDevice(), None))
-        winner = own.drive(own.prepare(w), np.zeros(6, np.float32), s)[1]
-        np.testing.assert_array_equal(winner, simple.drive(simple.prepare(w), np.zeros(6, np.float32), s)[1])
-        assert (winner[:, 2:4, 2:4] == 0).all()
+        winners = []
+        for put, place in ((standin.asarray, CudaDevice(standin)), (np.asarray, None)):
+            connection = connect(layer, below, form, place)
+            drive = connection.drive(connection.prepare(put(w)), put(np.zeros(6, np.float32)), put(s))
+            winners.append(to_host(drive[1]))
+        np.testing.assert_array_equal(*winners)
+        assert (winners[0][:, 2:4, 2:4] == 0).all()
 
 
 @needs_compiler
@@ -119,21 +129,22 @@ def test_kernels_break_ties_as_the_simple_form(form):
 @pytest.mark.parametrize("sigma", [*ACTIVATIONS.values(), LINEAR], ids=lambda sigma: sigma.name)
 def test_the_state_update(sigma, omega):
     generator = np.random.default_rng(3)
-    connection = CudaDense((3, 2, 2), shim.ShimDevice())
+    connection = CudaDense((3, 2, 2), CudaDevice(standin))
     w, v = generator.standard_normal((12, 5)), generator.standard_normal((4, 5))
     d, old, nudge = generator.standard_normal((3, 4, 3, 2, 2))
-    out = np.empty_like(d)
-    move, expected = Move(sigma, old, out, omega, measured=True), np.empty_like(d)
-    moved = connection.update(w, v, None, d, move, Workspace())
+    w1, v1, d1, old1, nudge1 = map(standin.asarray, (w, v, d, old, nudge))
+    out, expected = standin.empty_like(d1), np.empty_like(d)
+    move = Move(sigma, old1, out, omega, measured=True)
+    moved = connection.update(w1, v1, None, d1, move, Workspace())
     Move(sigma, old, expected, omega).take(d + DenseConnection((3, 2, 2)).feedback(w, v, None))
-    np.testing.assert_allclose(out, expected, rtol=0, atol=1e-14)
-    assert moved == np.abs(out - old).max()
-    assert connection.update(w, v, None, d, replace(move, measured=False), Workspace()) is None
-    assert connection.update_last(d, nudge, move, Workspace()) == np.abs(out - old).max()
+    np.testing.assert_allclose(to_host(out), expected, rtol=0, atol=1e-14)
+    assert moved == abs(out - old1).max()
+    assert connection.update(w1, v1, None, d1, replace(move, measured=False), Workspace()) is None
+    assert connection.update_last(d1, nudge1, move, Workspace()) == abs(out - old1).max()
     Move(sigma, old, expected, omega).take(d - nudge)
-    np.testing.assert_allclose(out, expected, rtol=0, atol=1e-14)
+    np.testing.assert_allclose(to_host(out), expected, rtol=0, atol=1e-14)
     d[0, 0] = np.nan
-    assert np.isnan(connection.update(w, v, None, d, move, Workspace()))
+    assert np.isnan(float(connection.update(w1, v1, None, standin.asarray(d), move, Workspace())))
 
 
 class Recorder:
@@ -204,56 +215,6 @@ def test_launch_arguments():
         launch_arguments(2**31, (a,))
 
 
-class FakeCublas:
-    """cuBLAS's column-major product on host memory, to check how it is called."""
-
-    CUBLAS_OP_N, CUBLAS_OP_T, CUBLAS_GEMM_DEFAULT = 0, 1, -1
-    CUBLAS_COMPUTE_32F, CUBLAS_COMPUTE_32F_FAST_TF32, CUBLAS_COMPUTE_64F = 68, 77, 70
-
-    def gemmStridedBatchedEx(
-        self, handle, ta, tb, m, n, k, alpha, a, a_type, lda, stride_a, b, b_type, ldb, stride_b, beta, c, c_type, ldc,
-        stride_c, batch, compute, algorithm,
-    ):  # fmt: skip
-        dtype = {0: np.float32, 1: np.float64}[c_type]
-        self.compute = compute
-        assert (read(alpha, 1, dtype)[0], read(beta, 1, dtype)[0], handle, algorithm) == (1, 0, "handle", -1)
-        for i in range(batch):
-            # a column-major (rows, columns) matrix with leading dimension ld is a row-major (columns, ld) one
-            rows, columns = (k, m) if ta else (m, k)
-            left = matrix(a, i * stride_a, columns, lda, dtype)[:, :rows].T
-            rows, columns = (n, k) if tb else (k, n)
-            right = matrix(b, i * stride_b, columns, ldb, dtype)[:, :rows].T
-            result = (left.T if ta else left) @ (right.T if tb else right)
-            matrix(c, i * stride_c, n, ldc, dtype)[:, :m] = result.T
-
-
-def read(pointer, count, dtype):
-    import ctypes
-
-    number = {np.float32: ctypes.c_float, np.float64: ctypes.c_double}[dtype]
-    return np.ctypeslib.as_array((number * count).from_address(pointer))
-
-
-def matrix(pointer, offset, rows, columns, dtype):
-    return read(pointer + offset * np.dtype(dtype).itemsize, rows * columns, dtype).reshape(rows, columns)
-
-
-class Pointed(np.ndarray):
-    """A host array with the attributes of a device array that products need."""
-
-    @property
-    def data(self):
-        return type("Memory", (), {"ptr": self.ctypes.data})
-
-
-def fake_cupy(cublas):
-    cuda = type("cuda", (), {})
-    cuda.cublas = cublas
-    cuda.device = type("device", (), {"get_cublas_handle": staticmethod(lambda: "handle")})
-    cuda.runtime = type("runtime", (), {"CUDA_R_32F": 0, "CUDA_R_64F": 1})
-    return type("cupy", (), {"cuda": cuda})
-
-
 @pytest.mark.parametrize("batch", [(), (3,)], ids=["one", "several"])
 @pytest.mark.parametrize("transposed", [(False, False), (True, False), (False, True), (True, True)], ids=str)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -262,31 +223,46 @@ def test_products_as_cublas_is_asked_for_them(batch, transposed, dtype):
     m, k, n = 4, 5, 6
     a = generator.standard_normal((*batch, *((k, m) if transposed[0] else (m, k)))).astype(dtype)
     b = generator.standard_normal((*batch, *((n, k) if transposed[1] else (k, n)))).astype(dtype)
-    out = np.zeros((*batch, m, n), dtype).view(Pointed)
-    cublas = FakeCublas()
-    device = CudaDevice(fake_cupy(cublas))
-    device.multiply(a.view(Pointed), b.view(Pointed), out, *transposed)
-    expected = (a.swapaxes(-1, -2) if transposed[0] else a) @ (b.swapaxes(-1, -2) if transposed[1] else b)
-    np.testing.assert_allclose(out, expected, rtol=1e-5 if dtype == np.float32 else 1e-13)
-    assert device.exact and cublas.compute == (68 if dtype == np.float32 else 70)
-    device.with_tf32().multiply(a.view(Pointed), b.view(Pointed), out, *transposed)
-    assert not device.with_tf32().exact and cublas.compute == (77 if dtype == np.float32 else 70)
+    a1, b1, out = map(standin.asarray, (a, b, np.zeros((*batch, m, n), dtype)))
+    exact, expected = (
+        CudaDevice(standin),
+        ((a.swapaxes(-1, -2) if transposed[0] else a) @ (b.swapaxes(-1, -2) if transposed[1] else b)),
+    )
+    assert exact.multiply(a1, b1, out, *transposed) is out and exact.exact
+    np.testing.assert_allclose(to_host(out), expected, rtol=1e-5 if dtype == np.float32 else 1e-13)
+    tf32 = exact.with_tf32()
+    tf32.multiply(a1, b1, out, *transposed)
+    close, far = (3e-3, 1e-6) if dtype == np.float32 else (1e-13, 0)  # 2^-11 of each factor; doubles stay as they are
+    assert (
+        not tf32.exact and far <= np.abs(to_host(out) - expected).max() < close * np.abs(a).max() * np.abs(b).max() * k
+    )
 
 
 @pytest.mark.parametrize(
     ("message", "kind"), [("CUBLAS_STATUS_ALLOC_FAILED", MemoryError), ("CUBLAS_STATUS_EXECUTION_FAILED", OSError)]
 )
-def test_want_of_memory_beside_the_pool_is_a_memory_error(message, kind):
-    class Failing(FakeCublas):
-        def gemmStridedBatchedEx(self, *arguments):
-            raise OSError(message)
+def test_want_of_memory_beside_the_pool_is_a_memory_error(message, kind, monkeypatch):
+    def failing(self, *arguments):
+        raise OSError(message)
 
-    a = np.zeros((2, 2), np.float32).view(Pointed)
+    monkeypatch.setattr(fakecuda.Cublas, "gemmStridedBatchedEx", failing)
+    a = standin.asarray(np.zeros((2, 2), np.float32))
     with pytest.raises(kind, match=message):
-        CudaDevice(fake_cupy(Failing())).multiply(a, a, a)
+        CudaDevice(standin).multiply(a, a, a)
+
+
+def test_a_kernel_is_given_what_its_source_declares():
+    kernel = CudaDevice(standin).kernel(
+        "update", "update", {"REAL": "float", "SIGMA": "linear", "SIGMA_RANGE": "linear_range", "OMEGA": 1}
+    )
+    a, b = (standin.asarray(np.ones(3, dtype)) for dtype in (np.float32, np.float64))
+    kernel(3, a, None, None, None, a, None)
+    for wrong in ((a, None, None, None, b, None), (a, None, None, None, 1, None), (a, None, None, None, a)):
+        with pytest.raises((AssertionError, ValueError)):
+            kernel(3, *wrong)
 
 
 def test_auto_on_a_gpu():
     layer, below = ConvLayer(256, (3, 3), padding=1, pool="max"), (16, 16, 128)
-    assert fastest(layer, below, shim.ShimDevice()) == "winograd-4x4"
-    assert fastest(layer, below, shim.ShimDevice().with_tf32()) == "direct"
+    assert fastest(layer, below, CudaDevice(standin)) == "winograd-4x4"
+    assert fastest(layer, below, CudaDevice(standin).with_tf32()) == "direct"

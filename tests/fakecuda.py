@@ -1,0 +1,224 @@
+"""What eqnp asks CuPy for beside arrays, on a CPU: kernels compiled as C++, cuBLAS's product by NumPy, a memory pool.
+
+The calls are CuPy's, and stricter: a kernel takes what its source declares and nothing else. ``standin`` has them under
+CuPy's names.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+import weakref
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+
+COMPILER = shutil.which("g++") or shutil.which("clang++") or shutil.which("c++")
+
+# What CUDA has and C++ has not.
+PROLOGUE = """
+#include <cmath>
+#include <cstddef>
+using namespace std;
+#define __global__
+#define __device__
+#define __forceinline__ inline
+static struct { unsigned x; } blockIdx, threadIdx, blockDim, gridDim;
+"""
+
+# A grid of a kernel: its threads one after the other, in this order or backwards.
+LAUNCHER = """
+extern "C" void grid_of_{name}(unsigned blocks, unsigned threads, int backwards, {declared})
+{{
+  gridDim.x = blocks, blockDim.x = threads;
+  for (unsigned k = 0; k < blocks * threads; k++) {{
+    unsigned thread = backwards ? blocks * threads - 1 - k : k;
+    blockIdx.x = thread / threads, threadIdx.x = thread % threads;
+    {name}({names});
+  }}
+}}
+"""
+
+KERNEL = re.compile(r"^KERNEL (\w+)\(([^)]*)\)", re.MULTILINE)
+REAL = {"float": np.float32, "double": np.float64}
+
+
+class RawModule:
+    """The kernels of a source. ``backwards``: the last thread of a grid comes first."""
+
+    def __init__(self, *, code, options=(), backwards=False):
+        assert options == ("-std=c++17",)
+        self.code, self.backwards = code, backwards
+        self.declared = {name: [each.strip() for each in text.split(",")] for name, text in KERNEL.findall(code)}
+        self.real = REAL[re.search(r"^#define REAL (\w+)$", code, re.MULTILINE)[1]]
+
+    def get_function(self, name):
+        """Return a function to be called with grid, block and a tuple of arguments."""
+        function, declared = getattr(_library(self.code), f"grid_of_{name}"), self.declared[name]
+
+        def launch(grid, block, arguments):
+            (blocks,), (threads,) = grid, block
+            assert 0 < threads <= 1024 and blocks > 0
+            taken = [self._taken(a, what) for a, what in zip(arguments, declared, strict=True)]
+            function(*map(ctypes.c_uint32, (blocks, threads, self.backwards)), *taken)
+
+        return launch
+
+    def _taken(self, argument, declared):
+        if "*" not in declared:
+            assert declared.startswith("index_t ") and type(argument) is np.uint32, declared
+            return ctypes.c_uint32(int(argument))
+        if isinstance(argument, np.generic):
+            assert type(argument) is np.uintp and argument == 0, declared
+            return ctypes.c_void_p(0)
+        expected = np.uint8 if "place_t" in declared else self.real
+        assert argument.dtype == expected, f"{declared} is given {argument.dtype}"
+        return ctypes.c_void_p(argument.data.ptr)
+
+
+@cache
+def _library(code):
+    """Compile a source as C++, once for all tests of a machine's session."""
+    text = PROLOGUE + code
+    for name, declared in KERNEL.findall(code):
+        names = ", ".join(each.split()[-1].strip("*") for each in declared.split(","))
+        text += LAUNCHER.format(name=name, declared=declared, names=names)
+    folder = Path(tempfile.gettempdir()) / f"eqnp-kernels-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    folder.mkdir(exist_ok=True)
+    source, library = folder / "kernel.cpp", folder / "kernel.so"
+    if not library.exists():
+        source.write_text(text)
+        made = folder / "made.so"
+        command = [COMPILER, "-std=c++17", "-O1", "-Wall", "-Wno-unused", "-Wno-unknown-pragmas", "-shared", "-fPIC"]
+        subprocess.run([*command, "-o", made, source], check=True)
+        made.rename(library)
+    return ctypes.CDLL(str(library))
+
+
+class Cublas:
+    """cuBLAS's column-major product of matrices on the host. ``compute`` is the precision of the last one."""
+
+    CUBLAS_OP_N, CUBLAS_OP_T, CUBLAS_GEMM_DEFAULT = 0, 1, -1
+    CUBLAS_COMPUTE_32F, CUBLAS_COMPUTE_32F_FAST_TF32, CUBLAS_COMPUTE_64F = 68, 77, 70
+
+    def gemmStridedBatchedEx(
+        self, handle, ta, tb, m, n, k, alpha, a, a_type, lda, stride_a, b, b_type, ldb, stride_b, beta, c, c_type, ldc,
+        stride_c, batch, compute, algorithm,
+    ):  # fmt: skip
+        dtype = {runtime.CUDA_R_32F: np.float32, runtime.CUDA_R_64F: np.float64}[c_type]
+        assert (a_type, b_type) == (c_type, c_type)
+        assert compute in {np.float32: (68, 77), np.float64: (70,)}[dtype]
+        assert (_memory(alpha, 1, dtype)[0], _memory(beta, 1, dtype)[0], handle, algorithm) == (1, 0, HANDLE, -1)
+        self.compute = compute
+        given = to_tf32 if compute == self.CUBLAS_COMPUTE_32F_FAST_TF32 else np.asarray
+        for i in range(batch):
+            # A column-major (rows, columns) matrix with leading dimension ld is a row-major (columns, ld) one.
+            left = _matrix(a, i * stride_a, *((m, k) if ta else (k, m)), lda, dtype)
+            right = _matrix(b, i * stride_b, *((k, n) if tb else (n, k)), ldb, dtype)
+            left, right = given(left), given(right)
+            out = _matrix(c, i * stride_c, n, m, ldc, dtype)
+            np.matmul(right.T if tb else right, left.T if ta else left, out=out)
+
+
+def to_tf32(a):
+    """Return float32 numbers with 10 bits behind the point instead of 23, to the nearest."""
+    return ((a.view(np.uint32) + np.uint32(0x1000)) & np.uint32(0xFFFFE000)).view(np.float32)
+
+
+def _memory(pointer, count, dtype):
+    number = {np.float32: ctypes.c_float, np.float64: ctypes.c_double}[dtype]
+    return np.ctypeslib.as_array((number * count).from_address(pointer))
+
+
+def _matrix(pointer, offset, rows, columns, leading, dtype):
+    first = pointer + offset * np.dtype(dtype).itemsize
+    return _memory(first, rows * leading, dtype).reshape(rows, leading)[:, :columns]
+
+
+class MemoryPool:
+    """Counts the bytes of the stand-in's arrays, and refuses those beyond its limit."""
+
+    def __init__(self):
+        self._used = self._total = self._limit = 0
+        self._known = set()
+
+    def hold(self, host):
+        """Count the memory of a host array, which may be a view, until nobody holds it."""
+        while isinstance(host.base, np.ndarray):
+            host = host.base
+        if id(host) in self._known:
+            return
+        if self._limit and self._used + host.nbytes > self._limit:
+            raise MemoryError(f"Out of memory allocating {host.nbytes:,} bytes (limit set to: {self._limit:,} bytes).")
+        self._known.add(id(host))
+        self._used += host.nbytes
+        self._total = max(self._total, self._used)
+        weakref.finalize(host, self._release, id(host), host.nbytes).atexit = False
+
+    def _release(self, key, size):
+        self._known.discard(key)
+        self._used -= size
+
+    def used_bytes(self):
+        return self._used
+
+    def total_bytes(self):
+        return self._total
+
+    def free_bytes(self):
+        return self._total - self._used
+
+    def free_all_blocks(self):
+        self._total = self._used
+
+    def get_limit(self):
+        return self._limit
+
+    def set_limit(self, *, size):
+        self._limit = size
+
+
+class Device:
+    """One of two GPUs."""
+
+    current = 0
+
+    def __init__(self, number=None):
+        self.id = Device.current if number is None else number
+
+    def use(self):
+        Device.current = self.id
+
+
+class Event:
+    """A time."""
+
+    def record(self):
+        self.at = time.perf_counter()
+
+
+HANDLE = "handle"
+runtime = SimpleNamespace(
+    CUDA_R_32F=0,
+    CUDA_R_64F=1,
+    getDeviceCount=lambda: 2,
+    runtimeGetVersion=lambda: 13000,
+    getDeviceProperties=lambda number: {"name": f"GPU {number}".encode()},
+    memGetInfo=lambda: (4 * 10**9, 8 * 10**9),
+)
+cuda = SimpleNamespace(
+    runtime=runtime,
+    cublas=Cublas(),
+    device=SimpleNamespace(get_cublas_handle=lambda: HANDLE),
+    Device=Device,
+    Event=Event,
+    get_elapsed_time=lambda start, end: 1e3 * (end.at - start.at),
+    get_current_stream=lambda: SimpleNamespace(synchronize=lambda: None),
+)
