@@ -1,4 +1,4 @@
-"""What float32 and Winograd's forms cost: how far gradient and free states are from the direct form's in float64.
+"""What float32, Winograd's forms and TF32 cost: how far gradient and free states are from the direct form's in float64.
 
 python -m benchmarks.rounding RUN --batches 12 --set dynamics.T1=40
 """
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.tf32 import in_tf32
 from eqnp.cli.options import Place
 from eqnp.cli.session import open_weights
 from eqnp.diagnostics import sample_moves
@@ -18,10 +19,12 @@ from eqnp.estimators import estimate
 from eqnp.experiment import make_network
 from eqnp.forms import FORMS
 from eqnp.losses import one_hot
+from eqnp.networks import Network
 from eqnp.prepared import PreparedNetwork
 from eqnp.stencils import symmetric
 
 BATCH = 10
+TF32 = "direct, TF32"
 
 
 def main() -> None:
@@ -34,13 +37,17 @@ def main() -> None:
     session, parameters = open_weights(str(options.run), tuple(options.overrides), "best", Place("numpy"))
     learner = session.learner
 
+    def make(form: str) -> Network:
+        if form == TF32:
+            return in_tf32(make("direct"))
+        return make_network(session.config.model, learner.network.architecture, form)
+
     def gradient(form: str, dtype: type, beta: float, first: int) -> np.ndarray:
         x, labels = session.samples("test", list(range(first, first + BATCH)))
-        network = make_network(session.config.model, learner.network.architecture, form)
         cast = {name: np.asarray(p, dtype) for name, p in parameters.items()}
         target = one_hot(labels, 10, dtype)
         stencil, T1, T2 = symmetric(beta), learner.T1, learner.T2
-        found = estimate(network, cast, x.astype(dtype), target, stencil, T1, T2, **learner.pace).gradient
+        found = estimate(make(form), cast, x.astype(dtype), target, stencil, T1, T2, **learner.pace).gradient
         return np.concatenate([g.ravel().astype(np.float64) for g in found.values()])
 
     print(f"Gradients of {options.batches} batches of {BATCH} samples:\n")
@@ -48,7 +55,7 @@ def main() -> None:
     starts = range(0, BATCH * options.batches, BATCH)
     for beta in (learner.beta, learner.beta / 10):
         exact = [gradient("direct", np.float64, beta, first) for first in starts]
-        for form, dtype in (*((form, np.float32) for form in FORMS[1:]), ("winograd-4x4", np.float64)):
+        for form, dtype in (*((form, np.float32) for form in (*FORMS[1:], TF32)), ("winograd-4x4", np.float64)):
             found = [gradient(form, dtype, beta, first) for first in starts]
             apart = [np.linalg.norm(g - e) / np.linalg.norm(e) for g, e in zip(found, exact, strict=True)]
             print(f"| {beta:g} | {form} | {dtype.__name__} | {np.median(apart):.1e} | {max(apart):.1e} |", flush=True)
@@ -56,12 +63,12 @@ def main() -> None:
     x, _ = session.samples("test", list(range(options.settled)))
 
     def settle(form: str, dtype: type) -> list[np.ndarray]:
-        network = make_network(session.config.model, learner.network.architecture, form)
-        prepared = PreparedNetwork(network, {n: np.asarray(p, dtype) for n, p in parameters.items()}, x.astype(dtype))
+        cast = {name: np.asarray(p, dtype) for name, p in parameters.items()}
+        prepared = PreparedNetwork(make(form), cast, x.astype(dtype))
         return relax(prepared, prepared.zero_states(), learner.T1, **learner.pace).states
 
     exact = settle("direct", np.float64)
-    for form in FORMS[1:]:
+    for form in (*FORMS[1:], TF32):
         moves = sample_moves(settle(form, np.float32), exact)
         print(f"| {form} | {int((moves > 1e-3).sum())} of {len(moves)} | {np.median(moves):.1e} |", flush=True)
 

@@ -20,6 +20,8 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from benchmarks.tf32 import to_tf32
+
 COMPILER = shutil.which("g++") or shutil.which("clang++") or shutil.which("c++")
 
 # What CUDA has and C++ has not.
@@ -125,11 +127,6 @@ class Cublas:
             left, right = given(left), given(right)
             out = _matrix(c, i * stride_c, n, m, ldc, dtype)
             np.matmul(right.T if tb else right, left.T if ta else left, out=out)
-
-
-def to_tf32(a):
-    """Return float32 numbers with 10 bits behind the point instead of 23, to the nearest."""
-    return ((a.view(np.uint32) + np.uint32(0x1000)) & np.uint32(0xFFFFE000)).view(np.float32)
 
 
 def _memory(pointer, count, dtype):

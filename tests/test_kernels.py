@@ -14,6 +14,7 @@ import pytest
 import standin
 from tolerances import ORACLE, WINOGRAD_FORM
 
+from benchmarks.tf32 import Tf32Connection
 from eqnp import device
 from eqnp.architecture import ConvLayer
 from eqnp.backend import to_host
@@ -106,6 +107,27 @@ def test_no_thread_meets_another(case, monkeypatch):
     for cupy in (standin, backwards):
         for (actual, _), (expected, _) in zip(every_map(case, np.float32, cupy), one, strict=True):
             np.testing.assert_array_equal(actual, expected)
+
+
+@needs_compiler
+@pytest.mark.parametrize("case", [case for case in CASES if case[-1] == "direct"], ids=case_name)
+def test_tf32_on_a_cpu_is_the_devices(case):
+    """What benchmarks measure of TF32 without a GPU is what eqnp asks a GPU for."""
+    below, layer, _ = case
+    generator = np.random.default_rng(5)
+    s, w = (generator.random(shape, np.float32) for shape in ((3, *below), (*layer.kernel, below[2], layer.channels)))
+    v, b, found = generator.random((3, *Tf32Connection(below, layer).above), np.float32), np.zeros(layer.channels), []
+    on_device = connect(layer, below, "direct", CudaDevice(standin).with_tf32())
+    for put, own in ((standin.asarray, on_device), (np.asarray, Tf32Connection(below, layer))):
+        prepared, space = own.prepare(put(w)), Workspace()
+        d, winner = own.drive(prepared, put(b.astype(np.float32)), put(s), space)
+        maps = [to_host(d), to_host(own.feedback(prepared, put(v), winner, space))]
+        maps.append(to_host(own.drive_at_winners(prepared, put(s), winner, space)))
+        found.append([*maps, to_host(own.weight_gradient(put(s), put(v), winner, space)[0])])
+    exact = connect(layer, below, "direct")
+    for actual, expected in zip(*found, strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=2e-6 * np.abs(expected).max())
+    assert np.abs(found[0][0] - exact.drive(w, b.astype(np.float32), s)[0]).max() > 1e-5
 
 
 @needs_compiler

@@ -1,0 +1,44 @@
+"""Products of convolutions in TF32, as a GPU's tensor cores take their factors, on a CPU."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from eqnp.connections import Winner
+from eqnp.convolutions import ConvPoolConnection
+from eqnp.networks import Network
+from eqnp.workspace import Workspace
+
+
+def to_tf32(a: np.ndarray) -> np.ndarray:
+    """Return float32 numbers with 10 bits behind the point instead of 23, to the nearest."""
+    return ((a.view(np.uint32) + np.uint32(0x1000)) & np.uint32(0xFFFFE000)).view(np.float32)
+
+
+class Tf32Connection(ConvPoolConnection):
+    """P(w * s) + b with the factors of every product rounded; to round is to round what columns are copies of."""
+
+    def _drive(
+        self, w: np.ndarray, b: np.ndarray | None, s: np.ndarray, space: Workspace, out: np.ndarray, winner: Winner
+    ) -> None:
+        super()._drive(to_tf32(w), b, to_tf32(s), space, out, winner)
+
+    def _feedback(self, w: np.ndarray, v: np.ndarray, winner: Winner, space: Workspace) -> np.ndarray:
+        return super()._feedback(to_tf32(w), to_tf32(v), winner, space)
+
+    def _drive_at_winners(
+        self, w: np.ndarray, s: np.ndarray, winner: Winner, space: Workspace, out: np.ndarray
+    ) -> None:
+        super()._drive_at_winners(to_tf32(w), to_tf32(s), winner, space, out)
+
+    def _weight_gradient(self, s: np.ndarray, v: np.ndarray, winner: Winner, space: Workspace) -> np.ndarray:
+        return super()._weight_gradient(to_tf32(s), to_tf32(v), winner, space)
+
+
+def in_tf32(network: Network) -> Network:
+    """Return the network, which computes directly, with its convolutions in TF32."""
+    network.connections = tuple(
+        Tf32Connection(each.below, each.layer) if isinstance(each, ConvPoolConnection) else each
+        for each in network.connections
+    )
+    return network
