@@ -12,7 +12,7 @@ from importlib import import_module
 import click
 
 from eqnp import __version__
-from eqnp.errors import DiskError, EqnpError, OutOfMemoryError
+from eqnp.errors import DiskError, EqnpError, OutOfMemoryError, memory_errors
 
 _COMMANDS = {
     "train": "Train a network by Equilibrium Propagation.",
@@ -64,7 +64,8 @@ def eqnp() -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; results go to stdout, all else to stderr."""
     try:
-        code = eqnp.main(args=arguments, prog_name="eqnp", standalone_mode=False)
+        with memory_errors():
+            code = eqnp.main(args=arguments, prog_name="eqnp", standalone_mode=False)
         sys.stdout.flush()  # a closed pipe shows here and not at exit
     except click.exceptions.Exit as error:
         return error.exit_code

@@ -19,7 +19,7 @@ from eqnp.config import Config
 from eqnp.configfile import load, to_toml
 from eqnp.diagnostics import alignment_angles
 from eqnp.environment import describe_environment
-from eqnp.errors import EqnpError, OutOfMemoryError
+from eqnp.errors import EqnpError, OutOfMemoryError, memory_errors
 from eqnp.experiment import to_content, with_threads
 from eqnp.measuring import batch_that_fits
 from eqnp.runfolder import RunFolder
@@ -111,9 +111,10 @@ class _Run:
         """Yield the state after every batch. Without memory for one, save what is there and say how much would fit."""
         learner = self.session.learner
         try:
-            for after in train_epoch(learner, state, self.training, run):
-                state = after
-                yield state
+            with memory_errors():
+                for after in train_epoch(learner, state, self.training, run):
+                    state = after
+                    yield state
         except MemoryError as error:
             text = " ".join(str(error).split())[:120]  # not the error itself, which holds all that the batch had made
             reason = f" ({text})" if text else ""
@@ -122,7 +123,8 @@ class _Run:
         self._save(state)
         x, labels = self.training.batch(state.epoch, state.batch)
         try:
-            hint = f"--set training.batch_size={batch_that_fits(learner, state, x, labels)} would fit"
+            with memory_errors():
+                hint = f"--set training.batch_size={batch_that_fits(learner, state, x, labels)} would fit"
         except MemoryError:
             hint = "no batch would fit: a smaller net is needed"
         raise OutOfMemoryError(f"out of memory with training.batch_size = {len(x)}{reason}; {hint}")

@@ -23,6 +23,7 @@ from eqnp.errors import BackendError
 Array: TypeAlias = Any  # numpy.ndarray or cupy.ndarray; annotations must not import CuPy
 
 NAMES = ("numpy", "cupy", "auto")
+INSTALL = 'pip install "cupy-cuda12x[ctk]"'
 
 
 def array_module(array: Array) -> ModuleType:
@@ -69,11 +70,14 @@ class Backend:
             size = tracemalloc.get_traced_memory()[1]
             tracemalloc.stop()
             return size
-        pool = self.xp.get_default_memory_pool()
-        pool.free_all_blocks()
-        before = pool.total_bytes()
-        work()
-        return pool.total_bytes() - before
+        # A pool of its own: another one has gaps, which work would fill unseen.
+        others, pool = self.xp.get_default_memory_pool(), self.xp.cuda.MemoryPool()
+        others.free_all_blocks()
+        if others.get_limit():
+            pool.set_limit(size=max(1, others.get_limit() - others.used_bytes()))
+        with self.xp.cuda.using_allocator(pool.malloc):
+            work()
+        return pool.total_bytes()
 
 
 def to_host(array: Array) -> np.ndarray:
@@ -110,13 +114,14 @@ def _cupy_backend(device: int, memory_gb: float) -> Backend:
     if memory_gb > 0:
         cupy.get_default_memory_pool().set_limit(size=int(memory_gb * 1e9))
     try:
-        return Backend("cupy", cupy, CudaDevice(cupy))
-    except ImportError as error:  # CuPy loads cuBLAS when it is first asked for
-        reason = str(error).strip().splitlines()[0]
+        made = CudaDevice(cupy)
+        made.try_out()
+    except Exception as error:  # CuPy loads cuBLAS and looks for CUDA's headers when they are first asked for
         raise BackendError(
-            f"backend cupy: CuPy {cupy.__version__} finds no cuBLAS ({reason}); install your CUDA version's, "
-            "for example `pip install nvidia-cublas-cu12`, or use --backend numpy"
+            f"backend cupy: CuPy {cupy.__version__} cannot compute on the GPU ({_first_line(error)}); if a part of "
+            f"CUDA is missing, install CuPy with it, for example `{INSTALL}`, or use --backend numpy"
         ) from None
+    return Backend("cupy", cupy, made)
 
 
 def _free_host_memory() -> int | None:
@@ -137,20 +142,23 @@ def import_cupy() -> ModuleType:
     try:
         cupy = importlib.import_module("cupy")
     except ImportError as error:
-        reason = str(error).strip().splitlines()[0]
         raise BackendError(
-            f"backend cupy: CuPy cannot be imported ({reason}); install it for your CUDA version, "
-            "for example `pip install cupy-cuda12x`, or use --backend numpy"
+            f"backend cupy: CuPy cannot be imported ({_first_line(error)}); install it for your CUDA version, "
+            f"for example `{INSTALL}`, or use --backend numpy"
         ) from None
     try:
         count = cupy.cuda.runtime.getDeviceCount()
     except Exception as error:  # CuPy raises its own CUDARuntimeError, which cannot be named without importing it
-        reason = str(error).strip().splitlines()[0]
         raise BackendError(
-            f"backend cupy: CuPy {cupy.__version__} is installed but no GPU answers ({reason}); use --backend numpy"
+            f"backend cupy: CuPy {cupy.__version__} is installed but no GPU answers ({_first_line(error)}); "
+            "use --backend numpy"
         ) from None
     if count == 0:
         raise BackendError(
             f"backend cupy: CuPy {cupy.__version__} is installed but it sees no GPU; use --backend numpy"
         )
     return cupy
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

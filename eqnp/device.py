@@ -5,7 +5,7 @@ A device is handed down to whoever computes with it, so that tests can run the s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from typing import Any, Protocol, TypeAlias
@@ -81,6 +81,11 @@ class CudaDevice:
         """Return the same device with products in TF32."""
         return CudaDevice(self._cupy, tf32=True)
 
+    def try_out(self) -> None:
+        """Compile a kernel and ask for cuBLAS, so that a CUDA library that is missing is found before a run begins."""
+        self._module('extern "C" __global__ void nothing() {}').get_function("nothing")
+        self._handle()
+
     def threads(self, count: int) -> int:
         """Return how many threads a kernel with ``count`` outputs has."""
         return THREADS * min(BLOCKS, -(-count // THREADS))
@@ -89,15 +94,18 @@ class CudaDevice:
         """Return a kernel of a source; CuPy keeps what it compiled on disk, so that happens once on a machine."""
         key = (source, tuple(macros.items()))
         if key not in self._compiled:
-            self._compiled[key] = self._cupy.RawModule(code=source_text(source, macros), options=("-std=c++17",))
-        function = _call(self._compiled[key].get_function, name)
+            self._compiled[key] = self._module(source_text(source, macros))
+        function = self._compiled[key].get_function(name)
 
         def launch(count: int, *arguments: Array | int | None) -> None:
             if count:
                 grid = (self.threads(count) // THREADS,)
-                _call(function, grid, (THREADS,), launch_arguments(count, arguments))
+                function(grid, (THREADS,), launch_arguments(count, arguments))
 
         return launch
+
+    def _module(self, text: str) -> Any:
+        return self._cupy.RawModule(code=text, options=("-std=c++17",))
 
     def multiply(self, a: Array, b: Array, out: Array, transpose_a: bool = False, transpose_b: bool = False) -> Array:
         """Write op(a) . op(b) to ``out`` by cuBLAS."""
@@ -111,7 +119,7 @@ class CudaDevice:
         operations = [self._cublas.CUBLAS_OP_T if t else self._cublas.CUBLAS_OP_N for t in (transpose_b, transpose_a)]
         how = (batch, compute, self._cublas.CUBLAS_GEMM_DEFAULT)
         sides = (*operations, n, m, k, one, *right, *left, zero, *result)
-        _call(self._cublas.gemmStridedBatchedEx, _call(self._handle), *sides, *how)
+        self._cublas.gemmStridedBatchedEx(self._handle(), *sides, *how)
         return out
 
 
@@ -127,19 +135,6 @@ def launch_arguments(count: int, arguments: tuple[Array | int | None, ...]) -> t
             "training.batch_size, or take fewer --samples"
         )
     return tuple(map(_argument, (*arguments, count)))
-
-
-def _call(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a function of CuPy's; want of memory is a MemoryError.
-
-    What CuPy's pool cannot get is one already; kernels and cuBLAS need memory beside it.
-    """
-    try:
-        return function(*arguments)
-    except Exception as error:  # CuPy's own, which cannot be named without importing it
-        if any(sign in str(error) for sign in ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED")):
-            raise MemoryError(str(error)) from error
-        raise
 
 
 def _argument(a: Array | int | None) -> Any:

@@ -4,6 +4,13 @@ Every message is one line that says what is wrong, where, and what to do. The co
 traceback and ends with ``exit_code``; library users catch the classes.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_NO_MEMORY = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED")  # as CUDA and cuBLAS say it
+
 
 class EqnpError(Exception):
     """Anything that eqnp reports to its user in one line, whatever line ends are in the names that it repeats."""
@@ -60,3 +67,14 @@ class RunBusyError(EqnpError):
     """A run folder that another process is using."""
 
     exit_code = 9
+
+
+@contextmanager
+def memory_errors() -> Iterator[None]:
+    """Make a MemoryError of what CuPy raises where a kernel or cuBLAS finds no memory; its pool's is one already."""
+    try:
+        yield
+    except Exception as error:  # CuPy's own cannot be named without importing it
+        if type(error).__module__.startswith("cupy") and any(sign in str(error) for sign in _NO_MEMORY):
+            raise MemoryError(str(error)) from error
+        raise

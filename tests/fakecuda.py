@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 import time
 import weakref
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,6 +23,7 @@ import numpy as np
 
 from benchmarks.tf32 import to_tf32
 
+FUSED = ("-march=native", "-ffp-contract=fast")  # a multiplication with an addition, as NVRTC does it
 COMPILER = shutil.which("g++") or shutil.which("clang++") or shutil.which("c++")
 
 # What CUDA has and C++ has not.
@@ -59,10 +61,12 @@ class RawModule:
         assert options == ("-std=c++17",)
         self.code, self.backwards = code, backwards
         self.declared = {name: [each.strip() for each in text.split(",")] for name, text in KERNEL.findall(code)}
-        self.real = REAL[re.search(r"^#define REAL (\w+)$", code, re.MULTILINE)[1]]
+        self.real = next((REAL[name] for name in re.findall(r"^#define REAL (\w+)$", code, re.MULTILINE)), None)
 
     def get_function(self, name):
         """Return a function to be called with grid, block and a tuple of arguments."""
+        if name == "nothing":  # which is compiled to see whether that can be done
+            return None
         function, declared = getattr(_library(self.code), f"grid_of_{name}"), self.declared[name]
 
         def launch(grid, block, arguments):
@@ -92,13 +96,24 @@ def _library(code):
     for name, declared in KERNEL.findall(code):
         names = ", ".join(each.split()[-1].strip("*") for each in declared.split(","))
         text += LAUNCHER.format(name=name, declared=declared, names=names)
-    folder = Path(tempfile.gettempdir()) / f"eqnp-kernels-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    key = hashlib.sha256(f"{FUSED}{text}".encode()).hexdigest()[:16]
+    folder = Path(tempfile.gettempdir()) / f"eqnp-kernels-{key}"
     folder.mkdir(exist_ok=True)
     source, library = folder / "kernel.cpp", folder / "kernel.so"
     if not library.exists():
         source.write_text(text)
         made = folder / "made.so"
-        command = [COMPILER, "-std=c++17", "-O1", "-Wall", "-Wno-unused", "-Wno-unknown-pragmas", "-shared", "-fPIC"]
+        command = [
+            COMPILER,
+            "-std=c++17",
+            "-O1",
+            *FUSED,
+            "-Wall",
+            "-Wno-unused",
+            "-Wno-unknown-pragmas",
+            "-shared",
+            "-fPIC",
+        ]
         subprocess.run([*command, "-o", made, source], check=True)
         made.rename(library)
     return ctypes.CDLL(str(library))
@@ -163,6 +178,9 @@ class MemoryPool:
         self._known.discard(key)
         self._used -= size
 
+    def malloc(self):
+        """Stands for the pool where an allocator is asked for."""
+
     def used_bytes(self):
         return self._used
 
@@ -182,6 +200,19 @@ class MemoryPool:
         self._limit = size
 
 
+POOLS = [MemoryPool()]  # CuPy's own, and what is in use instead: the last one holds new arrays
+
+
+@contextmanager
+def using_allocator(allocator):
+    """Let a pool hold new arrays."""
+    POOLS.append(allocator.__self__)
+    try:
+        yield
+    finally:
+        POOLS.pop()
+
+
 class Device:
     """One of two GPUs."""
 
@@ -194,11 +225,29 @@ class Device:
         Device.current = self.id
 
 
+class CUDADriverError(RuntimeError):
+    """What CuPy raises where the driver fails, known by its module."""
+
+
+CUDADriverError.__module__ = "cupy_backends.cuda.api.driver"
+
+
 class Event:
-    """A time."""
+    """A time, known once the GPU has been waited for."""
+
+    waited = 0.0
 
     def record(self):
         self.at = time.perf_counter()
+
+
+def get_elapsed_time(start, end):
+    assert end.at <= Event.waited, "the event may not have happened"
+    return 1e3 * (end.at - start.at)
+
+
+def synchronize():
+    Event.waited = time.perf_counter()
 
 
 HANDLE = "handle"
@@ -216,6 +265,8 @@ cuda = SimpleNamespace(
     device=SimpleNamespace(get_cublas_handle=lambda: HANDLE),
     Device=Device,
     Event=Event,
-    get_elapsed_time=lambda start, end: 1e3 * (end.at - start.at),
-    get_current_stream=lambda: SimpleNamespace(synchronize=lambda: None),
+    get_elapsed_time=get_elapsed_time,
+    get_current_stream=lambda: SimpleNamespace(synchronize=synchronize),
+    MemoryPool=MemoryPool,
+    using_allocator=using_allocator,
 )

@@ -36,7 +36,8 @@ def compile_cuda(text, architecture, *options):
     """
     nvrtc, program = _library(), ctypes.c_void_p()
     _check(nvrtc.nvrtcCreateProgram(ctypes.byref(program), text.encode(), b"kernel.cu", 0, None, None))
-    options = ("-std=c++17", f"-arch={architecture}", *options)
+    always = ("-std=c++17", "-ftz=true", "--device-as-default-execution-space")  # ours, and what CuPy adds
+    options = (*always, f"-arch={architecture}", *options)
     texts = (ctypes.c_char_p * len(options))(*map(str.encode, options))
     code = nvrtc.nvrtcCompileProgram(program, len(options), texts)
     log = _read(nvrtc.nvrtcGetProgramLogSize, nvrtc.nvrtcGetProgramLog, program)

@@ -11,17 +11,16 @@ from __future__ import annotations
 import types
 
 import numpy as np
-from fakecuda import MemoryPool, RawModule, cuda
+from fakecuda import POOLS, RawModule, cuda
 
 __all__ = ["RawModule", "asarray", "cuda", "ndarray", "reads"]
 __version__ = "14.2.0"
 reads = [0]
-_pool = MemoryPool()
 
 
 def get_default_memory_pool():
-    """Return what counts the memory of all arrays."""
-    return _pool
+    """Return what counts the memory of arrays, unless another pool is asked to."""
+    return POOLS[0]
 
 
 def _unwrap(value):
@@ -51,7 +50,7 @@ class ndarray:
     __array_ufunc__ = None  # NumPy's operators hand over to ours
 
     def __init__(self, host):
-        _pool.hold(host)
+        POOLS[-1].hold(host)
         self._host = host
 
     def __array__(self, *args, **kwargs):
@@ -93,7 +92,11 @@ class ndarray:
     flags = property(lambda self: self._host.flags)
     itemsize = property(lambda self: self._host.itemsize)
     T = property(lambda self: ndarray(self._host.T))
-    data = property(lambda self: types.SimpleNamespace(ptr=self._host.ctypes.data))
+
+    @property
+    def data(self):
+        assert self._host.flags.c_contiguous, "a pointer says nothing of strides"
+        return types.SimpleNamespace(ptr=self._host.ctypes.data)
 
 
 def _method(name):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import standin
 from conftest import make_backend
+from fakecuda import CUDADriverError
 
 from eqnp import dynamics
 from eqnp.backend import array_module, get_backend, to_host
@@ -17,7 +18,7 @@ from eqnp.data import Augmentation, Batches
 from eqnp.data import load as load_data
 from eqnp.dynamics import relax
 from eqnp.environment import describe_environment
-from eqnp.errors import BackendError
+from eqnp.errors import BackendError, OutOfMemoryError, memory_errors
 from eqnp.estimators import estimate
 from eqnp.experiment import from_content, make_learner, to_content
 from eqnp.losses import one_hot
@@ -235,11 +236,33 @@ def test_a_run_stays_on_its_device(standin_for_cupy):
         get_backend("cupy", device=2)
 
 
-def test_a_missing_cublas_is_one_line(standin_for_cupy, monkeypatch):
-    def missing(cupy):
-        raise ImportError("Failure finding libcublas: set CUDA_PATH")
+@pytest.mark.parametrize("missing", ["libcublas", "CUDA headers"])
+def test_a_missing_part_of_cuda_is_one_line(standin_for_cupy, monkeypatch, missing):
+    def fail(*arguments, **options):
+        raise {"libcublas": ImportError, "CUDA headers": RuntimeError}[missing](f"Failed to find {missing}\nPlease ...")
 
-    monkeypatch.setattr("eqnp.backend.CudaDevice", missing)
-    with pytest.raises(BackendError, match=r"finds no cuBLAS .*--backend numpy"):
+    if missing == "libcublas":
+        monkeypatch.setattr(standin.cuda.device, "get_cublas_handle", fail)
+    else:
+        monkeypatch.setattr(standin, "RawModule", fail)
+    with pytest.raises(BackendError, match=rf"\(Failed to find {missing}\).*\[ctk\].*--backend numpy"):
         get_backend("cupy")
     assert get_backend("auto").name == "numpy"
+
+
+@pytest.mark.parametrize("message", ["CUDA_ERROR_OUT_OF_MEMORY: out of memory", "CUBLAS_STATUS_ALLOC_FAILED"])
+def test_want_of_memory_beside_the_pool_is_a_memory_error(message):
+    with pytest.raises(MemoryError, match=message), memory_errors():
+        raise CUDADriverError(message)
+    for other in (CUDADriverError("CUDA_ERROR_LAUNCH_FAILED"), OutOfMemoryError("out of memory"), KeyError(message)):
+        with pytest.raises(type(other)), memory_errors():
+            raise other
+
+
+def test_peak_memory_is_counted_in_a_pool_of_its_own(standin_for_cupy):
+    kept, pool = standin.zeros(1000), standin.get_default_memory_pool()
+    pool.set_limit(size=pool.used_bytes() + 8 * 900)
+    assert standin_for_cupy.peak_of(lambda: standin.zeros(400) + 1.0) == 2 * 8 * 400
+    with pytest.raises(MemoryError):
+        standin_for_cupy.peak_of(lambda: standin.zeros(1000))
+    assert len(kept) == 1000

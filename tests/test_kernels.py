@@ -260,19 +260,6 @@ def test_products_as_cublas_is_asked_for_them(batch, transposed, dtype):
     )
 
 
-@pytest.mark.parametrize(
-    ("message", "kind"), [("CUBLAS_STATUS_ALLOC_FAILED", MemoryError), ("CUBLAS_STATUS_EXECUTION_FAILED", OSError)]
-)
-def test_want_of_memory_beside_the_pool_is_a_memory_error(message, kind, monkeypatch):
-    def failing(self, *arguments):
-        raise OSError(message)
-
-    monkeypatch.setattr(fakecuda.Cublas, "gemmStridedBatchedEx", failing)
-    a = standin.asarray(np.zeros((2, 2), np.float32))
-    with pytest.raises(kind, match=message):
-        CudaDevice(standin).multiply(a, a, a)
-
-
 def test_a_kernel_is_given_what_its_source_declares():
     kernel = CudaDevice(standin).kernel(
         "update", "update", {"REAL": "float", "SIGMA": "linear", "SIGMA_RANGE": "linear_range", "OMEGA": 1}

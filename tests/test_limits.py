@@ -11,6 +11,7 @@ import weakref
 import numpy as np
 import pytest
 from commands import SMALL_OPTIONS, assert_fails, overrides, run, train_small
+from fakecuda import CUDADriverError
 
 from eqnp import training
 from eqnp.backend import Backend
@@ -19,7 +20,8 @@ from eqnp.dynamics import WAYS
 from eqnp.learner import Learner
 
 
-def test_out_of_memory_is_exit_7_and_says_what_would_fit(capsys, tmp_path, monkeypatch):
+@pytest.mark.parametrize("error", [MemoryError, CUDADriverError])
+def test_out_of_memory_is_exit_7_and_says_what_would_fit(capsys, tmp_path, monkeypatch, error):
     """A run that fails in its second epoch is saved there, and goes on from there with the batch size that it names."""
     run_folder, gradient = tmp_path / "run", Learner.gradient
     small = overrides("data.train_samples=60", "training.batch_size=20", "training.epochs=1")
@@ -27,7 +29,7 @@ def test_out_of_memory_is_exit_7_and_says_what_would_fit(capsys, tmp_path, monke
 
     def exhausted(self, parameters, x, *arguments):
         if len(x) > 6:
-            raise MemoryError("Unable to allocate 9 TiB")
+            raise error("out of memory allocating 9 TiB")
         return gradient(self, parameters, x, *arguments)
 
     monkeypatch.setattr(Learner, "gradient", exhausted)
