@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import difflib
 import io
-import zipfile
+import warnings
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 
 from eqnp.data.cifar import read_cifar_binary, read_cifar_python
 from eqnp.data.fetch import fetchable
 from eqnp.data.idx import Readable, read_file, read_idx
-from eqnp.data.locate import IDX_PARTS, Located, find, places
+from eqnp.data.locate import IDX_PARTS, Located, find, searched
 from eqnp.errors import ConfigurationError, DataError
 
 DIGITS = tuple("0123456789")
@@ -86,16 +87,18 @@ def describe() -> list[str]:
     lines = ["mnist-small    in the package"]
     for name in list(CLASSES)[1:]:
         located = find(name)
-        hint = f"`eqnp data fetch {name}`" if name in fetchable() else "put its files where docs/data.md says"
-        lines.append(f"{name:<14} " + (f"{located.folder} ({located.form})" if located else f"not found; {hint}"))
+        where = f"{located.folder} ({located.form})" if located else f"not found; {_how_to_get(name)}"
+        lines.append(f"{name:<14} {where}")
     return lines
 
 
+def _how_to_get(name: str) -> str:
+    return f"run `eqnp data fetch {name}`" if name in fetchable() else "put its files where docs/data.md says"
+
+
 def _missing(name: str, folder: str | Path | None) -> str:
-    where = ", ".join(str(place) for place in places(folder))
-    return (
-        f"dataset {name} not found in {where}; run `eqnp data fetch {name}` or name its folder: --set data.folder=..."
-    )
+    where = ", ".join(searched(name, folder))
+    return f"dataset {name} not found in {where}; {_how_to_get(name)} or name its folder: --set data.folder=..."
 
 
 def _read(located: Located) -> Arrays:
@@ -119,25 +122,37 @@ def _read_idx_set(paths: list[Readable]) -> Arrays:
 
 def _read_npz(path: Path) -> Arrays:
     """Read Keras' mnist.npz: plain arrays, no pickles."""
+    data = read_file(path)
     try:
-        with np.load(io.BytesIO(read_file(path)), allow_pickle=False) as file:
-            x, y, tx, ty = (file[key] for key in ("x_train", "y_train", "x_test", "y_test"))
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile, EOFError) as error:
-        reason = " ".join(str(error).split())[:80]
+        # a damaged header may warn before it fails; a member that is no array comes as bytes
+        with warnings.catch_warnings(action="ignore"), NpzFile(io.BytesIO(data), allow_pickle=False) as file:
+            x, y, tx, ty = (np.asarray(file[key]) for key in ("x_train", "y_train", "x_test", "y_test"))
+        return x[..., None], y, tx[..., None], ty
+    except Exception as error:  # zipfile and NumPy raise what they like on damaged bytes, even a MemoryError
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:120]
         raise DataError(f"{path}: damaged or not Keras' mnist.npz ({reason}); fetch it again") from None
-    return x[..., None], y, tx[..., None], ty
 
 
 def _check(name: str, source: str, arrays: Arrays) -> None:
-    """Check that images and labels belong together."""
-    shape = IMAGES[name]
+    """Check that images and labels are those of the dataset and belong together."""
     for what, images, labels in (("training", *arrays[:2]), ("test", *arrays[2:])):
-        if images.shape[1:] != shape or images.dtype != np.uint8:
-            raise DataError(f"{name} in {source}: its {what} images are {images.dtype} {images.shape[1:]}, not {shape}")
-        if len(images) != len(labels) or not len(labels):
-            raise DataError(f"{name} in {source}: {len(images)} {what} images but {len(labels)} labels")
-        if labels.max() >= len(CLASSES[name]):
-            raise DataError(f"{name} in {source}: a {what} label is {labels.max()}, with {len(CLASSES[name])} classes")
+        fault = _fault(what, images, labels, IMAGES[name], len(CLASSES[name]))
+        if fault:
+            raise DataError(f"{name} in {source}: {fault}; put the published files there")
+
+
+def _fault(what: str, images: np.ndarray, labels: np.ndarray, shape: tuple[int, ...], classes: int) -> str:
+    """Return what is wrong with images of ``shape`` and labels of so many ``classes``, or nothing."""
+    if images.shape[1:] != shape or images.dtype != np.uint8:
+        return f"its {what} images are {images.dtype} {images.shape[1:]}, not uint8 {shape}"
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        return f"its {what} labels are {labels.dtype} {labels.shape}, not one integer for every image"
+    if len(images) != len(labels) or not len(labels):
+        return f"{len(images)} {what} images but {len(labels)} labels"
+    for label in (labels.min(), labels.max()):
+        if not 0 <= label < classes:
+            return f"a {what} label is {label}, with {classes} classes"
+    return ""
 
 
 def _first(name: str, what: str, count: int, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -77,8 +77,8 @@ def fetch(
     goes on with. ``source`` replaces the published one (another mirror, a test).
 
     Raises:
-        ConfigurationError: the dataset cannot be fetched.
-        DataError: no connection, or a file that is not the published one.
+        ConfigurationError: the dataset cannot be fetched, or no home folder is known to put it in.
+        DataError: no connection, a file that is not the published one, or one in its place that cannot be read.
         DiskError: the disk does not take it.
     """
     if source is None and name not in SOURCES:
@@ -91,7 +91,7 @@ def fetch(
         raise disk_error(place, error) from None
     for file in source.files:
         path = place / file.name
-        if not (path.is_file() and _sha256(path) == file.sha256):
+        if not (os.path.isfile(path) and _sha256(path) == file.sha256):
             _download_any(source.urls, file, path, progress)
         if path.name.endswith(".tar.gz"):
             place = _unpack(path)
@@ -155,7 +155,7 @@ def _unpack(archive: Path) -> Path:
     """Write the batches of CIFAR-10's binary archive beside it, and return their folder."""
     wanted = {f"cifar-10-batches-bin/{name}" for name in CIFAR_BINARY}
     folder = archive.parent / "cifar-10-batches-bin"
-    if all((folder / name).is_file() for name in CIFAR_BINARY):
+    if all(os.path.isfile(folder / name) for name in CIFAR_BINARY):
         return folder
     try:
         with contextlib.suppress(FileExistsError):
@@ -172,5 +172,9 @@ def _unpack(archive: Path) -> Path:
 
 
 def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        reason = error.strerror or error
+        raise DataError(f"{path}: cannot be read ({reason}); check its permissions, or remove it") from None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
+import os
 import pickle
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import datafiles
 import numpy as np
 import pytest
 
-from eqnp.data import cifar, describe, idx, load
+from eqnp.data import cifar, describe, fetch, idx, load
 from eqnp.errors import ConfigurationError, DataError
 
 CHANNELS_LAST = (0, 2, 3, 1)
@@ -232,6 +234,87 @@ def test_keras_npz(tmp_path):
         load("mnist")
 
 
+def bytes_damaged_inside():
+    data = bytearray(datafiles.keras())
+    start = data.index(b"x_train.npy") + len(b"x_train.npy")
+    data[start : start + 4] = b"\xff" * 4  # no block of deflate; the directory of the archive is whole
+    return bytes(data)
+
+
+DAMAGE = {
+    "damaged inside": bytes_damaged_inside(),
+    "a bare array": datafiles.npy(np.arange(6)),
+    "no archive": b"<html>404</html>",
+    "empty": b"",
+    "a header cut short": datafiles.keras(x_train=datafiles.npy_header(b"{'descr': '|u1', 'shape': (6,\n")),
+    "a header that claims 90 PiB": datafiles.keras(
+        x_train=datafiles.npy_header(b"{'descr': '|u1', 'fortran_order': False, 'shape': (100000000000000000,)}\n")
+    ),
+    "a member that is text": datafiles.keras(y_train=b"5, 0, 4"),
+    "an array of 64 dimensions": datafiles.keras(x_train=np.zeros((1,) * 64, np.uint8)),
+    "a member of objects": datafiles.keras(y_train=datafiles.npy(np.array([None] * 6))),
+    "a pickle": pickle.dumps([1, 2, 3]),
+    "an unknown compression": datafiles.zip_fields(datafiles.keras(), 8, 99),
+    "encrypted": datafiles.zip_fields(datafiles.keras(), 6, 1),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_npz_is_an_error_of_one_line(tmp_path, damage):
+    (tmp_path / "mnist.npz").write_bytes(DAMAGE[damage])
+    with pytest.raises(DataError) as error:
+        load("mnist", tmp_path)
+    assert_line(error, tmp_path)
+    assert len(str(error.value)) < len(str(tmp_path)) + 250
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_header_that_warns_is_an_error_and_no_warning(tmp_path, recwarn):
+    header = datafiles.npy_header(rb"{'descr': '\h', 'fortran_order': False, 'shape': (6,)}" + b"\n")
+    (tmp_path / "mnist.npz").write_bytes(datafiles.keras(y_train=header))
+    with pytest.raises(DataError, match=r"mnist\.npz: damaged"):
+        load("mnist", tmp_path)
+    assert not recwarn.list
+
+
+LABELS = {
+    "negative": np.array([0, 1, -1, 3, 4, 5]),
+    "too large": np.array([0, 1, 10, 3, 4, 5], np.uint64),
+    "fractional": np.array([0, 1, 2.5, 3, 4, 5]),
+    "not a number": np.array([0, 1, np.nan, 3, 4, 5]),
+    "truths": np.array([True] * 6),
+    "times": np.array([0, 1, 2, 3, 4, 5], "m8[s]"),
+    "strings": np.array(list("012345")),
+    "in a column": np.arange(6)[:, None],
+    "one number": np.array(6),
+    "too few": np.arange(5),
+    "none": np.arange(0),
+}
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+@pytest.mark.parametrize("labels", LABELS)
+def test_labels_that_are_no_classes(tmp_path, part, labels):
+    x, _ = datafiles.digits(6)
+    (tmp_path / "mnist.npz").write_bytes(datafiles.keras(**{f"x_{part}": x, f"y_{part}": LABELS[labels]}))
+    with pytest.raises(DataError) as error:
+        load("mnist", tmp_path)
+    assert_line(error, "label", "training" if part == "train" else "test", tmp_path, "put the published files there")
+
+
+def test_labels_of_every_kind_of_integer(tmp_path):
+    for kind in ("u1", "i1", "<i8", ">i2", "u8"):
+        (tmp_path / "mnist.npz").write_bytes(datafiles.keras(y_train=np.arange(6).astype(kind)))
+        labels = load("mnist", tmp_path).train_labels
+        assert labels.dtype == np.int64 and labels.tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_images_of_another_kind(tmp_path):
+    (tmp_path / "mnist.npz").write_bytes(datafiles.keras(x_train=np.zeros((6, 28, 28))))
+    with pytest.raises(DataError, match=r"images are float64 \(28, 28, 1\), not uint8 \(28, 28, 1\)"):
+        load("mnist", tmp_path)
+
+
 def test_the_folder_named_comes_first_then_the_variable_then_eqnps_own(tmp_path, monkeypatch):
     datafiles.write_mnist(tmp_path / "XDG_DATA_HOME" / "eqnp" / "MNIST" / "raw", counts=(11, 5))
     assert len(load("mnist").train_images) == 11
@@ -261,6 +344,125 @@ def test_a_missing_dataset_says_where_it_was_looked_for_and_what_to_do(tmp_path)
     lines = describe()
     assert any(line.startswith("cifar10") and "eqnp data fetch cifar10" in line for line in lines)
     assert not any("fetch fashion" in line for line in lines)
+
+
+def test_what_cannot_be_fetched_is_not_said_to_be(tmp_path):
+    with pytest.raises(DataError) as error:
+        load("fashion-mnist", tmp_path)
+    assert_line(error, "put its files where docs/data.md says", "data.folder")
+    assert "eqnp data fetch" not in str(error.value)
+    for name in ("mnist", "fashion-mnist", "cifar10"):
+        (hint,) = (line.split("not found; ")[1] for line in describe() if line.startswith(f"{name} "))
+        with pytest.raises(DataError, match=f"; {hint} or name its folder"):
+            load(name)
+
+
+def forbid(monkeypatch, folder):
+    """Let nobody look into a folder, not even root."""
+    stat = os.stat
+
+    def guarded(path, *args, **kwargs):
+        if not isinstance(path, int) and str(path).startswith(str(folder) + os.sep):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return stat(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "stat", guarded)
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion-mnist", "cifar10"])
+@pytest.mark.parametrize("how", ["data.folder", "EQNP_DATA", "home"])
+def test_a_folder_that_cannot_be_looked_into(tmp_path, monkeypatch, name, how):
+    place = Path.home() / "datasets" if how == "home" else tmp_path / "place"
+    datafiles.write_mnist(place / "MNIST" / "raw")
+    monkeypatch.setenv("EQNP_DATA", str(place) if how == "EQNP_DATA" else "")
+    with monkeypatch.context() as patched:
+        forbid(patched, place)
+        with pytest.raises(DataError) as error:
+            load(name, place if how == "data.folder" else None)
+        assert_line(error, f"{place} (Permission denied)")
+        assert any(line.startswith(f"{name} ") and "not found" in line for line in describe())
+        datafiles.write_mnist(tmp_path / "work" / "data" / "MNIST" / "raw")
+        assert load("mnist").source == "data/MNIST/raw (idx)"  # the next place is tried
+
+
+def test_a_folder_inside_that_cannot_be_looked_into(tmp_path, monkeypatch):
+    datafiles.write_mnist(tmp_path / "place" / "MNIST" / "raw")
+    forbid(monkeypatch, tmp_path / "place" / "MNIST")
+    with pytest.raises(DataError) as error:
+        load("mnist", tmp_path / "place")
+    assert_line(error, f"{tmp_path / 'place'} (MNIST: Permission denied)")
+
+
+@pytest.mark.skipif(datafiles.READS_ALL, reason="root may read everything")
+def test_a_folder_without_permissions(tmp_path):
+    datafiles.write_mnist(tmp_path / "place")
+    (tmp_path / "place").chmod(0)
+    try:
+        with pytest.raises(DataError, match=r"place \(Permission denied\)"):
+            load("mnist", tmp_path / "place")
+    finally:
+        (tmp_path / "place").chmod(0o700)
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion-mnist", "cifar10"])
+@pytest.mark.parametrize(
+    ("place", "reason"),
+    [
+        ("~nosuchuser/x", "~nosuchuser/x (no such home folder), "),
+        ("x" * 300, "xxx (File name too long), "),
+        ("file", "file (Not a directory), "),
+        ("nowhere", "nowhere, "),
+        ("a\0b", "not found in a"),
+    ],
+    ids=["no such user", "too long", "a file", "missing", "zero byte"],
+)
+def test_a_place_that_cannot_be(tmp_path, monkeypatch, name, place, reason):
+    Path("file").touch()
+    with pytest.raises(DataError) as error:
+        load(name, place)
+    assert_line(error, reason)
+    if "\0" not in place:  # which no variable holds
+        monkeypatch.setenv("EQNP_DATA", place)
+        with pytest.raises(DataError) as error:
+            load(name)
+        assert_line(error, reason)
+        assert any(line.startswith(f"{name} ") and "not found" in line for line in describe())
+
+
+@pytest.fixture
+def homeless(monkeypatch):
+    """A user whom the machine does not know, without HOME."""
+
+    def unknown(user):
+        raise KeyError(user)
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.delenv("XDG_DATA_HOME")
+    monkeypatch.setattr(pytest.importorskip("pwd"), "getpwuid", unknown)
+
+
+def test_without_a_home_the_other_places_are_searched(tmp_path, homeless):
+    assert "not found" in describe()[1]
+    with pytest.raises(DataError) as error:
+        load("mnist", "named")
+    assert_line(error, "not found in named, data, datasets; ")
+    with pytest.raises(DataError, match=r"not found in ~/x \(no such home folder\), data"):
+        load("mnist", "~/x")
+    datafiles.write_mnist(tmp_path / "named")
+    assert len(load("mnist", tmp_path / "named").train_images) == 12
+
+
+def test_without_a_home_nothing_is_fetched_to_it(homeless):
+    with pytest.raises(ConfigurationError, match=r"no home folder is known; set HOME, or name a folder: --folder"):
+        fetch("mnist")
+    assert list(Path().iterdir()) == []
+
+
+def test_bare_clothes_in_the_variable_are_not_taken_for_those_of_the_folder(tmp_path, monkeypatch):
+    datafiles.write_mnist(tmp_path / "work")
+    monkeypatch.setenv("EQNP_DATA", ".")
+    with pytest.raises(DataError):
+        load("fashion-mnist", "")
 
 
 @pytest.mark.parametrize(("name", "hint"), [("mnst", "'mnist'"), ("imagenet", "cifar10")])

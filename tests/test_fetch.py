@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import builtins
+import errno
 import hashlib
 import io
+import os
 import tarfile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -110,6 +113,37 @@ def test_a_damaged_file_in_place_is_fetched_again(server, tmp_path):
     (tmp_path / "there" / "a").write_bytes(b"damaged")
     fetch("mnist", tmp_path, source=what)
     assert (tmp_path / "there" / "a").read_bytes() == b"right"
+
+
+def test_a_file_in_place_that_cannot_be_read(server, tmp_path, monkeypatch):
+    what = source(server, a=b"right")
+    path = fetch("mnist", tmp_path, source=what) / "a"
+    real = open
+
+    def guarded(file, *args, **kwargs):
+        if file == path:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return real(file, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "open", guarded)
+    with pytest.raises(
+        DataError, match=r"a: cannot be read \(Permission denied\); check its permissions, or remove it"
+    ):
+        fetch("mnist", tmp_path, source=what)
+    assert path.read_bytes() == b"right" and len(server.log) == 1
+
+
+@pytest.mark.skipif(datafiles.READS_ALL, reason="root may read everything")
+@pytest.mark.parametrize("what", ["file", "folder"])
+def test_a_place_without_permissions(server, tmp_path, what):
+    where = fetch("mnist", tmp_path, source=source(server, a=b"right"))
+    locked = where / "a" if what == "file" else where
+    locked.chmod(0)
+    try:
+        with pytest.raises((DataError, DiskError), match="Permission denied"):
+            fetch("mnist", tmp_path, source=source(server, a=b"right"))
+    finally:
+        locked.chmod(0o700)
 
 
 def test_a_part_as_long_as_the_whole_begins_again(server, tmp_path):
