@@ -23,6 +23,7 @@ from eqnp.cli.options import Place, backend_option, run_options
     help="No further run begins after this time for steps, and again for batches; one is always measured.",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Write the figures and the machine here as JSON.")
+@click.option("--force", is_flag=True, help="Write over a file that exists.")
 def bench(
     source: str | None,
     backend: Place,
@@ -31,6 +32,7 @@ def bench(
     steps: int,
     seconds: float,
     out: Path | None,
+    force: bool,
 ) -> None:
     """Measure a step, a batch and an epoch of training, and the memory that they take.
 
@@ -38,7 +40,10 @@ def bench(
     """
     from eqnp.cli.benching import bench_table, measure, write_json
     from eqnp.cli.progress import Progress
+    from eqnp.storage import require_place
 
+    if out is not None:
+        require_place(out, force)
     progress = Progress()
     content = measure(source, overrides, backend, runs, steps, seconds, lambda text: progress.update([text]))
     progress.clear()

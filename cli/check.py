@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +50,13 @@ def check(
     from eqnp.cli import checking
     from eqnp.cli.session import open_weights
     from eqnp.errors import ConfigurationError
+    from eqnp.storage import make_folder
 
     name = "settling" if settle else "check"
     if out is not None:
         figures = ("settling",) if settle else ("cumulative", "ratio", "bias")
         planned = [out / f"{name}.h5", *(out / f"{figure}.{plots}" for figure in figures)]
-        if not force and (taken := [path for path in planned if path.exists()]):
+        if not force and (taken := [path for path in planned if os.path.lexists(path)]):
             raise ConfigurationError(f"--out {out}: {taken[0].name} exists there; give another folder or --force")
         if plots != "none":
             from eqnp.plots import new_figure
@@ -64,12 +66,11 @@ def check(
     measure, table = (
         (checking.measure_settling, checking.settling_table) if settle else (checking.measure, checking.table)
     )
+    if out is not None:
+        make_folder(out)  # before the work, in case that it cannot be made
     content = measure(session, parameters, samples, split, steps)
     click.echo(table(content))
     if out is not None:
-        from eqnp.storage import make_folder
-
-        make_folder(out)
         files.save(out / f"{name}.h5", content, kind=name)
         written = [f"{name}.h5", *(_plots(content, out, plots) if plots != "none" else [])]
         click.echo(f"written  {', '.join(str(out / each) for each in written)}")

@@ -120,6 +120,8 @@ def table(content: dict[str, Any]) -> str:
 
 
 def _bias_lines(bias: dict[str, Any]) -> list[str]:
+    if bias.get("exact") == 0:
+        return ["no bias to measure: the exact gradient is zero, every unit is at an end of its range"]
     if not bias["samples"]:
         return [
             f"bias against beta: none of {bias['of']} samples settles and keeps its activity pattern;",

@@ -6,7 +6,9 @@ import difflib
 import errno
 import os
 import sys
+import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 
 import click
@@ -64,9 +66,12 @@ def eqnp() -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; results go to stdout, all else to stderr."""
     try:
-        with memory_errors():
+        with memory_errors(), warnings.catch_warnings():
+            # NumPy's, of numbers that are no longer finite: that is found and said in one line.
+            warnings.simplefilter("ignore", RuntimeWarning)
             code = eqnp.main(args=arguments, prog_name="eqnp", standalone_mode=False)
-        sys.stdout.flush()  # a closed pipe shows here and not at exit
+        if sys.stdout:  # None if it was closed
+            sys.stdout.flush()  # a closed pipe shows here and not at exit
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
@@ -81,8 +86,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(
             f"out of memory{reason}; lower training.batch_size or training.threads", OutOfMemoryError.exit_code
         )
-    except (KeyboardInterrupt, click.Abort):
-        return _fail("stopped", 130)
+    except (KeyboardInterrupt, click.Abort) as error:
+        return _fail("stopped", getattr(error.__cause__ or error, "exit_code", 130))
+    except SystemExit:  # click's answer to a closed pipe
+        return 0
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # keep the exit from flushing into the pipe
         return 0
@@ -101,5 +108,6 @@ def _one_line(error: click.ClickException) -> str:
 
 
 def _fail(message: str, code: int) -> int:
-    click.echo(f"eqnp: {message}", err=True)
+    with suppress(OSError):  # a reader that went away
+        click.echo(f"eqnp: {message}", err=True)
     return code

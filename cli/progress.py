@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
+import textwrap
 import time
+from contextlib import suppress
+from pathlib import Path
 from typing import TextIO
 
 LIVE_SECONDS = 0.2  # between two live lines
@@ -18,12 +22,18 @@ def clock(seconds: float) -> str:
     return f"{hours}:{m:02}:{s:02}" if hours else f"{m}:{s:02}"
 
 
+def quoted(path: Path) -> str:
+    """Return a path as it may be pasted behind a command."""
+    text = shlex.quote(str(path))
+    return f"./{text}" if text.startswith("-") else text
+
+
 class Progress:
-    """Shows where a run is, on stderr. ``quiet`` shows nothing but messages."""
+    """Shows where a run is, on stderr. ``quiet`` shows nothing but messages. Where nobody reads, work goes on."""
 
     def __init__(self, quiet: bool = False, stream: TextIO | None = None) -> None:
-        self.stream = stream or sys.stderr
-        self.live = self.stream.isatty()
+        self.stream = stream or sys.stderr  # None if it was closed
+        self.live = self.stream is not None and self.stream.isatty()
         self.quiet = quiet
         self._last = float("-inf") if self.live else time.monotonic()  # plain lines wait for their first interval
         self._shown = False
@@ -35,26 +45,34 @@ class Progress:
             return
         self._last = now
         if not self.live:
-            print("  ".join(fields), file=self.stream, flush=True)
+            self._write("  ".join(fields) + "\n")
             return
-        width = shutil.get_terminal_size().columns - 1
+        width = _width()
         line = fields[0]
         for field in fields[1:]:
             if len(line) + 2 + len(field) > width:
                 break
             line += "  " + field
-        self.stream.write("\r\x1b[K" + line[:width])
-        self.stream.flush()
+        self._write("\r\x1b[K" + line[:width])
         self._shown = True
 
     def message(self, text: str) -> None:
-        """Print a line that stays, above the live one."""
+        """Print a line that stays, above the live one; on a terminal it is broken between words."""
         self.clear()
-        print(text, file=self.stream, flush=True)
+        self._write((textwrap.fill(text, _width(), subsequent_indent="  ") if self.live else text) + "\n")
 
     def clear(self) -> None:
         """Take the live line away."""
         if self._shown:
-            self.stream.write("\r\x1b[K")
-            self.stream.flush()
+            self._write("\r\x1b[K")
             self._shown = False
+
+    def _write(self, text: str) -> None:
+        if self.stream is not None:
+            with suppress(OSError):  # the reader went away, or a log's disk is full
+                self.stream.write(text)
+                self.stream.flush()
+
+
+def _width() -> int:
+    return shutil.get_terminal_size().columns - 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,7 +97,7 @@ def open_weights(
     target: str | None, overrides: tuple[str, ...], which: str, backend: Place
 ) -> tuple[Session, Mapping[str, Array]]:
     """Return a session with the weights of a run (a folder) or the initial ones of a preset or configuration file."""
-    if target is not None and Path(target).is_dir():
+    if target is not None and os.path.isdir(target):
         session, state = open_run(Path(target), backend, overrides, which)
     else:
         session = Session.start(load(target, overrides), get_backend(*backend))

@@ -1,4 +1,4 @@
-"""Stopping politely: a first SIGINT or SIGTERM is remembered, a second one interrupts at once."""
+"""Stopping politely: a first SIGINT, SIGTERM or SIGHUP is remembered, a second one interrupts at once."""
 
 from __future__ import annotations
 
@@ -7,10 +7,20 @@ from types import FrameType, TracebackType
 from typing import Any
 
 _CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+if hasattr(signal, "SIGHUP"):  # a terminal that is closed; Windows has none
+    _CODES[signal.SIGHUP] = 129
+
+
+class Interrupted(KeyboardInterrupt):
+    """A second signal, with its exit code."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__()
+        self.exit_code = exit_code
 
 
 class StopRequest:
-    """Inside ``with StopRequest() as stop``, ``stop.exit_code`` becomes 130 or 143 when a signal asks to stop."""
+    """Inside ``with StopRequest() as stop``, ``stop.exit_code`` becomes 128 + the signal's number once one came."""
 
     def __init__(self) -> None:
         self.exit_code: int | None = None
@@ -18,7 +28,8 @@ class StopRequest:
 
     def __enter__(self) -> StopRequest:
         for number in _CODES:
-            self._before[number] = signal.signal(number, self._remember)
+            if number in (signal.SIGINT, signal.SIGTERM) or signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+                self._before[number] = signal.signal(number, self._remember)
         return self
 
     def __exit__(
@@ -28,6 +39,7 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
+        code = _CODES[signal.Signals(number)]
         if self.exit_code is not None:
-            raise KeyboardInterrupt
-        self.exit_code = _CODES[signal.Signals(number)]
+            raise Interrupted(code)
+        self.exit_code = code

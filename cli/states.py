@@ -32,17 +32,16 @@ def states(
 ) -> None:
     """Save the neurons' states of chosen samples at chosen steps to HDF5.
 
-    The file has the groups free, plus and minus (nudged by +beta and -beta), each with `steps` and one array
-    (step, sample, ...) per layer, s1 the lowest. docs/files.md shows how to plot it in five lines.
+    The file has the groups phases/free, phases/plus and phases/minus (nudged by +beta and -beta), each with `steps` and
+    one array (step, sample, ...) per layer, s1 the lowest. docs/files.md shows how to plot it in five lines.
     """
     from eqnp import checkpoint as files
     from eqnp.cli.selection import parse_selection
     from eqnp.cli.session import open_run
-    from eqnp.errors import ConfigurationError
+    from eqnp.storage import require_place
     from eqnp.trajectories import record
 
-    if out.exists() and not force:
-        raise ConfigurationError(f"--out {out}: the file exists; give another name or --force")
+    require_place(out, force)
     session, state = open_run(run, backend, overrides, checkpoint)
     chosen = parse_selection("--samples", samples, session.count(split))
     x, labels = session.samples(split, chosen)

@@ -12,19 +12,19 @@ import click
 from eqnp import checkpoint
 from eqnp.backend import get_backend
 from eqnp.cli.options import Place
-from eqnp.cli.progress import Progress, clock
+from eqnp.cli.progress import Progress, clock, quoted
 from eqnp.cli.session import KIND, Session
 from eqnp.cli.signals import StopRequest
 from eqnp.config import Config
 from eqnp.configfile import load, to_toml
 from eqnp.diagnostics import alignment_angles
 from eqnp.environment import describe_environment
-from eqnp.errors import EqnpError, OutOfMemoryError, memory_errors
+from eqnp.errors import DivergedError, EqnpError, OutOfMemoryError, memory_errors
 from eqnp.experiment import to_content, with_threads
 from eqnp.measuring import batch_that_fits
 from eqnp.runfolder import RunFolder
 from eqnp.sharding import Map, thread_map
-from eqnp.training import State, Tally, evaluate, next_epoch, train_epoch
+from eqnp.training import State, Tally, evaluate, next_epoch, require_finite, train_epoch
 
 SAVE_SECONDS = 300.0  # between two checkpoints inside a long epoch
 
@@ -73,6 +73,7 @@ class _Run:
         self.epochs = session.config.training.epochs
         self.training = session.training_batches()
         self.test = session.ordered_batches("test")
+        self._resume = f"eqnp train --resume {quoted(folder.path)}"
 
     def go_on(self, state: State) -> int:
         """Train until the last epoch is done or a signal asks to stop."""
@@ -82,9 +83,10 @@ class _Run:
                 while state.epoch < self.epochs and stop.exit_code is None:
                     state = self._epoch(state, run, stop)
             except EqnpError as error:
-                raise type(error)(f"{error}; `eqnp train --resume {self.folder.path}` goes on from last.h5") from None
+                change = " --set optimizer.rates=..." if isinstance(error, DivergedError) else ""
+                raise type(error)(f"{error}; `{self._resume}{change}` goes on from last.h5") from None
         if stop.exit_code is not None:
-            self.progress.message(f"stopped; `eqnp train --resume {self.folder.path}` goes on from here")
+            self.progress.message(f"stopped; `{self._resume}` goes on from here")
             return stop.exit_code
         click.echo(self._summary(state))
         return 0
@@ -105,6 +107,7 @@ class _Run:
                 self._save(state)
                 saved = time.monotonic()
         result = evaluate(learner, state.parameters, self.test, run, self._show_evaluation)
+        require_finite(state, result.loss)
         return self._finish_epoch(state, result)
 
     def _updates(self, state: State, run: Map) -> Iterator[State]:
@@ -131,7 +134,6 @@ class _Run:
 
     def _finish_epoch(self, state: State, result: Tally) -> State:
         """Write metrics and checkpoints of a full epoch, and return the state at the start of the next."""
-        self.progress.message(_epoch_line(state, result, self.epochs))
         angles = {f"angle_{name}": angle for name, angle in alignment_angles(state.parameters).items()}
         rate = max(self.session.learner.rates(state.epoch).values())
         self.folder.append_metrics(_metrics(state, result, rate) | angles)
@@ -140,9 +142,11 @@ class _Run:
             after = replace(after, best_error=result.error)
             checkpoint.save(self.folder.best_path, to_content(after), kind=KIND)
         self._save(after)
+        self.progress.message(_epoch_line(state, result, self.epochs))
         return after
 
     def _save(self, state: State) -> None:
+        require_finite(state)
         checkpoint.save(self.folder.last_path, to_content(state), kind=KIND)
 
     def _show(self, state: State, rate: float) -> None:
@@ -181,7 +185,7 @@ class _Run:
                 f"  weights        {self.folder.best_path.name} (best), {self.folder.last_path.name} (to go on from)",
                 f"  metrics        {self.folder.metrics_path.name}",
                 f"  configuration  {self.folder.config_path.name}",
-                f"next             eqnp evaluate {self.folder.path}",
+                f"next             eqnp evaluate {quoted(self.folder.path)}",
             ]
         )
 

@@ -36,6 +36,9 @@ def new_figure(columns: int, rows: int = 1, width: float = 3.2, height: float = 
         from matplotlib.figure import Figure
     except ImportError:
         raise BackendError("plots need matplotlib; `pip install matplotlib`, or give --plots none") from None
+    except ValueError as error:  # of MPLBACKEND or a matplotlibrc
+        reason = str(error).splitlines()[0]
+        raise BackendError(f"plots need matplotlib, which does not start ({reason}); or give --plots none") from None
     figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False)
 

@@ -51,9 +51,9 @@ def write_atomic(path: str | Path, data: bytes | memoryview) -> None:
     Raises:
         DiskError: it cannot be written (full disk, no permission, ...); the old file is as it was.
     """
-    target = Path(os.path.realpath(path))  # a symbolic link stays, the file that it names is replaced
-    part = target.with_name(PART.format(os.urandom(8).hex()))
     try:
+        target = Path(os.path.realpath(path))  # a symbolic link stays, the file that it names is replaced
+        part = target.with_name(PART.format(os.urandom(8).hex()))
         if target.exists() and not target.is_file():  # renaming over a device or a pipe would destroy it
             raise DiskError(f"{path}: cannot be written (not a regular file); give another name")
         try:
@@ -119,6 +119,24 @@ def make_folder(path: Path) -> bool:
     return True
 
 
+def require_place(path: Path, force: bool) -> None:
+    """Look before the work whether ``path`` can be written after it.
+
+    Raises:
+        ConfigurationError: it is a folder, or it exists and ``force`` is not given.
+        DiskError: it cannot be made where it would lie.
+    """
+    folder = os.path.dirname(path) or os.curdir
+    if os.path.isdir(path):
+        raise ConfigurationError(f"--out {path}: is a folder; give the name of a file")
+    if os.path.lexists(path) and not force:
+        raise ConfigurationError(f"--out {path}: the file exists; give another name or --force")
+    if not os.path.isdir(folder):
+        raise disk_error(path, OSError(errno.ENOENT, "no such folder"))
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise disk_error(path, OSError(errno.EACCES, os.strerror(errno.EACCES)))
+
+
 class FileLock:
     """An exclusive lock on a file, which holds until ``release`` or the end of the process, however it ends.
 
@@ -153,7 +171,7 @@ class FileLock:
         self._descriptor = descriptor
         with suppress(OSError):  # on a full disk the lock holds all the same, only without a name
             os.ftruncate(descriptor, 0)
-            os.write(descriptor, f"process {os.getpid()} on {platform.node()}".encode())
+            os.write(descriptor, f"process {os.getpid()} on {platform.node()}".encode(errors="replace"))
         return True
 
     def release(self) -> None:

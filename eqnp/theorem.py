@@ -101,9 +101,10 @@ def check_bias(
     their activity pattern (winners of the pools, units on a clip) at +-beta and +-2 beta; and beta is halved until a
     quarter of the samples do, or as many as there are. Then it is halved further, ``HALVINGS`` times in all.
 
-    Returns ``samples`` (how many count), ``of``, and if there are any: ``betas``, ``exact`` (the norm of the exact
-    gradient), the adjoint's ``residual``, and for each estimator its ``bias`` relative to the exact gradient at each
-    beta, and the ``slope`` fitted on log-log axes (nan if there is nothing to fit).
+    Returns ``samples`` (how many count; none where the exact gradient is zero), ``of``, and if there are any:
+    ``betas``, ``exact`` (the norm of the exact gradient), the adjoint's ``residual``, and for each estimator its
+    ``bias`` relative to the exact gradient at each beta, and the ``slope`` fitted on log-log axes (nan if there is
+    nothing to fit).
     """
     prepared = PreparedNetwork(network, parameters, x)
     free = relax(prepared, prepared.zero_states(), steps, tolerance=STILL).states
@@ -126,6 +127,8 @@ def check_bias(
     start, target = [s[which] for s in free], target[which]
     exact = implicit_gradient(chosen, start, target, steps, STILL)
     size = _total_norm(exact.gradient)
+    if not size:  # all units on a clip: there is nothing that a bias would be relative to
+        return result | {"samples": 0, "exact": 0.0}
     betas = [beta / 2**k for k in range(HALVINGS)]
     result |= {"betas": np.array(betas), "exact": size, "residual": exact.residual}
     contrast = contrast or default_contrast(network)

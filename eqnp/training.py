@@ -100,10 +100,7 @@ def train_batch(learner: Learner, state: State, x: np.ndarray, labels: np.ndarra
     gradients, tallies = zip(*run(work, learner.shards(len(x))), strict=True)
     tally = sum(tallies, Tally())
     if not (math.isfinite(tally.loss_sum) and math.isfinite(tally.residual)):
-        raise DivergedError(
-            f"diverged at epoch {state.epoch + 1}, batch {state.batch + 1}: the loss is {tally.loss}; "
-            "lower optimizer.rates, model.gain or dynamics.beta"
-        )
+        raise _diverged(f"at epoch {state.epoch + 1}, batch {state.batch + 1}: the loss is {tally.loss}")
     gradient = add_gradients(gradients)
     for g in gradient.values():
         g /= len(x)
@@ -111,6 +108,23 @@ def train_batch(learner: Learner, state: State, x: np.ndarray, labels: np.ndarra
         gradient, state.optimizer, state.parameters, learner.rates(state.epoch), learner.decays
     )
     return replace(state, parameters=parameters, optimizer=optimizer, batch=state.batch + 1, tally=state.tally + tally)
+
+
+def require_finite(state: State, loss: float = 0.0) -> None:
+    """Look whether the weights, and a loss that they have, are still numbers; after an update no batch may tell.
+
+    Raises:
+        DivergedError: they are not.
+    """
+    if not math.isfinite(loss):
+        raise _diverged(f"in epoch {state.epoch + 1}: the test loss is {loss}")
+    for name, p in state.parameters.items():
+        if not bool((abs(p) < math.inf).all()):
+            raise _diverged(f"in epoch {state.epoch + 1}, before batch {state.batch + 1}: {name} is no longer finite")
+
+
+def _diverged(where: str) -> DivergedError:
+    return DivergedError(f"diverged {where}; lower optimizer.rates, model.gain or dynamics.beta")
 
 
 def train_epoch(learner: Learner, state: State, batches: Batches, run: Map) -> Iterator[State]:

@@ -50,16 +50,17 @@ def _record_phase(
 ) -> tuple[Relaxation, dict[str, Any]]:
     """Relax from ``start`` and return the relaxation with what was recorded."""
     taken: list[int] = []
-    kept: list[list[np.ndarray]] = []
+    kept: list[list[np.ndarray]] = [[] for _ in start]
 
     def observe(t: int, states: States) -> None:
         if steps is None or t in steps:
             taken.append(t)
-            kept.append([np.array(to_host(s)) for s in states])
+            for series, s in zip(kept, states, strict=True):
+                series.append(np.array(to_host(s)))
 
     observe(0, start)
     phase = relax(prepared, start, count, beta, target, observe=observe, **learner.pace)
     content: dict[str, Any] = {"beta": beta, "residual": phase.residual, "steps": np.array(taken, dtype=np.int64)}
-    for layer, series in enumerate(zip(*kept, strict=True), start=1):
-        content[f"s{layer}"] = np.stack(series)  # (T, N, ...)
+    for layer, (series, s) in enumerate(zip(kept, start, strict=True), start=1):
+        content[f"s{layer}"] = np.stack(series) if series else np.empty((0, *s.shape), s.dtype)  # (T, N, ...)
     return phase, content

@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
 import time
 import tomllib
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -18,8 +20,9 @@ from commands import SMALL_OPTIONS, assert_fails, overrides, run, train_small
 
 from eqnp import checkpoint
 from eqnp.cli.main import main
-from eqnp.cli.progress import Progress, clock
+from eqnp.cli.progress import Progress, clock, quoted
 from eqnp.cli.selection import parse_selection
+from eqnp.cli.signals import Interrupted, StopRequest
 from eqnp.errors import ConfigurationError
 
 
@@ -125,6 +128,11 @@ def test_states_are_named_and_complete(capsys, finished, tmp_path):
         np.testing.assert_array_equal(file["phases/free/s1"][-1], file["phases/plus/s1"][0])
         assert (file["phases/plus/s1"][-1] != file["phases/minus/s1"][-1]).any()
     assert_fails(run(capsys, "states", finished, "--out", out), 2, "exists", "--force")
+    assert_fails(run(capsys, "states", finished, "--out", tmp_path, "--force"), 2, "is a folder")
+    assert_fails(run(capsys, "states", finished, "--out", tmp_path / "no" / "x"), 8, "make the folder first")
+    assert run(capsys, "states", finished, "--out", out, "--force", "--samples", "3,4", "--steps", "4").code == 0
+    with h5py.File(out) as file:  # there is no step 4 of a nudged phase
+        assert file["phases/free/s1"].shape == (1, 2, 6, 6, 3) and file["phases/plus/s1"].shape == (0, 2, 6, 6, 3)
 
 
 def test_check_of_fresh_and_of_trained_weights(capsys, finished, tmp_path):
@@ -298,14 +306,19 @@ def test_damaged_missing_and_foreign_checkpoints_are_exit_5(capsys, tmp_path):
     assert_fails(run(capsys, "evaluate", folder, *wider), 5, "forward.0.weight")
 
 
-def test_divergence_is_exit_6_and_keeps_the_last_good_state(capsys, tmp_path):
+@pytest.mark.parametrize("batch", [20, 60], ids=["within an epoch", "by its last update"])
+def test_divergence_is_exit_6_and_keeps_the_last_good_state(capsys, tmp_path, batch):
+    """In one line, and with no warning of NumPy's before it."""
     folder = tmp_path / "run"
-    with np.errstate(all="ignore"):
-        result = train_small(capsys, folder, *overrides("optimizer.rates=1e38", "training.threads=1"))
-    assert result.code == 6
-    assert "diverged at epoch 1" in result.err.splitlines()[-1] and "Traceback" not in result.err
-    restored = checkpoint.load(folder / "last.h5", kind="training")
-    assert all(np.isfinite(p).all() for p in restored["parameters"].values())
+    assert train_small(capsys, folder, *overrides("training.epochs=1")).code == 0
+    before = {name: (folder / name).read_bytes() for name in ("last.h5", "best.h5", "metrics.csv")}
+    wrong = overrides("training.epochs=2", f"training.batch_size={batch}", "optimizer.rates=1e38")
+    result = run(capsys, "train", "--resume", folder, "--quiet", *wrong)
+    assert result.code == 6 and len(result.err.splitlines()) == 2, result.err  # what is trained, and the error
+    for words in ("diverged", "epoch 2", "--set optimizer.rates=", "goes on from last.h5"):
+        assert words in result.err
+    assert before == {name: (folder / name).read_bytes() for name in before}
+    assert run(capsys, "train", "--resume", folder, *overrides("optimizer.rates=0.01")).code == 0
 
 
 def test_a_busy_run_folder_is_exit_9(capsys, tmp_path):
@@ -338,6 +351,61 @@ def test_bad_selections_say_so(text):
         parse_selection("--samples", text, 10)
 
 
+def command(*words, **streams):
+    return subprocess.run([sys.executable, "-m", "eqnp.cli", *map(str, words)], check=False, text=True, **streams)
+
+
+@pytest.mark.parametrize("words", [["presets"], ["--help"], ["doctor"]], ids=" ".join)
+def test_a_reader_of_the_output_may_go_away(words):
+    read, write = os.pipe()
+    os.close(read)
+    result = command(*words, stdout=write, stderr=subprocess.PIPE)
+    os.close(write)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a shell that closes streams")
+@pytest.mark.parametrize("closed", ["2>&-", ">&-", "2>/dev/full"])
+def test_a_run_needs_nobody_who_reads(tmp_path, closed):
+    if "full" in closed and not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full")
+    words = [sys.executable, "-m", "eqnp.cli", "train", "--out", tmp_path / "run", *SMALL_OPTIONS]
+    result = subprocess.run(f"{shlex.join(map(str, words))} {closed}", shell=True, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "Traceback" not in result.stderr
+    assert len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) == 3
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no SIGHUP")
+def test_signals_are_remembered_with_their_exit_codes():
+    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)):
+        with StopRequest() as stop:
+            signal.raise_signal(number)
+            assert stop.exit_code == code
+            with pytest.raises(KeyboardInterrupt) as second:
+                signal.raise_signal(signal.SIGTERM)
+            assert second.value.exit_code == 143
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopRequest() as stop:  # as nohup wants it
+            signal.raise_signal(signal.SIGHUP)
+            assert stop.exit_code is None
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_second_signal_has_its_exit_code(capsys, monkeypatch):
+    def interrupted(**options):
+        raise Interrupted(143)
+
+    monkeypatch.setattr("eqnp.cli.presets.presets.callback", interrupted)
+    assert run(capsys, "presets").code == 143
+
+
+def test_paths_in_suggested_commands_can_be_pasted():
+    assert [quoted(Path(p)) for p in ("runs/a", "sp ace", "-x")] == ["runs/a", "'sp ace'", "./-x"]
+
+
 class _Terminal:
     def __init__(self):
         self.text = ""
@@ -357,6 +425,9 @@ def test_the_live_line_fits_a_narrow_terminal(monkeypatch):
     terminal = _Terminal()
     Progress(stream=terminal).update(["epoch 1/2  batch 3/4", "error 8.1 %", "left 0:42", "loss 0.312"])
     assert terminal.text == "\r\x1b[Kepoch 1/2  batch 3/4  error 8.1 %"
+    terminal.text = ""
+    Progress(stream=terminal).message("epoch 1/2: train loss 0.3 error 8.1 %, test loss 0.4 error 9 %")
+    assert terminal.text == "epoch 1/2: train loss 0.3 error 8.1 %,\n  test loss 0.4 error 9 %\n"
 
 
 def test_no_command_shows_the_help(capsys):

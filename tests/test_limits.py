@@ -98,7 +98,11 @@ def test_bench(capsys, tmp_path, monkeypatch):
     result = run(capsys, "bench", "mnist-mlp", *quick)
     assert result.code == 0 and "noise, for its dataset is not here" in result.out and "1200 batches" in result.out
     assert_fails(run(capsys, "bench", "mnist-mlp", "--set", f"data.folder={tmp_path}"), 3, "mnist not found")
-    result = run(capsys, "bench", "digits", *SMALL_OPTIONS, "--runs", "1", "--out", tmp_path / "no" / "b")
+    once = ["bench", "digits", *SMALL_OPTIONS, "--runs", "1", "--out"]
+    assert_fails(run(capsys, *once, tmp_path / "no" / "b"), 8, "make the folder first")
+    assert_fails(run(capsys, *once, out), 2, "exists", "--force")
+    assert_fails(run(capsys, *once, tmp_path), 2, "is a folder")
+    result = run(capsys, *once, "/dev/full", "--force")
     assert result.code == 8 and "step, even-odd" in result.out and "Traceback" not in result.err
 
 

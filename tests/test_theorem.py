@@ -60,6 +60,15 @@ def test_slopes_are_the_orders(loss):
     assert not result["four-point"]["slope"] < 3.5  # or below rounding everywhere
 
 
+def test_a_gradient_of_zero_has_no_bias():
+    """With all units at an end of their range nothing changes the loss."""
+    case = nets.make("max")
+    for name in case.parameters:
+        if name.endswith("bias"):
+            case.parameters[name] -= 10
+    assert bias_of(case) == {"samples": 0, "of": 3, "exact": 0.0}
+
+
 def test_samples_that_switch_do_not_count_and_beta_shrinks_until_enough_do():
     case = nets.make("max", activation="half_hard_sigmoid", gain=1.5, samples=12)
     result = bias_of(case, beta=2.0)
