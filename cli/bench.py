@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from eqnp.cli.options import Place, backend_option, run_options
+from eqnp.cli.options import FiniteRange, Place, backend_option, run_options
 
 
 @click.command()
@@ -17,7 +17,7 @@ from eqnp.cli.options import Place, backend_option, run_options
 @click.option("--steps", type=click.IntRange(min=1), default=10, show_default=True, help="Steps of one run.")
 @click.option(
     "--seconds",
-    type=click.FloatRange(min=0),
+    type=FiniteRange(min=0),
     default=60.0,
     show_default=True,
     help="No further run begins after this time for steps, and again for batches; one is always measured.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import io
 import os
 import sys
 import warnings
@@ -65,6 +66,8 @@ def eqnp() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; results go to stdout, all else to stderr."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # a path that is no UTF-8 is printed as it is
     try:
         with memory_errors(), warnings.catch_warnings():
             # NumPy's, of numbers that are no longer finite: that is found and said in one line.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -23,6 +24,15 @@ class Place(NamedTuple):
     memory_gb: float = 0.0
 
 
+class FiniteRange(click.FloatRange):
+    """A number in a range, which nan and inf are not."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number, or fail as click does."""
+        number = super().convert(value, param, ctx)
+        return number if math.isfinite(number) else self.fail(f"{value} is not a finite number.", param, ctx)
+
+
 def backend_option(function: F) -> F:
     """Add ``--backend``, ``--device`` and ``--device-memory``, given to the command as one ``backend``, a Place."""
 
@@ -37,7 +47,7 @@ def backend_option(function: F) -> F:
     for option in (
         click.option(
             "--device-memory",
-            type=click.FloatRange(min=0, min_open=True),
+            type=FiniteRange(min=0, min_open=True),
             metavar="GB",
             help="Use at most this much of a GPU's memory.",
         ),

@@ -10,11 +10,10 @@ import click
 def presets(name: str | None) -> None:
     """List the presets, or print the TOML of one: a start for a configuration of your own."""
     from eqnp import presets as available
-    from eqnp.configfile import load
+    from eqnp.configfile import load, preset_text
 
     if name is not None:
-        load(name, ())  # an unknown name is an error that suggests the nearest one
-        click.echo(available.read(name), nl=False)
+        click.echo(preset_text(name), nl=False)
         return
     names = available.names()
     width = max(map(len, names))

@@ -16,6 +16,7 @@ from eqnp.config import Config
 from eqnp.configfile import load
 from eqnp.data import Augmentation, Batches, Dataset, Normalisation
 from eqnp.data import load as load_data
+from eqnp.errors import CheckpointError
 from eqnp.experiment import from_content, make_learner
 from eqnp.learner import Learner
 from eqnp.runfolder import RunFolder
@@ -50,7 +51,11 @@ class Session:
 
     def restore(self, path: Path) -> State:
         """Return the state in a checkpoint of this configuration."""
-        return from_content(checkpoint.load(path, kind=KIND), self.learner, self.initial_state())
+        content = checkpoint.load(path, kind=KIND)
+        try:
+            return from_content(content, self.learner, self.initial_state())
+        except CheckpointError as error:
+            raise CheckpointError(f"{path}: {error}") from None
 
     def training_batches(self) -> Batches:
         """Return shuffled, augmented batches of the training images."""

@@ -21,6 +21,7 @@ from eqnp.ops.activations import ACTIVATIONS
 from eqnp.ops.conv import output_size
 
 POOLS = ("max", "average", "none")
+LARGEST_ARRAY = 2**40  # numbers for one sample: more than any memory holds, and with all samples NumPy can count them
 LOSSES = ("squared_error", "cross_entropy", "cross_entropy_readout")
 
 Shape = tuple[int, ...]
@@ -168,6 +169,7 @@ def _next_shape(n: int, layer: Layer, below: Shape) -> Shape:
     """Return the shape of the layer above ``below``, or raise with the layer's number and the sizes that clash."""
     where = f"model.layers.{n} ({layer})"
     if isinstance(layer, DenseLayer):
+        _require_possible(where, math.prod(below) * layer.units)
         return (layer.units,)
     if layer.pool not in POOLS:
         raise ConfigurationError(f"{where}: pool {layer.pool!r} is not known; choose one of {', '.join(POOLS)}")
@@ -179,8 +181,19 @@ def _next_shape(n: int, layer: Layer, below: Shape) -> Shape:
             f"{where}: a {layer.kernel[0]}x{layer.kernel[1]} kernel with padding {layer.padding} does not fit "
             f"its input of {below[0]}x{below[1]}"
         )
+    outputs, patch = math.prod(size), math.prod(layer.kernel) * below[2]
+    padded = math.prod(n + 2 * layer.padding for n in below[:2]) * below[2]
+    _require_possible(where, max(padded, outputs * patch, outputs * layer.channels, patch * layer.channels))
     if layer.pool == "none":
         return (*size, layer.channels)
     if min(size) < 2:
         raise ConfigurationError(f"{where}: nothing to pool 2x2 in a convolution of size {size[0]}x{size[1]}")
     return (size[0] // 2, size[1] // 2, layer.channels)
+
+
+def _require_possible(where: str, numbers: int) -> None:
+    """Refuse a layer by its largest array; smaller ones that do not fit are a matter of the machine's memory."""
+    if numbers > LARGEST_ARRAY:
+        raise ConfigurationError(
+            f"{where}: takes an array of {numbers:.1e} numbers; take fewer channels or units, or less padding"
+        )

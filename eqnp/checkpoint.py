@@ -62,7 +62,7 @@ def load(path: str | Path, *, kind: str) -> dict[str, Any]:
         with h5py.File(io.BytesIO(data), "r") as file:
             found = file.attrs["kind"]
             content = _read(file) if found == kind else {}
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (OSError, KeyError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         raise _error(path, f"its checksum is right but its HDF5 cannot be read ({error})") from error
     if found != kind:
         raise CheckpointError(f"{path}: holds {found}, but {kind} is needed; name a file that holds {kind}")
@@ -152,7 +152,14 @@ def _stored_str(value: str) -> str | np.ndarray:
 
 
 def _read(group: h5py.Group) -> dict[str, Any]:
-    return {key: _read(item) if isinstance(item, h5py.Group) else _read_leaf(item) for key, item in group.items()}
+    return {key: _read_item(group, key) for key in group}
+
+
+def _read_item(group: h5py.Group, key: str) -> Any:
+    if not isinstance(group.get(key, getlink=True), h5py.HardLink):  # it may lead nowhere, or out of what was checked
+        raise ValueError(f"{key} is a link")
+    item = group[key]
+    return _read(item) if isinstance(item, h5py.Group) else _read_leaf(item)
 
 
 def _read_leaf(dataset: h5py.Dataset) -> Any:

@@ -11,14 +11,26 @@ from typing import Any
 
 from eqnp.errors import ConfigurationError
 
+LARGEST_WHOLE = 2**31 - 1  # beyond it sizes overflow and counts never end
 ACTIVATION_NAMES = ("half_hard_sigmoid", "hard_sigmoid", "centered_hard_sigmoid", "sigmoid", "tanh")
 
 
 def key(
-    default: Any, meaning: str, *, choices: Sequence[str] = (), low: float | None = None, above: float | None = None
+    default: Any,
+    meaning: str,
+    *,
+    choices: Sequence[str] = (),
+    low: float | None = None,
+    above: float | None = None,
+    high: int = LARGEST_WHOLE,
 ) -> Any:
-    """Declare a key: default, meaning, and what is accepted (choices; at least ``low``; more than ``above``)."""
-    return field(default=default, metadata={"meaning": meaning, "choices": choices, "low": low, "above": above})
+    """Declare a key: default, meaning, and what is accepted.
+
+    That is one of ``choices``; at least ``low``; more than ``above``; of whole numbers at most ``high``.
+    """
+    return field(
+        default=default, metadata={"meaning": meaning, "choices": choices, "low": low, "above": above, "high": high}
+    )
 
 
 @dataclass(frozen=True)
@@ -113,7 +125,7 @@ class Training:
     )
     epochs: int = key(5, "passes over the training samples", low=0)
     batch_size: int = key(50, "samples per update", low=1)
-    seed: int = key(0, "seed of weights, order of samples, augmentation and random signs", low=0)
+    seed: int = key(0, "seed of weights, order of samples, augmentation and random signs", low=0, high=2**63 - 1)
     dtype: str = key("float32", "type of all numbers", choices=("float32", "float64"))
     memory_gb: float = key(
         0.0,

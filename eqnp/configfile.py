@@ -29,23 +29,33 @@ def load(source: str | None = None, overrides: Sequence[str] = ()) -> Config:
     Raises:
         ConfigurationError: no such preset or file, not TOML, or a key that is wrong.
     """
-    source = source or DEFAULT_PRESET
-    if source.endswith(".toml") or "/" in source:
-        where, tree = source, _with_base(source, _parse(source, _read(Path(source))))
-        tree.setdefault("name", Path(source).stem)
-    else:
-        where, tree = f"preset {source}", _preset(source)
-        tree.setdefault("name", source)
-    _build(Config, tree, where, "")  # so that a mistake in the file is not blamed on an override
-    for text in overrides:
-        _override(tree, text)
-        _build(Config, tree, f"--set {text}", "")
+    where, tree = _source(DEFAULT_PRESET if source is None else source)
     config = _build(Config, tree, where, "")
-    try:
-        check(config)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{where}: {error}") from None
+    mistake = _mistake(config)
+    made_by = {mistake: where}  # each mistake and what made it first; an override may also mend one
+    for text in overrides:
+        where = f"--set {_short(text)}"
+        _override(tree, text, where)
+        config = _build(Config, tree, where, "")
+        mistake = _mistake(config)
+        made_by.setdefault(mistake, where)
+    if mistake:
+        raise ConfigurationError(f"{made_by[mistake]}: {mistake}")
     return config
+
+
+def preset_text(name: str) -> str:
+    """Return the TOML of a preset, comments included.
+
+    Raises:
+        ConfigurationError: there is no such preset; the nearest one is named.
+    """
+    if name not in presets.names():
+        raise ConfigurationError(
+            f"no preset {name!r}{nearest(name, presets.names())}; `eqnp presets` lists them, "
+            "and the path of a configuration ends in .toml"
+        )
+    return presets.read(name)
 
 
 def to_toml(config: Config) -> str:
@@ -61,9 +71,30 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
+def _source(source: str) -> tuple[str, dict[str, Any]]:
+    """Return what a preset or a file is called in messages, and its keys."""
+    if source.endswith(".toml") or "/" in source:
+        where, name = source, Path(source).stem.encode("utf-8", "replace").decode()
+        tree = _with_base(where, _parse(where, _read(Path(source))))
+    else:
+        where, name = f"preset {source}", source
+        tree = _preset(source)
+    tree.setdefault("name", name)
+    return where, tree
+
+
+def _mistake(config: Config) -> str:
+    """Return the first thing that does not fit, or nothing."""
+    try:
+        check(config)
+    except ConfigurationError as error:
+        return str(error)
+    return ""
+
+
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")  # Windows' editors put a byte-order mark at the beginning
     except FileNotFoundError:
         raise ConfigurationError(f"{path}: there is no such file") from None
     except UnicodeDecodeError:
@@ -77,16 +108,13 @@ def _parse(where: str, text: str) -> dict[str, Any]:
         return tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigurationError(f"{where}: not TOML: {' '.join(str(error).split())}") from None
+    except ValueError:  # Python's limit on digits, which tomllib lets through
+        raise ConfigurationError(f"{where}: a number in it has thousands of digits; give a smaller one") from None
 
 
 def _preset(name: str) -> dict[str, Any]:
     """Return the keys of a preset and of those that it is based on."""
-    if name not in presets.names():
-        raise ConfigurationError(
-            f"no preset {name!r}{nearest(name, presets.names())}; `eqnp presets` lists them, "
-            "and the path of a configuration ends in .toml"
-        )
-    return _with_base(f"preset {name}", _parse(f"preset {name}", presets.read(name)))
+    return _with_base(f"preset {name}", _parse(f"preset {name}", preset_text(name)))
 
 
 def _with_base(where: str, tree: dict[str, Any]) -> dict[str, Any]:
@@ -111,38 +139,49 @@ def _tables(lower: dict[str, Any], upper: dict[str, Any], key: str) -> bool:
     return isinstance(lower[key], dict) and isinstance(upper[key], dict)
 
 
-def _override(tree: dict[str, Any], text: str) -> None:
-    """Put one ``key=value`` into ``tree``; the value is TOML, or a bare word."""
+def _override(tree: dict[str, Any], text: str, where: str) -> None:
+    """Put one ``key=value`` into ``tree``."""
     path, equals, value = text.partition("=")
-    if not equals or not path.strip():
-        raise ConfigurationError(f"--set {text}: give key=value, for example training.epochs=3")
-    try:
-        parsed = tomllib.loads(f"value = {value}")["value"]
-    except (tomllib.TOMLDecodeError, RecursionError):
-        parsed = value.strip()
-    *parents, last = path.strip().split(".")
+    *parents, last = parts = path.strip().split(".")
+    if not equals or not all(parts):
+        raise ConfigurationError(f"{where}: give key=value, for example training.epochs=3")
     node: Any = tree
     for part in parents:
-        node = _child(node, part, text)
+        node = _child(node, part, where)
     if isinstance(node, list):
-        node[_index(node, last, text)] = parsed
+        node[_index(node, last, where)] = _parse_value(value, where)
     elif isinstance(node, dict):
-        node[last] = parsed
+        node[last] = _parse_value(value, where)
     else:
-        raise ConfigurationError(f"--set {text}: {'.'.join(parents)} is a value, it has no keys")
+        raise ConfigurationError(f"{where}: {_show(parents[-1])} is a value, it has no keys")
 
 
-def _child(node: Any, part: str, text: str) -> Any:
+def _parse_value(text: str, where: str) -> Any:
+    """Return the value of an override: TOML, or a bare word."""
+    word = text.strip()
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+        several = len(parsed) > 1
+    except (ValueError, RecursionError):  # not TOML, too many digits, too deep
+        parsed = {"value": word}
+        several = len(word.splitlines()) > 1
+    if several:
+        raise ConfigurationError(f"{where}: more than one line; give --set key=value for each key")
+    return parsed["value"]
+
+
+def _child(node: Any, part: str, where: str) -> Any:
     if isinstance(node, dict):
         return node.setdefault(part, {})
     if isinstance(node, list):
-        return node[_index(node, part, text)]
-    raise ConfigurationError(f"--set {text}: {part!r} is below a value that has no keys")
+        return node[_index(node, part, where)]
+    raise ConfigurationError(f"{where}: {_show(part)} is below a value that has no keys")
 
 
-def _index(items: list[Any], part: str, text: str) -> int:
-    if not (part.isascii() and part.isdigit()) or int(part) >= len(items):
-        raise ConfigurationError(f"--set {text}: {part!r} is not the number of an entry, 0 to {len(items) - 1}")
+def _index(items: list[Any], part: str, where: str) -> int:
+    if part not in map(str, range(len(items))):
+        known = f"0 to {len(items) - 1}" if items else "of which there are none"
+        raise ConfigurationError(f"{where}: {_show(part)} is not the number of an entry, {known}")
     return int(part)
 
 
@@ -155,7 +194,8 @@ def _build(kind: type, tree: Any, where: str, prefix: str) -> Any:
         if name not in known:
             what = "table or key" if kind is Config else "key"
             raise ConfigurationError(
-                f"{where}: no {what} {prefix}{name}{nearest(name, known)}; known: {', '.join(known)}"
+                f"{where}: no {what} {prefix}{_short(name) or repr(name)}{nearest(name, known)}; "
+                f"known: {', '.join(known)}"
             )
     hints = get_type_hints(kind)
     return kind(**{name: _value(known[name], hints[name], tree[name], where, prefix + name) for name in tree})
@@ -176,32 +216,36 @@ def _value(declared: Field[Any], hint: Any, given: Any, where: str, path: str) -
             f"{where}: {path}: {_show(given)} is not one of {', '.join(choices)}{nearest(str(given), choices)}"
         )
     if value is None or not all(_within(number, bounds) for number in _numbers(value)):
-        low, above = bounds["low"], bounds["above"]
-        limit = f" of at least {low:g}" if low is not None else f" above {above:g}" if above is not None else ""
+        limit = _limit(bounds, whole=hint in (int, tuple[int, int]))
         raise ConfigurationError(f"{where}: {path}: expected {accepted}{limit}, got {_show(given)}")
     return value
 
 
 def _convert(hint: Any, given: Any) -> tuple[str, Any]:
-    """Return (what is accepted, the value or None)."""
-    whole = type(given) is int and abs(given) < 2**63  # what files and arrays can hold
-    number = whole or isinstance(given, float)
+    """Return (what is accepted, the value or None); whether it is within its bounds is another question."""
+    whole = type(given) is int
     if hint is bool:
         return "true or false", given if isinstance(given, bool) else None
     if hint is int:
         return "a whole number", given if whole else None
     if hint is str:
-        return "a string", given if isinstance(given, str) else None
+        return "a string (UTF-8, without NUL)", given if isinstance(given, str) and _is_text(given) else None
     if hint is float:
-        return "a number", _float(given) if number else None
+        return "a finite number", _float(given) if whole or isinstance(given, float) else None
     if hint == tuple[int, int]:
         pair = [given, given] if whole else given
-        good = isinstance(pair, list) and len(pair) == 2 and all(type(n) is int and abs(n) < 2**63 for n in pair)
+        good = isinstance(pair, list) and len(pair) == 2 and all(type(n) is int for n in pair)
         return "a whole number or two of them", tuple(pair) if good else None
     items = given if isinstance(given, list) else [given]
     good = bool(items) and all(type(n) in (int, float) for n in items)
     values = tuple(_float(n) for n in items) if good else None
-    return "a number or a list of numbers", values if isinstance(given, list) or values is None else values[0]
+    accepted = "a finite number or a list of finite numbers"
+    return accepted, values if isinstance(given, list) or values is None else values[0]
+
+
+def _is_text(text: str) -> bool:
+    """Return whether files can hold ``text`` and the system can take it as a name."""
+    return "\0" not in text and not any("\ud800" <= c <= "\udfff" for c in text)  # half a surrogate: no UTF-8
 
 
 def _float(number: float) -> float:
@@ -219,12 +263,30 @@ def _numbers(value: Any) -> Iterable[float]:
 
 def _within(number: float, bounds: Mapping[str, Any]) -> bool:
     low, above = bounds["low"], bounds["above"]
-    return math.isfinite(number) and (low is None or number >= low) and (above is None or number > above)
+    possible = abs(number) <= bounds["high"] if isinstance(number, int) else math.isfinite(number)
+    return possible and (low is None or number >= low) and (above is None or number > above)
+
+
+def _limit(bounds: Mapping[str, Any], whole: bool) -> str:
+    """Return the range of a number as it stands behind what is accepted."""
+    low, above, high = bounds["low"], bounds["above"], bounds["high"]
+    if whole:
+        return f" from {-high if low is None else low} to {high}"
+    return f" of at least {low:g}" if low is not None else f" above {above:g}" if above is not None else ""
 
 
 def _show(given: Any) -> str:
-    text = " ".join(repr(given).split())
-    return text if len(text) <= 60 else text[:57] + "..."
+    """Return a value as it stands in a message."""
+    try:
+        return _short(" ".join(repr(given).split()))
+    except (ValueError, RecursionError):  # thousands of digits, or of levels
+        return "something too large to show"
+
+
+def _short(text: str, most: int = 60) -> str:
+    """Return text as it stands in a message: its end left out where it is long, and fit for UTF-8."""
+    text = text if len(text) <= most else text[: most - 3] + "..."
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _compact(layer: Layer) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from eqnp.config import Config, Model, Training
 from eqnp.config import Layer as LayerConfig
 from eqnp.contrasts import default_contrast
 from eqnp.environment import available_cores, processor
-from eqnp.errors import BackendError, ConfigurationError
+from eqnp.errors import BackendError, CheckpointError, ConfigurationError
 from eqnp.forms import Means
 from eqnp.learner import Learner
 from eqnp.mkl import MklProducts
@@ -168,18 +168,44 @@ def from_content(content: Mapping[str, Any], learner: Learner, template: State) 
     """Return the state in a checkpoint's content; ``template`` is a fresh state, whose names and shapes it must have.
 
     Raises:
-        CheckpointError: a name, shape or dtype differs; the first one is named.
+        CheckpointError: a name, shape or dtype differs, a weight is not finite, or a number of the progress cannot be;
+            the first one is named.
     """
-    fresh = to_content(template)
-    restore_into(fresh, content)
+    restore_into(to_content(template), content)
+    _check_weights(content["parameters"])
+    _check_numbers("optimizer", content["optimizer"])
     progress = dict(content["progress"])
+    _check_numbers("progress", progress)
+    if progress["batch"] > progress["samples"]:  # every batch has a sample
+        raise _impossible("progress.batch", f"{progress['batch']} after {progress['samples']} samples")
     own = {key: progress.pop(key) for key in ("epoch", "batch", "seconds", "best_error")}
     return State(
         parameters=_device(content["parameters"], learner.backend),
-        optimizer=_device(content.get("optimizer", {}), learner.backend),
+        optimizer=_device(content["optimizer"], learner.backend),
         tally=Tally(**progress),
         **own,
     )
+
+
+def _check_weights(parameters: Mapping[str, np.ndarray]) -> None:
+    for name, values in parameters.items():
+        if not np.isfinite(values).all():
+            raise CheckpointError(
+                f"parameters.{name} is not finite: the run diverged; use the run's other checkpoint, "
+                "or train again with lower optimizer.rates, model.gain or dynamics.beta"
+            )
+
+
+def _check_numbers(where: str, content: Mapping[str, Any]) -> None:
+    """Check that counts and sums are from 0 up, and counts such as arithmetic with floats can take."""
+    for name, value in content.items():
+        good = 0 <= value < 2**63 if isinstance(value, int) else not isinstance(value, float) or value >= 0
+        if not good:
+            raise _impossible(f"{where}.{name}", str(value)[:20])
+
+
+def _impossible(name: str, value: str) -> CheckpointError:
+    return CheckpointError(f"{name} cannot be {value}; use the run's other checkpoint, or train again")
 
 
 def _layer(layer: LayerConfig) -> Layer:

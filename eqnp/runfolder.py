@@ -90,27 +90,34 @@ class RunFolder:
         write_atomic(self.config_path, config_toml.encode())
 
     def write_environment(self, environment: Mapping[str, Any]) -> None:
-        """Write environment.toml."""
-        write_atomic(self.environment_path, tomli_w.dumps(environment).encode())
+        """Write environment.toml. What is not UTF-8, such as a file's name in the command, is replaced by "?"."""
+        write_atomic(self.environment_path, tomli_w.dumps(environment).encode(errors="replace"))
 
     def metrics(self) -> list[dict[str, str]]:
         """Return the rows of metrics.csv as text, by column. A last line without its end is left out.
 
         Raises:
-            ConfigurationError: the file cannot be read, or a row has more cells than there are columns, or no epoch.
+            ConfigurationError: the file cannot be read, columns have no names of their own, or a row has more cells
+                than there are columns, or no epoch.
         """
         try:
-            text = self.metrics_path.read_text("utf-8", "replace")
+            text = self.metrics_path.read_text("utf-8-sig", "replace")
         except FileNotFoundError:
             return []
         except OSError as error:
             reason = error.strerror or error
             raise ConfigurationError(f"{self.metrics_path}: cannot be read ({reason}); move it away") from error
         whole = text[: text.rfind("\n") + 1]
-        rows = list(csv.DictReader(io.StringIO(whole), restval=""))
+        try:
+            reader = csv.DictReader(io.StringIO(whole), restval="")
+            columns, rows = reader.fieldnames or [], list(reader)
+        except csv.Error as error:
+            raise self._damaged(f"is damaged ({error})") from error
+        if whole and not ("epoch" in columns and all(columns) and len(set(columns)) == len(columns)):
+            raise self._damaged("its first line is damaged")
         for number, row in enumerate(rows, start=1):
-            if None in row or not re.fullmatch(r"[0-9]+", row.get("epoch", "")):
-                raise ConfigurationError(f"{self.metrics_path}: row {number} is damaged; mend it or move the file away")
+            if None in row or not re.fullmatch(r"[0-9]{1,10}", row["epoch"]):
+                raise self._damaged(f"row {number} is damaged")
         return rows
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
@@ -126,6 +133,9 @@ class RunFolder:
         rows = self.metrics()
         if rows:
             self._write_metrics([row for row in rows if int(row["epoch"]) <= last_epoch])
+
+    def _damaged(self, what: str) -> ConfigurationError:
+        return ConfigurationError(f"{self.metrics_path}: {what}; mend it or move the file away")
 
     def _write_metrics(self, rows: list[Mapping[str, Any]]) -> None:
         columns = list(dict.fromkeys(key for row in rows for key in row))

@@ -402,6 +402,21 @@ def test_a_second_signal_has_its_exit_code(capsys, monkeypatch):
     assert run(capsys, "presets").code == 143
 
 
+def test_a_checkpoint_of_another_net_is_named(capsys, finished):
+    other = overrides("model.layers=[{dense=5},{dense=10}]")
+    assert_fails(run(capsys, "evaluate", finished, *other), 5, str(finished / "best.h5"), "forward.")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are bytes there")
+def test_a_folder_whose_name_is_no_text(tmp_path):
+    path = os.fsencode(tmp_path / "run") + b"\xff"
+    environment = os.environ | {"PYTHONIOENCODING": "utf-8:strict"}
+    words = [sys.executable, "-m", "eqnp.cli", "train", "--quiet", "--out", path, *SMALL_OPTIONS]
+    result = subprocess.run(words, capture_output=True, env=environment, check=False)
+    assert result.returncode == 0, result.stderr
+    assert path in result.stdout and os.path.exists(path + b"/best.h5")
+
+
 def test_paths_in_suggested_commands_can_be_pasted():
     assert [quoted(Path(p)) for p in ("runs/a", "sp ace", "-x")] == ["runs/a", "'sp ace'", "./-x"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import string
+import tomllib
 from dataclasses import fields, is_dataclass, replace
 from typing import get_type_hints
 
@@ -11,8 +12,8 @@ import pytest
 
 from eqnp import presets
 from eqnp.architecture import LOSSES, POOLS
-from eqnp.config import ACTIVATION_NAMES, Config, Dynamics, Layer, Model
-from eqnp.configfile import load, to_toml
+from eqnp.config import ACTIVATION_NAMES, LARGEST_WHOLE, Config, Dynamics, Layer, Model
+from eqnp.configfile import load, preset_text, to_toml
 from eqnp.dynamics import WAYS
 from eqnp.errors import ConfigurationError
 from eqnp.experiment import make_architecture
@@ -89,24 +90,47 @@ def assert_line(arguments, *words):
         load(*arguments)
     text = str(error.value)
     assert "\n" not in text and len(text) < 400, text
+    assert text.encode("utf-8"), "any output takes it"
     for word in words:
         assert word in text, text
 
+
+DIGITS = "9" * 5000  # more than Python reads
+HEX = "0x" + "f" * 5000  # which Python reads, and does not write
 
 MISTAKES = [
     ("training.epoch=3", ["training.epoch", "'epochs'"]),
     ("trainin.epochs=3", ["trainin", "'training'"]),
     ("training.epochs=2.5", ["training.epochs", "whole number", "2.5"]),
     ("training.epochs=true", ["training.epochs", "True"]),
-    ("training.epochs=-1", ["training.epochs", "at least 0", "-1"]),
+    ("training.epochs=-1", ["training.epochs", "from 0 to 2147483647", "-1"]),
+    ("training.epochs=2147483648", ["training.epochs", "from 0 to 2147483647"]),
+    ("training.batch_size=9223372036854775807", ["training.batch_size", "from 1 to 2147483647"]),
+    ("training.seed=9223372036854775808", ["training.seed", "to 9223372036854775807"]),
+    ("model.layers.0.kernel=[3, 2147483648]", ["model.layers.0.kernel", "from 1 to 2147483647"]),
+    (f"training.epochs={DIGITS}", ["training.epochs", "whole number", "999..."]),
+    (f"training.epochs={HEX}", ["training.epochs", "whole number", "too large"]),
+    (f"dynamics.beta={HEX}", ["dynamics.beta", "finite"]),
+    (f"optimizer.rates=[1, {HEX}]", ["optimizer.rates", "finite"]),
+    (f"data.name={HEX}", ["data.name", "string"]),
+    (f"model.layers.{DIGITS}.conv=3", ["999...", "0 to 2"]),
+    (f"training.seed.{'a.' * 3000}a=1", ["training.seed", "whole number", "too large"]),
+    ("training.epochs=0\nfoo=1", ["training.epochs", "more than one line"]),
+    ("description=two\nlines", ["description", "more than one line"]),
+    ("name=a\udcffb", ["--set name=a\\udcffb: ", "UTF-8"]),
+    ("description='\udcff'", ["description", "UTF-8"]),
+    ("na\udcffme=b", ["na\\udcffme", "'name'"]),
+    ('data.folder="a\\u0000b"', ["data.folder", "NUL"]),
     ("training.epochs", ["key=value"]),
     ("=3", ["key=value"]),
+    (".=3", ["key=value"]),
+    ("training..epochs=3", ["key=value"]),
     ("training=3", ["training", "table", "3"]),
     ("training.epochs.more=3", ["training.epochs.more"]),
     ("dynamics.beta=0", ["dynamics.beta", "above 0"]),
-    ("dynamics.beta=inf", ["dynamics.beta", "inf"]),
+    ("dynamics.beta=inf", ["dynamics.beta", "finite number above 0", "inf"]),
     ("dynamics.beta=nan", ["dynamics.beta", "nan"]),
-    ("dynamics.T1=0", ["dynamics.T1", "at least 1"]),
+    ("dynamics.T1=0", ["dynamics.T1", "from 1 to"]),
     ("data.flip=1", ["data.flip", "true or false"]),
     ("data.name=mnist-smal", ["data.name", "'mnist-small'"]),
     ("training.estimator=symetric", ["training.estimator", "'symmetric'", "one-sided"]),
@@ -122,7 +146,8 @@ MISTAKES = [
     ("model.layers=[{units=10}]", ["model.layers.0.units", "dense"]),
     ("model.layers.7.conv=3", ["'7'", "0 to 2"]),
     ("optimizer.rates=[0.1]", ["optimizer.rates", "1 values for 3 layers"]),
-    ("optimizer.rates=[]", ["optimizer.rates", "list of numbers"]),
+    ("optimizer.rates=[]", ["optimizer.rates", "list of finite numbers"]),
+    ("optimizer.rates=inf", ["optimizer.rates", "finite number", "at least 0", "got inf"]),
     ("optimizer.rates=[0.1, 'a', 2]", ["optimizer.rates"]),
     ("optimizer.weight_decay=-1", ["optimizer.weight_decay", "at least 0"]),
     ("optimizer.momentum=1", ["optimizer.momentum", "below 1"]),
@@ -132,9 +157,68 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(("override", "words"), MISTAKES, ids=[override for override, _ in MISTAKES])
-def test_a_wrong_override_is_one_line(override, words):
-    assert_line(("digits", [override]), *words)
+@pytest.mark.parametrize(("override", "words"), MISTAKES, ids=[ascii(override[:60]) for override, _ in MISTAKES])
+def test_a_wrong_override_is_one_line_that_blames_it(override, words):
+    assert_line(("digits", [override]), "--set", *words)
+    with pytest.raises(ConfigurationError) as error:
+        load("digits", ["dynamics.T1=9", override])
+    assert str(error.value).startswith(f"--set {override[:2]}")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "start"),
+    [
+        (["optimizer.name=adam", "dynamics.omega=2"], "--set dynamics.omega=2: dynamics.omega"),
+        (["optimizer.name=adam", "dynamics.T1=3"], "--set optimizer.name=adam: optimizer.momentum"),
+        (["optimizer.name=adam", "dynamics.omega=2", "dynamics.omega=1"], "--set optimizer.name=adam: optimizer.mom"),
+        (["model.layers=[]", "model.layers.0.conv=3"], "--set model.layers.0.conv=3: '0'"),
+    ],
+)
+def test_the_override_that_made_a_mistake_is_blamed(overrides, start):
+    with pytest.raises(ConfigurationError) as error:
+        load("digits", overrides)
+    assert str(error.value).startswith(start)
+
+
+def test_an_override_may_mend_what_does_not_fit(tmp_path):
+    assert load("digits", ["optimizer.name=adam", "optimizer.momentum=0"]).optimizer.name == "adam"
+    path = tmp_path / "c.toml"
+    path.write_text("")
+    assert load(str(path), ["model.layers=[{dense=10}]"]).model.layers == (Layer(dense=10),)
+    assert_line((str(path), ["dynamics.T1=3"]), f"{path}: model.layers", "at least one")
+
+
+def test_the_largest_whole_numbers():
+    assert load("digits", [f"training.epochs={LARGEST_WHOLE}"]).training.epochs == LARGEST_WHOLE
+    assert load("digits", [f"training.seed={2**63 - 1}"]).training.seed == 2**63 - 1
+    assert load("digits", ["dynamics.beta=9999999999999999999999"]).dynamics.beta == 1e22, "this one need not be whole"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["model.layers.0.conv=2147483647"], ["model.layers.0", "1.2e+12"]),
+        (["model.layers.0.padding=1000000000"], ["model.layers.0", "padding"]),
+        (["model.layers.0={conv=1, kernel=1, stride=2147483647, padding=1000000000}"], ["model.layers.0", "padding"]),
+        (["model.layers=[{conv=1000000000, kernel=1}, {dense=10}]"], ["model.layers.1", "dense 10"]),
+        (["model.layers=[{dense=1000000}, {dense=10000000}, {dense=10}]"], ["model.layers.1"]),
+    ],
+)
+def test_layers_that_no_memory_holds_are_refused(overrides, words):
+    with pytest.raises(ConfigurationError) as error:
+        make_architecture(load("digits", overrides).model, (28, 28, 1), 10)
+    for word in words:
+        assert word in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["", "digit", "mine.toml", "./digits", "../presets/digits", "\udcff"])
+def test_only_a_presets_name_shows_a_preset(name):
+    with pytest.raises(ConfigurationError, match="no preset"):
+        preset_text(name)
+
+
+def test_an_empty_name_is_not_the_default():
+    assert_line(("",), "no preset ''")
 
 
 @pytest.mark.parametrize(
@@ -146,6 +230,9 @@ def test_a_wrong_override_is_one_line(override, words):
         ("[model]\nlayers = [{ conv = 'x' }]", ["c.toml", "model.layers.0.conv", "whole number"]),
         ("", ["c.toml", "model.layers", "at least one"]),
         ("a = " + "[" * 5000, ["c.toml", "not TOML"]),
+        (f"[training]\nepochs = {DIGITS}", ["c.toml", "thousands of digits"]),
+        (f"[training]\nepochs = {HEX}", ["c.toml", "training.epochs", "too large"]),
+        ('"" = 3', ["c.toml", "no table or key ''"]),
     ],
 )
 def test_a_wrong_file_is_one_line(tmp_path, text, words):
@@ -160,6 +247,17 @@ def test_a_file_that_cannot_be_read(tmp_path):
     assert_line((str(tmp_path / "c.toml"),), "UTF-8")
     (tmp_path / "d.toml").mkdir()
     assert_line((str(tmp_path / "d.toml"),), "d.toml", "cannot be read")
+
+
+def test_a_file_with_a_byte_order_mark(tmp_path):
+    (tmp_path / "c.toml").write_bytes(b'\xef\xbb\xbfbase = "digits"\n')
+    assert load(str(tmp_path / "c.toml")).model == load("digits").model
+
+
+def test_a_file_whose_name_is_no_text_lends_what_it_can(tmp_path):
+    path = tmp_path / "c\udcff.toml"
+    path.write_text('base = "digits"\n')
+    assert load(str(path)).name == "c?"
 
 
 def test_a_mistake_in_the_file_is_not_blamed_on_an_override(tmp_path):
@@ -201,6 +299,7 @@ def fuzz(count, seed):
         "1" * 400,
     ]
     values += ["2026-11-24", "'''\n'''", "[{conv=1}]", "[{dense=10}]", '"\\u0000"', "9" * 30]
+    values += [DIGITS, HEX, f"[{HEX}]", f"{{a={HEX}}}", "\udcff", '"\udcff"', "0\nb=1", "[" * 5000, str(LARGEST_WHOLE)]
     for _ in range(count):
         overrides = []
         for _ in range(generator.randint(1, 3)):
@@ -215,7 +314,7 @@ def fuzz(count, seed):
             assert len(str(error).splitlines()) == 1, overrides
         else:
             assert isinstance(config, Config)
-            to_toml(config)
+            assert tomllib.loads(to_toml(config).encode().decode())
 
 
 def test_fuzzed_overrides():

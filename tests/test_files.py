@@ -14,10 +14,14 @@ import numpy as np
 import pytest
 
 from eqnp import checkpoint
+from eqnp.backend import get_backend
 from eqnp.checkpoint import restore_into
+from eqnp.configfile import load
 from eqnp.errors import CheckpointError, ConfigurationError, DiskError, RunBusyError
+from eqnp.experiment import from_content, make_learner, to_content
 from eqnp.runfolder import RunFolder
 from eqnp.storage import FileLock, write_atomic
+from eqnp.training import initial_state
 
 CONTENT = {
     "parameters": {"a.weight": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.zeros((0, 2)), "c": np.float64(3)},
@@ -153,6 +157,78 @@ def test_a_checkpoint_of_something_else(change, words):
         restore_into(template, loaded)
 
 
+def rewrite(path, change):
+    """Change the HDF5 of a checkpoint and make its user block fit again."""
+    with h5py.File(path, "r+") as file:
+        change(file)
+    data = path.read_bytes()
+    path.write_bytes(checkpoint._user_block(data[checkpoint.BLOCK :]) + data[checkpoint.BLOCK :])
+
+
+@pytest.mark.parametrize(
+    "link",
+    [h5py.SoftLink("/nowhere"), h5py.SoftLink("/parameters/c"), h5py.ExternalLink("other.h5", "/a")],
+    ids=["dangling", "soft", "external"],
+)
+def test_a_link_in_place_of_a_dataset_is_refused(tmp_path, link):
+    path = save(tmp_path / "a.h5")
+
+    def change(file):
+        del file["parameters/b"]
+        file["parameters/b"] = link
+
+    rewrite(path, change)
+    assert_refused(path, "b is a link")
+
+
+def test_a_value_that_is_not_of_its_type_is_refused(tmp_path):
+    path = save(tmp_path / "a.h5")
+    rewrite(path, lambda file: file["progress/rate"].attrs.modify("python", "int"))  # of not-a-number
+    assert_refused(path, "cannot be read")
+    path = save(tmp_path / "b.h5", {"a": float("inf")})
+    rewrite(path, lambda file: file["a"].attrs.modify("python", "int"))
+    assert_refused(path, "cannot be read")
+
+
+def change_all(content, name, value):
+    group, _, key = name.partition(".")
+    if isinstance(content[group][key], np.ndarray):
+        content[group][key].flat[-1] = value
+    else:
+        content[group][key] = value
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("parameters.forward.0.weight", float("nan")),
+        ("parameters.readout.bias", float("-inf")),
+        ("progress.epoch", -3),
+        ("progress.batch", -1),
+        ("progress.batch", 10**6),
+        ("progress.epoch", 10**400),
+        ("progress.mistakes", -1),
+        ("progress.best_error", float("nan")),
+        ("progress.seconds", -1.0),
+        ("optimizer.count", -1),
+    ],
+)
+def test_a_checkpoint_with_numbers_that_cannot_be(tmp_path, name, value):
+    config = load("digits", ["optimizer.name=adam", "optimizer.momentum=0", "optimizer.rates=0.01"])
+    learner = make_learner(config, (28, 28, 1), 10, get_backend("numpy"))
+    fresh = initial_state(learner, 1.0, "float32")
+    path = save(tmp_path / "a.h5", to_content(fresh))
+    content = checkpoint.load(path, kind="training")
+    assert_same(to_content(from_content(content, learner, fresh)), to_content(fresh))
+    change_all(content, name, value)
+    content = checkpoint.load(save(path, content), kind="training")
+    with pytest.raises(CheckpointError, match="use the run's other checkpoint, or train again") as error:
+        from_content(content, learner, fresh)
+    text = str(error.value)
+    assert text.startswith(name) and "\n" not in text and len(text) < 200
+    assert ("the run diverged" in text) == name.startswith("parameters")
+
+
 # ---- the disk
 
 
@@ -196,6 +272,14 @@ def test_a_link_stays_a_link_and_a_device_is_refused(tmp_path):
     assert (tmp_path / "link").is_symlink() and (tmp_path / "real").read_bytes() == b"new"
     with pytest.raises(DiskError, match="not a regular file"):
         write_atomic("/dev/null", b"x")
+
+
+def test_a_working_directory_that_is_gone(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(DiskError, match="x: cannot be written"):
+        write_atomic("x", b"1")
 
 
 def test_a_real_limit_on_file_sizes(tmp_path):
@@ -309,6 +393,39 @@ def test_metrics_are_rows_that_can_be_cut_back(tmp_path):
         folder.metrics_path.write_text("epoch,loss\none,2\n")
         with pytest.raises(ConfigurationError, match=r"metrics\.csv: row 1 is damaged"):
             folder.metrics()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("epoch,loss\n1," + "9" * 200_000 + "\n", "is damaged .*field"),
+        ("epoch,loss\n" + "9" * 5000 + ",2\n", "row 1 is damaged"),
+        ("epoch,loss\n1,2,3\n", "row 1 is damaged"),
+        ("epoch,epoch\n1,2\n", "first line is damaged"),
+        ("epoch,\n1,2\n", "first line is damaged"),
+        ("loss,error\n", "first line is damaged"),
+        ("\n1,2\n", "first line is damaged"),
+    ],
+)
+def test_damaged_metrics_are_refused_and_kept(tmp_path, text, words):
+    with RunFolder.create(tmp_path / "run", "") as folder:
+        folder.metrics_path.write_text(text)
+        for act in (folder.metrics, lambda: folder.append_metrics({"epoch": 2}), lambda: folder.truncate_metrics(1)):
+            with pytest.raises(ConfigurationError, match=rf"metrics\.csv: .*{words}.*; mend it or move the file away"):
+                act()
+        assert folder.metrics_path.read_text() == text
+
+
+def test_metrics_with_a_byte_order_mark(tmp_path):
+    with RunFolder.create(tmp_path / "run", "") as folder:
+        folder.metrics_path.write_bytes(b"\xef\xbb\xbfepoch,loss\r\n1,2\r\n")
+        assert folder.metrics() == [{"epoch": "1", "loss": "2"}]
+
+
+def test_an_environment_that_is_no_text_is_written_all_the_same(tmp_path):
+    with RunFolder.create(tmp_path / "s\udcff", "") as folder:
+        folder.write_environment({"command": "eqnp train --out s\udcff"})
+        assert folder.environment_path.read_text() == 'command = "eqnp train --out s?"\n'
 
 
 def test_the_lock_of_a_full_run_folder_goes_with_it(tmp_path):
