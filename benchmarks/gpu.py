@@ -44,7 +44,7 @@ except ImportError:
     torch = None
 
 PRESET = "cifar10-mse-symmetric"
-CHEAP = ("dynamics.schedule=even-odd", "dynamics.omega=1.6", "dynamics.T1=40", "dynamics.T2=15")
+CHEAP = ("dynamics.schedule=even-odd", "dynamics.omega=1.6", "dynamics.T1=40", "dynamics.T2=20")
 COPIED = {"H100": 3.0e12, "H200": 4.3e12}  # bytes a second, read and written ones counted, by the card's name
 TERAFLOPS = 60e12  # of both: float32 without tensor cores
 WARM_UP = 8192  # rows of a product that takes some 15 ms
@@ -203,8 +203,8 @@ def batches_beside_pytorch(backend: Backend, preset: str, batch: int, runs: int)
     cheap_tf32 = Case(backend, preset, batch, *CHEAP, "training.tf32=true")
     batches = {
         "eqnp, published schedule": strict.update,
-        "eqnp, over-relaxed 40 + 15 + 15": cheap.update,
-        "eqnp, over-relaxed 40 + 15 + 15, TF32": cheap_tf32.update,
+        "eqnp, over-relaxed 40 + 20 + 20": cheap.update,
+        "eqnp, over-relaxed 40 + 20 + 20, TF32": cheap_tf32.update,
     }
     if torch:
         batches["published"] = published_gradient(strict, False)
