@@ -15,10 +15,11 @@ def data() -> None:
 @data.command("list")
 def list_datasets() -> None:
     """Show every dataset that eqnp knows, and where it was found."""
+    from eqnp.cli.rows import show_row
     from eqnp.data import describe
 
-    for line in describe():
-        click.echo(line)
+    for name, where in describe().items():
+        show_row(name, where, 13)
 
 
 @data.command()

@@ -10,6 +10,7 @@ import click
 def presets(name: str | None) -> None:
     """List the presets, or print the TOML of one: a start for a configuration of your own."""
     from eqnp import presets as available
+    from eqnp.cli.rows import show_row
     from eqnp.configfile import load, preset_text
 
     if name is not None:
@@ -18,4 +19,4 @@ def presets(name: str | None) -> None:
     names = available.names()
     width = max(map(len, names))
     for each in names:
-        click.echo(f"{each:<{width}}  {load(each, ()).description}")
+        show_row(each, load(each, ()).description, width)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 import sys
 import textwrap
 import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
+
+from eqnp.cli.rows import terminal_width
 
 LIVE_SECONDS = 0.2  # between two live lines
 PLAIN_SECONDS = 10.0  # between two plain lines
@@ -47,7 +48,7 @@ class Progress:
         if not self.live:
             self._write("  ".join(fields) + "\n")
             return
-        width = _width()
+        width = terminal_width()
         line = fields[0]
         for field in fields[1:]:
             if len(line) + 2 + len(field) > width:
@@ -59,7 +60,7 @@ class Progress:
     def message(self, text: str) -> None:
         """Print a line that stays, above the live one; on a terminal it is broken between words."""
         self.clear()
-        self._write((textwrap.fill(text, _width(), subsequent_indent="  ") if self.live else text) + "\n")
+        self._write((textwrap.fill(text, terminal_width(), subsequent_indent="  ") if self.live else text) + "\n")
 
     def clear(self) -> None:
         """Take the live line away."""
@@ -72,7 +73,3 @@ class Progress:
             with suppress(OSError):  # the reader went away, or a log's disk is full
                 self.stream.write(text)
                 self.stream.flush()
-
-
-def _width() -> int:
-    return shutil.get_terminal_size().columns - 1

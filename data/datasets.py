@@ -82,14 +82,14 @@ def noise(name: str, samples: int) -> Dataset:
     return Dataset(name, images, labels, images, labels, CLASSES[name], "noise")
 
 
-def describe() -> list[str]:
-    """Return a line for every dataset: where it was found, or how to get it."""
-    lines = ["mnist-small    in the package"]
-    for name in list(CLASSES)[1:]:
-        located = find(name)
-        where = f"{located.folder} ({located.form})" if located else f"not found; {_how_to_get(name)}"
-        lines.append(f"{name:<14} {where}")
-    return lines
+def describe() -> dict[str, str]:
+    """Return for every dataset where it was found, or how to get it."""
+    return {"mnist-small": "in the package"} | {name: _where(name) for name in list(CLASSES)[1:]}
+
+
+def _where(name: str) -> str:
+    located = find(name)
+    return f"{located.folder} ({located.form})" if located else f"not found; {_how_to_get(name)}"
 
 
 def _how_to_get(name: str) -> str:

@@ -21,6 +21,7 @@ from commands import SMALL_OPTIONS, assert_fails, overrides, run, train_small
 from eqnp import checkpoint
 from eqnp.cli.main import main
 from eqnp.cli.progress import Progress, clock, quoted
+from eqnp.cli.rows import show_row
 from eqnp.cli.selection import parse_selection
 from eqnp.cli.signals import Interrupted, StopRequest
 from eqnp.errors import ConfigurationError
@@ -443,6 +444,19 @@ def test_the_live_line_fits_a_narrow_terminal(monkeypatch):
     terminal.text = ""
     Progress(stream=terminal).message("epoch 1/2: train loss 0.3 error 8.1 %, test loss 0.4 error 9 %")
     assert terminal.text == "epoch 1/2: train loss 0.3 error 8.1 %,\n  test loss 0.4 error 9 %\n"
+
+
+def test_rows_go_on_below_themselves_where_a_terminal_is_narrow(monkeypatch):
+    terminal = _Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    for columns, expected in (
+        ("33", "  blas   openblas of two threads,\n         and more\n"),
+        ("12", "  blas   openblas of two threads, and more\n"),  # too narrow for two columns
+    ):
+        monkeypatch.setenv("COLUMNS", columns)
+        terminal.text = ""
+        show_row("blas", "openblas of two threads, and more", 5, "  ")
+        assert terminal.text == expected
 
 
 def test_no_command_shows_the_help(capsys):

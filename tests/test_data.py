@@ -341,9 +341,9 @@ def test_a_missing_dataset_says_where_it_was_looked_for_and_what_to_do(tmp_path)
     with pytest.raises(DataError) as error:
         load("cifar10", tmp_path / "here")
     assert_line(error, tmp_path / "here", ".keras", "eqnp data fetch cifar10", "data.folder")
-    lines = describe()
-    assert any(line.startswith("cifar10") and "eqnp data fetch cifar10" in line for line in lines)
-    assert not any("fetch fashion" in line for line in lines)
+    found = describe()
+    assert "eqnp data fetch cifar10" in found["cifar10"]
+    assert not any("fetch fashion" in where for where in found.values())
 
 
 def test_what_cannot_be_fetched_is_not_said_to_be(tmp_path):
@@ -352,7 +352,7 @@ def test_what_cannot_be_fetched_is_not_said_to_be(tmp_path):
     assert_line(error, "put its files where docs/data.md says", "data.folder")
     assert "eqnp data fetch" not in str(error.value)
     for name in ("mnist", "fashion-mnist", "cifar10"):
-        (hint,) = (line.split("not found; ")[1] for line in describe() if line.startswith(f"{name} "))
+        _, hint = describe()[name].split("not found; ")
         with pytest.raises(DataError, match=f"; {hint} or name its folder"):
             load(name)
 
@@ -380,7 +380,7 @@ def test_a_folder_that_cannot_be_looked_into(tmp_path, monkeypatch, name, how):
         with pytest.raises(DataError) as error:
             load(name, place if how == "data.folder" else None)
         assert_line(error, f"{place} (Permission denied)")
-        assert any(line.startswith(f"{name} ") and "not found" in line for line in describe())
+        assert "not found" in describe()[name]
         datafiles.write_mnist(tmp_path / "work" / "data" / "MNIST" / "raw")
         assert load("mnist").source == "data/MNIST/raw (idx)"  # the next place is tried
 
@@ -426,7 +426,7 @@ def test_a_place_that_cannot_be(tmp_path, monkeypatch, name, place, reason):
         with pytest.raises(DataError) as error:
             load(name)
         assert_line(error, reason)
-        assert any(line.startswith(f"{name} ") and "not found" in line for line in describe())
+        assert "not found" in describe()[name]
 
 
 @pytest.fixture
@@ -442,7 +442,7 @@ def homeless(monkeypatch):
 
 
 def test_without_a_home_the_other_places_are_searched(tmp_path, homeless):
-    assert "not found" in describe()[1]
+    assert "not found" in describe()["mnist"]
     with pytest.raises(DataError) as error:
         load("mnist", "named")
     assert_line(error, "not found in named, data, datasets; ")

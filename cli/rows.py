@@ -1,0 +1,25 @@
+"""Rows of a name and a text on stdout, which a narrow terminal breaks between words."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import textwrap
+
+import click
+
+
+def terminal_width() -> int:
+    """Return how many letters fit a line, the last place left free."""
+    return shutil.get_terminal_size().columns - 1
+
+
+def show_row(name: str, text: str, width: int, indent: str = "") -> None:
+    """Print ``name``, padded to ``width``, and ``text``, which goes on below itself where a terminal is narrow."""
+    begin = f"{indent}{name:<{width}}  "
+    line = begin + text
+    if sys.stdout is not None and sys.stdout.isatty() and len(begin) < terminal_width() // 2:
+        line = textwrap.fill(
+            line, terminal_width(), subsequent_indent=" " * len(begin), break_long_words=False, break_on_hyphens=False
+        )
+    click.echo(line)
