@@ -450,7 +450,7 @@ def test_rows_go_on_below_themselves_where_a_terminal_is_narrow(monkeypatch):
     terminal = _Terminal()
     monkeypatch.setattr(sys, "stdout", terminal)
     for columns, expected in (
-        ("33", "  blas   openblas of two threads,\n         and more\n"),
+        ("34", "  blas   openblas of two threads,\n         and more\n"),
         ("12", "  blas   openblas of two threads, and more\n"),  # too narrow for two columns
     ):
         monkeypatch.setenv("COLUMNS", columns)
