@@ -57,10 +57,11 @@ class Progress:
         self._write("\r\x1b[K" + line[:width])
         self._shown = True
 
-    def message(self, text: str) -> None:
-        """Print a line that stays, above the live one; on a terminal it is broken between words."""
+    def message(self, text: str, to_paste: bool = False) -> None:
+        """Print a line that stays, above the live one; on a terminal it is broken between words, unless pasted."""
         self.clear()
-        self._write((textwrap.fill(text, terminal_width(), subsequent_indent="  ") if self.live else text) + "\n")
+        breaks = self.live and not to_paste
+        self._write((textwrap.fill(text, terminal_width(), subsequent_indent="  ") if breaks else text) + "\n")
 
     def clear(self) -> None:
         """Take the live line away."""

@@ -86,7 +86,7 @@ class _Run:
                 change = " --set optimizer.rates=..." if isinstance(error, DivergedError) else ""
                 raise type(error)(f"{error}; `{self._resume}{change}` goes on from last.h5") from None
         if stop.exit_code is not None:
-            self.progress.message(f"stopped; `{self._resume}` goes on from here")
+            self.progress.message(f"stopped; `{self._resume}` goes on from here", to_paste=True)
             return stop.exit_code
         click.echo(self._summary(state))
         return 0
