@@ -103,7 +103,7 @@ def published_gradient(case: Case, tf32: bool) -> Callable[[], object]:
     """Return one gradient in the published way, with the learner's T1 and T2."""
     learner = case.learner
     baseline = Published(learner.network.architecture, on_host(case.state.parameters), case.x, "cuda")
-    target = torch.from_numpy(one_hot(case.labels, 10, np.float32)).to("cuda")
+    target = baseline.tensor(one_hot(case.labels, 10, np.float32))
 
     def gradient() -> None:
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
