@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import click
@@ -63,6 +64,10 @@ def _recounted(state: State, before: Config, now: Config) -> State:
     return state if old == new else replace(state, batch=state.batch * old // new)
 
 
+class _Stopped(Exception):
+    """A signal came during an evaluation."""
+
+
 class _Run:
     """A session that trains in a run folder."""
 
@@ -92,7 +97,7 @@ class _Run:
         return 0
 
     def _epoch(self, state: State, run: Map, stop: StopRequest) -> State:
-        """Train one epoch, or its rest, then evaluate and save. A stop inside it saves and returns early."""
+        """Train one epoch, or its rest, then evaluate and save. A stop inside either saves and returns early."""
         learner = self.session.learner
         began = saved = time.monotonic()
         before, first = state.seconds, state.batch
@@ -106,7 +111,13 @@ class _Run:
             if now - saved > SAVE_SECONDS:
                 self._save(state)
                 saved = time.monotonic()
-        result = evaluate(learner, state.parameters, self.test, run, self._show_evaluation)
+        try:
+            result = evaluate(learner, state.parameters, self.test, run, partial(self._show_evaluation, stop))
+        except BaseException as error:  # no memory, or a signal: what was learned is kept
+            self._save(state)
+            if isinstance(error, _Stopped):
+                return state
+            raise
         require_finite(state, result.loss)
         return self._finish_epoch(state, result)
 
@@ -163,7 +174,9 @@ class _Run:
             ]
         )
 
-    def _show_evaluation(self, index: int) -> None:
+    def _show_evaluation(self, stop: StopRequest, index: int) -> None:
+        if stop.exit_code is not None:
+            raise _Stopped
         self.progress.update([f"evaluating  batch {index}/{self.test.count}"])
 
     def _title(self, state: State) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import signal
 import tomllib
 import weakref
 
@@ -79,6 +80,34 @@ def test_a_run_goes_on_in_the_middle_of_an_epoch_with_another_batch_size(capsys,
     result = run(capsys, "train", "--resume", tmp_path / "run", *overrides("training.batch_size=7"))
     assert result.code == 0, result.err
     assert calls == [10, 10, 10, 7, 7, 7, 7, 4], "30 samples are done: 4 batches of 7, then the rest"
+
+
+@pytest.mark.parametrize("code", [7, 143], ids=["for want of memory", "by a signal"])
+def test_what_was_learned_outlives_an_evaluation_that_ends_early(capsys, tmp_path, monkeypatch, code):
+    whole, parts, evaluate = tmp_path / "whole", tmp_path / "parts", cli_training.evaluate
+    assert train_small(capsys, whole).code == 0
+
+    def ended(*arguments):
+        if code == 7:
+            raise MemoryError
+        signal.raise_signal(signal.SIGTERM)
+        return evaluate(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(cli_training, "evaluate", ended)
+        assert train_small(capsys, parts).code == code
+    monkeypatch.setattr(training, "train_batch", forbidden_in_first_epoch(training.train_batch))
+    assert run(capsys, "train", "--resume", parts).code == 0
+    rows = [list(csv.reader((folder / "metrics.csv").read_text().splitlines())) for folder in (whole, parts)]
+    assert len(rows[0]) == 3 and [row[:-1] for row in rows[0]] == [row[:-1] for row in rows[1]]  # but for the seconds
+
+
+def forbidden_in_first_epoch(train_batch):
+    def train(learner, state, *arguments):
+        assert state.epoch == 1, "the first epoch was over"
+        return train_batch(learner, state, *arguments)
+
+    return train
 
 
 def test_bench(capsys, tmp_path, monkeypatch):
