@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import textwrap
@@ -34,7 +35,8 @@ class Progress:
 
     def __init__(self, quiet: bool = False, stream: TextIO | None = None) -> None:
         self.stream = stream or sys.stderr  # None if it was closed
-        self.live = self.stream is not None and self.stream.isatty()
+        # A terminal that calls itself dumb cannot take a line back.
+        self.live = self.stream is not None and self.stream.isatty() and os.environ.get("TERM") != "dumb"
         self.quiet = quiet
         self._last = float("-inf") if self.live else time.monotonic()  # plain lines wait for their first interval
         self._shown = False

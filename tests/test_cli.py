@@ -438,6 +438,9 @@ class _Terminal:
 
 def test_the_live_line_fits_a_narrow_terminal(monkeypatch):
     monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("TERM", "dumb")
+    assert not Progress(stream=_Terminal()).live
+    monkeypatch.setenv("TERM", "xterm")
     terminal = _Terminal()
     Progress(stream=terminal).update(["epoch 1/2  batch 3/4", "error 8.1 %", "left 0:42", "loss 0.312"])
     assert terminal.text == "\r\x1b[Kepoch 1/2  batch 3/4  error 8.1 %"
