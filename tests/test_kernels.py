@@ -252,8 +252,11 @@ def test_products_as_cublas_is_asked_for_them(batch, transposed, dtype):
     )
     assert exact.multiply(a1, b1, out, *transposed) is out and exact.exact
     np.testing.assert_allclose(to_host(out), expected, rtol=1e-5 if dtype == np.float32 else 1e-13)
+    cublas = standin.cuda.cublas
+    assert cublas.compute == (cublas.CUBLAS_COMPUTE_32F if dtype == np.float32 else cublas.CUBLAS_COMPUTE_64F)
     tf32 = exact.with_tf32()
     tf32.multiply(a1, b1, out, *transposed)
+    assert cublas.compute == (cublas.CUBLAS_COMPUTE_32F_FAST_TF32 if dtype == np.float32 else cublas.CUBLAS_COMPUTE_64F)
     close, far = (3e-3, 1e-6) if dtype == np.float32 else (1e-13, 0)  # 2^-11 of each factor; doubles stay as they are
     assert (
         not tf32.exact and far <= np.abs(to_host(out) - expected).max() < close * np.abs(a).max() * np.abs(b).max() * k
