@@ -177,21 +177,21 @@ def steps_beside_pytorch(backend: Backend, preset: str, batch: int, runs: int, s
         "eqnp, TF32": tf32.phase(steps),
         "eqnp, simple tier": simple.phase(max(1, steps // 5)),
     }
+    baselines: dict[str, type[Baseline]] = {}
     if torch:
         baselines = {"published": Published, "explicit": Explicit, "explicit, channels first": ExplicitChannelsFirst}
-        for kind, make in baselines.items():
-            work[kind] = baseline_phase(make, strict, steps, False)
-            work[f"{kind}, TF32"] = baseline_phase(make, strict, steps, True)
+    for kind, make in baselines.items():
+        work[kind] = baseline_phase(make, strict, steps, False)
+        work[f"{kind}, TF32"] = baseline_phase(make, strict, steps, True)
     times = interleave(work, runs)
     lines = [f"## A step, batch {batch}", "", "| way | ms a step (least, most) |", "|---|---|"]
     for name, each in times.items():
         count = max(1, steps // 5) if name == "eqnp, simple tier" else steps
         per_step = [1e3 * t / count for t in each]
         lines.append(f"| {name} | {median(per_step):.3f} ({min(per_step):.3f}, {max(per_step):.3f}) |")
-    if torch:
-        for kind in baselines:
-            for end in ("", ", TF32"):
-                lines += ["", f"{kind}{end} / eqnp{end}: {ratio(times[kind + end], times['eqnp' + end])}"]
+    for kind in baselines:
+        for end in ("", ", TF32"):
+            lines += ["", f"{kind}{end} / eqnp{end}: {ratio(times[kind + end], times['eqnp' + end])}"]
     a, b = (case.gradient(60, 20) for case in (strict, tf32))
     return [*lines, "", f"Cosine of the gradient in TF32 with the one in float32 (T1 60, T2 20): {cosine(b, a):.5f}."]
 
@@ -201,10 +201,12 @@ def batches_beside_pytorch(backend: Backend, preset: str, batch: int, runs: int)
     strict = Case(backend, preset, batch)
     cheap = Case(backend, preset, batch, *CHEAP)
     cheap_tf32 = Case(backend, preset, batch, *CHEAP, "training.tf32=true")
+    T1, T2 = cheap.learner.T1, cheap.learner.T2
+    over_relaxed = f"eqnp, over-relaxed {T1} + {T2} + {T2}"
     batches = {
         "eqnp, published schedule": strict.update,
-        "eqnp, over-relaxed 40 + 20 + 20": cheap.update,
-        "eqnp, over-relaxed 40 + 20 + 20, TF32": cheap_tf32.update,
+        over_relaxed: cheap.update,
+        f"{over_relaxed}, TF32": cheap_tf32.update,
     }
     if torch:
         batches["published"] = published_gradient(strict, False)

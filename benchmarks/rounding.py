@@ -25,6 +25,7 @@ from eqnp.stencils import symmetric
 
 BATCH = 10
 TF32 = "direct, TF32"
+ROUNDED = (*FORMS[1:], TF32)  # in float32
 
 
 def main() -> None:
@@ -42,12 +43,14 @@ def main() -> None:
             return in_tf32(make("direct"))
         return make_network(session.config.model, learner.network.architecture, form)
 
+    def weights(dtype: type) -> dict[str, np.ndarray]:
+        return {name: np.asarray(p, dtype) for name, p in parameters.items()}
+
     def gradient(form: str, dtype: type, beta: float, first: int) -> np.ndarray:
         x, labels = session.samples("test", list(range(first, first + BATCH)))
-        cast = {name: np.asarray(p, dtype) for name, p in parameters.items()}
         target = one_hot(labels, 10, dtype)
         stencil, T1, T2 = symmetric(beta), learner.T1, learner.T2
-        found = estimate(make(form), cast, x.astype(dtype), target, stencil, T1, T2, **learner.pace).gradient
+        found = estimate(make(form), weights(dtype), x.astype(dtype), target, stencil, T1, T2, **learner.pace).gradient
         return np.concatenate([g.ravel().astype(np.float64) for g in found.values()])
 
     print(f"Gradients of {options.batches} batches of {BATCH} samples:\n")
@@ -55,7 +58,7 @@ def main() -> None:
     starts = range(0, BATCH * options.batches, BATCH)
     for beta in (learner.beta, learner.beta / 10):
         exact = [gradient("direct", np.float64, beta, first) for first in starts]
-        for form, dtype in (*((form, np.float32) for form in (*FORMS[1:], TF32)), ("winograd-4x4", np.float64)):
+        for form, dtype in (*((form, np.float32) for form in ROUNDED), ("winograd-4x4", np.float64)):
             found = [gradient(form, dtype, beta, first) for first in starts]
             apart = [np.linalg.norm(g - e) / np.linalg.norm(e) for g, e in zip(found, exact, strict=True)]
             print(f"| {beta:g} | {form} | {dtype.__name__} | {np.median(apart):.1e} | {max(apart):.1e} |", flush=True)
@@ -63,12 +66,11 @@ def main() -> None:
     x, _ = session.samples("test", list(range(options.settled)))
 
     def settle(form: str, dtype: type) -> list[np.ndarray]:
-        cast = {name: np.asarray(p, dtype) for name, p in parameters.items()}
-        prepared = PreparedNetwork(make(form), cast, x.astype(dtype))
+        prepared = PreparedNetwork(make(form), weights(dtype), x.astype(dtype))
         return relax(prepared, prepared.zero_states(), learner.T1, **learner.pace).states
 
     exact = settle("direct", np.float64)
-    for form in (*FORMS[1:], TF32):
+    for form in ROUNDED:
         moves = sample_moves(settle(form, np.float32), exact)
         print(f"| {form} | {int((moves > 1e-3).sum())} of {len(moves)} | {np.median(moves):.1e} |", flush=True)
 

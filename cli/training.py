@@ -151,14 +151,18 @@ class _Run:
         after = next_epoch(state)
         if result.error < state.best_error:
             after = replace(after, best_error=result.error)
-            checkpoint.save(self.folder.best_path, to_content(after), kind=KIND)
-        self._save(after)
+            self._write(self.folder.best_path, after)
+        self._write(self.folder.last_path, after)
         self.progress.message(_epoch_line(state, result, self.epochs))
         return after
 
     def _save(self, state: State) -> None:
+        """Save a state whose weights nobody has looked at yet."""
         require_finite(state)
-        checkpoint.save(self.folder.last_path, to_content(state), kind=KIND)
+        self._write(self.folder.last_path, state)
+
+    def _write(self, path: Path, state: State) -> None:
+        checkpoint.save(path, to_content(state), kind=KIND)
 
     def _show(self, state: State, rate: float) -> None:
         tally, count = state.tally, self.training.count

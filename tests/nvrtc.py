@@ -16,8 +16,8 @@ def _library():
             continue
         # Their names end in a version, libnvrtc.so.13. It opens the other by name, which not every release finds
         # beside itself: what is loaded already is found.
-        for name in ("libnvrtc-builtins.so", "libnvrtc.so"):
-            paths = [f.locate() for f in found if f.name.startswith(name)]
+        for names in (("libnvrtc-builtins.so", "nvrtc-builtins64"), ("libnvrtc.so", "nvrtc64")):
+            paths = [f.locate() for f in found if f.name.startswith(names) and "alt" not in f.name]
             library = ctypes.CDLL(str(paths[0])) if paths else None
         if library:
             return library

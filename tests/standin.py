@@ -11,9 +11,10 @@ from __future__ import annotations
 import types
 
 import numpy as np
-from fakecuda import POOLS, RawModule, cuda
+from fakecuda import POOLS
+from fakecuda import RawModule as RawModule
+from fakecuda import cuda as cuda
 
-__all__ = ["RawModule", "asarray", "cuda", "ndarray", "reads"]
 __version__ = "14.2.0"
 reads = [0]
 

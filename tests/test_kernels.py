@@ -246,10 +246,8 @@ def test_products_as_cublas_is_asked_for_them(batch, transposed, dtype):
     a = generator.standard_normal((*batch, *((k, m) if transposed[0] else (m, k)))).astype(dtype)
     b = generator.standard_normal((*batch, *((n, k) if transposed[1] else (k, n)))).astype(dtype)
     a1, b1, out = map(standin.asarray, (a, b, np.zeros((*batch, m, n), dtype)))
-    exact, expected = (
-        CudaDevice(standin),
-        ((a.swapaxes(-1, -2) if transposed[0] else a) @ (b.swapaxes(-1, -2) if transposed[1] else b)),
-    )
+    expected = (a.swapaxes(-1, -2) if transposed[0] else a) @ (b.swapaxes(-1, -2) if transposed[1] else b)
+    exact = CudaDevice(standin)
     assert exact.multiply(a1, b1, out, *transposed) is out and exact.exact
     np.testing.assert_allclose(to_host(out), expected, rtol=1e-5 if dtype == np.float32 else 1e-13)
     cublas = standin.cuda.cublas
@@ -258,9 +256,8 @@ def test_products_as_cublas_is_asked_for_them(batch, transposed, dtype):
     tf32.multiply(a1, b1, out, *transposed)
     assert cublas.compute == (cublas.CUBLAS_COMPUTE_32F_FAST_TF32 if dtype == np.float32 else cublas.CUBLAS_COMPUTE_64F)
     close, far = (3e-3, 1e-6) if dtype == np.float32 else (1e-13, 0)  # 2^-11 of each factor; doubles stay as they are
-    assert (
-        not tf32.exact and far <= np.abs(to_host(out) - expected).max() < close * np.abs(a).max() * np.abs(b).max() * k
-    )
+    off, scale = np.abs(to_host(out) - expected).max(), np.abs(a).max() * np.abs(b).max() * k
+    assert not tf32.exact and far <= off < close * scale
 
 
 def test_a_kernel_is_given_what_its_source_declares():
