@@ -68,3 +68,12 @@ def cupy(request):
     backend = make_backend("cupy")
     yield backend
     backend.xp.get_default_memory_pool().set_limit(size=0)
+
+
+@pytest.fixture
+def nowhere(tmp_path, monkeypatch):
+    """No dataset of this machine is found."""
+    for name in ("HOME", "XDG_DATA_HOME", "EQNP_DATA"):
+        monkeypatch.setenv(name, str(tmp_path / name) if name != "EQNP_DATA" else "")
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")

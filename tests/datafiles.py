@@ -13,6 +13,14 @@ import numpy as np
 READS_ALL = getattr(os, "geteuid", lambda: 0)() == 0  # root, and Windows, where chmod forbids no reading
 
 
+def assert_line(error, *words):
+    """Assert that an error says so in one line."""
+    text = str(error.value)
+    assert "\n" not in text
+    for word in words:
+        assert str(word) in text, text
+
+
 def idx(array) -> bytes:
     """Return a uint8 array as an IDX file."""
     return bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()

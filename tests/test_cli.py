@@ -5,13 +5,11 @@ from __future__ import annotations
 import csv
 import os
 import re
-import shlex
 import signal
 import subprocess
 import sys
 import time
 import tomllib
-from pathlib import Path
 
 import h5py
 import numpy as np
@@ -20,10 +18,7 @@ from commands import SMALL_OPTIONS, assert_fails, overrides, run, train_small
 
 from eqnp import checkpoint
 from eqnp.cli.main import main
-from eqnp.cli.progress import Progress, clock, quoted
-from eqnp.cli.rows import show_row
 from eqnp.cli.selection import parse_selection
-from eqnp.cli.signals import Interrupted, StopRequest
 from eqnp.errors import ConfigurationError
 
 
@@ -352,124 +347,15 @@ def test_bad_selections_say_so(text):
         parse_selection("--samples", text, 10)
 
 
-def command(*words, **streams):
-    return subprocess.run([sys.executable, "-m", "eqnp.cli", *map(str, words)], check=False, text=True, **streams)
-
-
-@pytest.mark.parametrize("words", [["presets"], ["--help"], ["doctor"]], ids=" ".join)
-def test_a_reader_of_the_output_may_go_away(words):
-    read, write = os.pipe()
-    os.close(read)
-    result = command(*words, stdout=write, stderr=subprocess.PIPE)
-    os.close(write)
-    assert (result.returncode, result.stderr) == (0, "")
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="a shell that closes streams")
-@pytest.mark.parametrize("closed", ["2>&-", ">&-", "2>/dev/full"])
-def test_a_run_needs_nobody_who_reads(tmp_path, closed):
-    if "full" in closed and not os.path.exists("/dev/full"):
-        pytest.skip("no /dev/full")
-    words = [sys.executable, "-m", "eqnp.cli", "train", "--out", tmp_path / "run", *SMALL_OPTIONS]
-    result = subprocess.run(f"{shlex.join(map(str, words))} {closed}", shell=True, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    assert "Traceback" not in result.stderr
-    assert len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) == 3
-
-
-@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no SIGHUP")
-def test_signals_are_remembered_with_their_exit_codes():
-    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)):
-        with StopRequest() as stop:
-            signal.raise_signal(number)
-            assert stop.exit_code == code
-            with pytest.raises(KeyboardInterrupt) as second:
-                signal.raise_signal(signal.SIGTERM)
-            assert second.value.exit_code == 143
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with StopRequest() as stop:  # as nohup wants it
-            signal.raise_signal(signal.SIGHUP)
-            assert stop.exit_code is None
-    finally:
-        signal.signal(signal.SIGHUP, before)
-
-
-def test_a_second_signal_has_its_exit_code(capsys, monkeypatch):
-    def interrupted(**options):
-        raise Interrupted(143)
-
-    monkeypatch.setattr("eqnp.cli.presets.presets.callback", interrupted)
-    assert run(capsys, "presets").code == 143
-
-
 def test_a_checkpoint_of_another_net_is_named(capsys, finished):
     other = overrides("model.layers=[{dense=5},{dense=10}]")
     assert_fails(run(capsys, "evaluate", finished, *other), 5, str(finished / "best.h5"), "forward.")
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="names of files are bytes there")
-def test_a_folder_whose_name_is_no_text(tmp_path):
-    path = os.fsencode(tmp_path / "run") + b"\xff"
-    environment = os.environ | {"PYTHONIOENCODING": "utf-8:strict"}
-    words = [sys.executable, "-m", "eqnp.cli", "train", "--quiet", "--out", path, *SMALL_OPTIONS]
-    result = subprocess.run(words, capture_output=True, env=environment, check=False)
-    assert result.returncode == 0, result.stderr
-    assert path in result.stdout and os.path.exists(path + b"/best.h5")
-
-
-def test_paths_in_suggested_commands_can_be_pasted():
-    assert [quoted(Path(p)) for p in ("runs/a", "sp ace", "-x")] == ["runs/a", "'sp ace'", "./-x"]
-
-
-class _Terminal:
-    def __init__(self):
-        self.text = ""
-
-    def isatty(self):
-        return True
-
-    def write(self, text):
-        self.text += text
-
-    def flush(self):
-        pass
-
-
-def test_the_live_line_fits_a_narrow_terminal(monkeypatch):
-    monkeypatch.setenv("COLUMNS", "40")
-    monkeypatch.setenv("TERM", "dumb")
-    assert not Progress(stream=_Terminal()).live
-    monkeypatch.setenv("TERM", "xterm")
-    terminal = _Terminal()
-    Progress(stream=terminal).update(["epoch 1/2  batch 3/4", "error 8.1 %", "left 0:42", "loss 0.312"])
-    assert terminal.text == "\r\x1b[Kepoch 1/2  batch 3/4  error 8.1 %"
-    terminal.text = ""
-    Progress(stream=terminal).message("epoch 1/2: train loss 0.3 error 8.1 %, test loss 0.4 error 9 %")
-    assert terminal.text == "epoch 1/2: train loss 0.3 error 8.1 %,\n  test loss 0.4 error 9 %\n"
-
-
-def test_rows_go_on_below_themselves_where_a_terminal_is_narrow(monkeypatch):
-    terminal = _Terminal()
-    monkeypatch.setattr(sys, "stdout", terminal)
-    for columns, expected in (
-        ("34", "  blas   openblas of two threads,\n         and more\n"),
-        ("12", "  blas   openblas of two threads, and more\n"),  # too narrow for two columns
-    ):
-        monkeypatch.setenv("COLUMNS", columns)
-        terminal.text = ""
-        show_row("blas", "openblas of two threads, and more", 5, "  ")
-        assert terminal.text == expected
 
 
 def test_no_command_shows_the_help(capsys):
     for arguments in ([], ["data"]):
         result = run(capsys, *arguments)
         assert result.code == 2 and result.out == "" and "Commands:" in result.err
-
-
-def test_clock():
-    assert [clock(s) for s in (0, 59.6, 3600)] == ["0:00", "1:00", "1:00:00"]
 
 
 def test_help_is_quick_because_it_imports_no_arrays():
