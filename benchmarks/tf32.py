@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from eqnp.connections import Winner
-from eqnp.convolutions import ConvPoolConnection
+from eqnp.convolutions import ConvPoolConnection, Direct
 from eqnp.networks import Network
 from eqnp.workspace import Workspace
 
@@ -18,18 +18,19 @@ def to_tf32(a: np.ndarray) -> np.ndarray:
 class Tf32Connection(ConvPoolConnection):
     """P(w * s) + b with the factors of every product rounded; to round is to round what columns are copies of."""
 
+    def prepare(self, w: np.ndarray) -> Direct:
+        return super().prepare(to_tf32(w))
+
     def _drive(
-        self, w: np.ndarray, b: np.ndarray | None, s: np.ndarray, space: Workspace, out: np.ndarray, winner: Winner
+        self, w: Direct, b: np.ndarray | None, s: np.ndarray, space: Workspace, out: np.ndarray, winner: Winner
     ) -> None:
-        super()._drive(to_tf32(w), b, to_tf32(s), space, out, winner)
+        super()._drive(w, b, to_tf32(s), space, out, winner)
 
-    def _feedback(self, w: np.ndarray, v: np.ndarray, winner: Winner, space: Workspace) -> np.ndarray:
-        return super()._feedback(to_tf32(w), to_tf32(v), winner, space)
+    def _feedback(self, w: Direct, v: np.ndarray, winner: Winner, space: Workspace) -> np.ndarray:
+        return super()._feedback(w, to_tf32(v), winner, space)
 
-    def _drive_at_winners(
-        self, w: np.ndarray, s: np.ndarray, winner: Winner, space: Workspace, out: np.ndarray
-    ) -> None:
-        super()._drive_at_winners(to_tf32(w), to_tf32(s), winner, space, out)
+    def _drive_at_winners(self, w: Direct, s: np.ndarray, winner: Winner, space: Workspace, out: np.ndarray) -> None:
+        super()._drive_at_winners(w, to_tf32(s), winner, space, out)
 
     def _weight_gradient(self, s: np.ndarray, v: np.ndarray, winner: Winner, space: Workspace) -> np.ndarray:
         return super()._weight_gradient(to_tf32(s), to_tf32(v), winner, space)

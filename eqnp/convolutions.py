@@ -10,7 +10,7 @@ A bias moves all four places of a window alike, so it may be added after the poo
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from eqnp import ops
 from eqnp.architecture import ConvLayer, Shape
@@ -19,6 +19,13 @@ from eqnp.blocks import blocks
 from eqnp.connections import Connection, Prepared, Winner
 from eqnp.products import Products
 from eqnp.workspace import Workspace
+
+
+class Direct(NamedTuple):
+    """Weights as the direct form takes them."""
+
+    w: Array  # (KH, KW, C, K)
+    ties: ops.Ties | None  # which outputs of a window count as equal; None without a maximum
 
 
 class ConvPoolConnection(Connection):
@@ -31,6 +38,17 @@ class ConvPoolConnection(Connection):
         self.conv_size = ops.output_size(below[:2], self.kernel, self.stride, self.padding)
         scale = 1 if self.pool == "none" else 2
         self.above = (self.conv_size[0] // scale, self.conv_size[1] // scale, layer.channels)
+
+    def prepare(self, w: Array) -> Prepared:
+        """Return the weights with what their ties need."""
+        return Direct(w, ops.prepare_ties(w, *self.reach) if self.pool == "max" else None)
+
+    @property
+    def reach(self) -> tuple[ops.Axis, ops.Axis]:
+        """Which inputs enter each pooling window, along both axes."""
+        sizes, step, padding = zip(self.below[:2], self.above[:2], self.kernel, strict=True), self.stride, self.padding
+        rows, columns = (ops.Axis(size, count, 2 * step, k + step, padding) for size, count, k in sizes)
+        return rows, columns
 
     def drive(self, w: Prepared, b: Array, s: Array, space: Workspace | None = None) -> tuple[Array, Winner]:
         """Return P(w * s) + b: (N, H, W, C) -> (N, P, Q, K), and its winners (None unless P is the maximum)."""
@@ -78,20 +96,21 @@ class ConvPoolConnection(Connection):
 
     def _drive(self, w: Prepared, b: Array | None, s: Array, space: Workspace, out: Array, winner: Winner) -> None:
         """Write P(w * s) + b to ``out`` and the winners to ``winner``."""
-        u = ops.conv2d(s, w, self.stride, self.padding, space)
+        u = ops.conv2d(s, w.w, self.stride, self.padding, space)
         if self.pool == "max":
-            u, winner[...] = ops.max_pool(u, space)
+            margin = ops.tie_margin(ops.reach(s, w.ties), w.ties.spread, space)
+            u, winner[...] = ops.max_pool(u, space, margin)
         elif self.pool == "average":
             u = ops.average_pool(u, space)
         out[...] = u if b is None else array_module(u).add(u, b, out=u)
 
     def _feedback(self, w: Prepared, v: Array, winner: Winner, space: Workspace) -> Array:
         g = self._unpool(v, winner, space)
-        return ops.conv2d_transpose(g, w, self.below[:2], self.stride, self.padding, space)
+        return ops.conv2d_transpose(g, w.w, self.below[:2], self.stride, self.padding, space)
 
     def _drive_at_winners(self, w: Prepared, s: Array, winner: Winner, space: Workspace, out: Array) -> None:
         if self.pool == "max":
-            out[...] = ops.pick_winners(ops.conv2d(s, w, self.stride, self.padding, space), winner)
+            out[...] = ops.pick_winners(ops.conv2d(s, w.w, self.stride, self.padding, space), winner)
         else:
             self._drive(w, None, s, space, out, winner)
 
@@ -143,12 +162,12 @@ class MergedConnection(ConvPoolConnection):
         self.kernel = (layer.kernel[0] + layer.stride, layer.kernel[1] + layer.stride)
         self.stride, self.pool, self.conv_size = 2 * layer.stride, "none", self.above[:2]
 
-    def prepare(self, w: Array) -> Array:
+    def prepare(self, w: Array) -> Prepared:
         """Return w'."""
         merged = array_module(w).zeros((*self.kernel, *w.shape[2:]), dtype=w.dtype)
         for where in self._shifts():
             merged[where] += 0.25 * w
-        return merged
+        return Direct(merged, None)
 
     def _weight_gradient(self, s: Array, v: Array, winner: Winner, space: Workspace) -> Array:
         merged = super()._weight_gradient(s, v, winner, space)
@@ -172,6 +191,11 @@ class WinogradConnection(ConvPoolConnection):
         self.products = products
         self.tiling = ops.Tiling(m, layer.kernel[0], layer.pool, below[:2], self.padding)
 
+    @property
+    def reach(self) -> tuple[ops.Axis, ops.Axis]:
+        """Which inputs enter each tile, along both axes: all of them are in each of its outputs' rounding."""
+        return self.tiling.reach
+
     def prepare(self, w: Array) -> ops.Kernel:
         """Return the transformed weights."""
         return ops.transform_weights(w, self.tiling, self.products)
@@ -179,7 +203,7 @@ class WinogradConnection(ConvPoolConnection):
     def _drive(self, w: ops.Kernel, b: Array | None, s: Array, space: Workspace, out: Array, winner: Winner) -> None:
         y = ops.winograd_outputs(s, w, self.tiling, space)
         if self.pool == "max":
-            best, found = ops.winograd_max_pool(y, w, space)
+            best, found = ops.winograd_max_pool(y, ops.reach(s, w.ties), w, space)
             ops.from_tiles(found, winner)
         else:
             best = y

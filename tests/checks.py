@@ -191,7 +191,7 @@ def winograd_drive(x, kernel, tiling, space=None):
     xp = array_module(x)
     out, winner = xp.zeros(shape, dtype=x.dtype), None
     if tiling.pool == "max":
-        best, found = ops.winograd_max_pool(y, kernel, space)
+        best, found = ops.winograd_max_pool(y, ops.reach(x, kernel.ties), kernel, space)
         winner = xp.zeros(shape, dtype=xp.uint8)
         ops.from_tiles(found, winner)
     else:
@@ -234,7 +234,7 @@ def check_winograd(case, xp=np, dtype=np.float64):
         dtype,
     )
     if pool == "max":
-        found = ops.winograd_max_pool(y, kernel)[1]
+        found = ops.winograd_max_pool(y, ops.reach(x, kernel.ties), kernel)[1]
         t = xp.asarray(numbers(found.shape, 5, dtype))
         assert_adjoint(lambda t: ops.winograd_unpool(t, found), lambda y: ops.winograd_pick(y, found), t, g, dtype)
         check_winograd_ties(x, w, tiling, xp, dtype)

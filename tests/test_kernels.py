@@ -127,7 +127,7 @@ def test_tf32_on_a_cpu_is_the_devices(case):
     exact = connect(layer, below, "direct")
     for actual, expected in zip(*found, strict=True):
         np.testing.assert_allclose(actual, expected, rtol=0, atol=2e-6 * np.abs(expected).max())
-    assert np.abs(found[0][0] - exact.drive(w, b.astype(np.float32), s)[0]).max() > 1e-5
+    assert np.abs(found[0][0] - exact.drive(exact.prepare(w), b.astype(np.float32), s)[0]).max() > 1e-5
 
 
 @needs_compiler
@@ -188,7 +188,12 @@ def sources(dtype):
     paper = ((16, 16, 128), ConvLayer(256, (3, 3), padding=1, pool="max"), "winograd-4x4")
     for below, layer, form in (*CASES[::3], paper):
         connection = connect(layer, below, form, recorder)
-        for kernels in (connection._columns, connection._pooling, getattr(connection, "_winograd", None)):
+        for kernels in (
+            connection._columns,
+            connection._pooling,
+            connection._ties,
+            getattr(connection, "_winograd", None),
+        ):
             if kernels:
                 for sigma, omega in (("sigmoid", 1.6), ("half_hard_sigmoid", 1.0)):
                     kernels.get("any", np.dtype(dtype), sigma, omega)
@@ -197,7 +202,7 @@ def sources(dtype):
             CudaDense((4,), recorder)._update.get("update", np.dtype(dtype), sigma, omega)
     for (source, _), macros in recorder.sources.items():
         found[source_text(source, macros)] = source
-    assert set(found.values()) == {"columns", "pooling", "winograd", "update"}
+    assert set(found.values()) == {"columns", "pooling", "ties", "winograd", "update"}
     return found
 
 

@@ -7,6 +7,7 @@ import derivatives
 import nets
 import numpy as np
 import pytest
+import ties
 
 from eqnp import ops
 from eqnp.connections import DenseConnection
@@ -38,6 +39,19 @@ def scaled(factor):
 def second_scaled(factor):
     """Return a mutation: the second result times a factor."""
     return lambda original: lambda *args: (lambda a, b: (a, b * factor))(*original(*args))
+
+
+def weights_scaled(factor):
+    """Return a mutation: prepared weights times a factor."""
+
+    def mutate(original):
+        def broken(self, w):
+            kernel = original(self, w)
+            return kernel._replace(w=factor * kernel.w)
+
+        return broken
+
+    return mutate
 
 
 def blocks_scaled(factor):
@@ -93,6 +107,15 @@ def broken_field(name, way=None):
     return mutate
 
 
+def check_exact_ties():
+    ties.check_exact_ties(np.float32, "winograd-4x4", layers=ties.LAYERS[1:2])
+
+
+def check_true_gaps():
+    ties.check_true_gaps(np.float32, "direct")
+    ties.check_true_gaps(np.float32, "winograd-4x4")
+
+
 def swapped_sides(original):
     """Windows of a tile by columns where rows are meant."""
     return lambda tiles, *args: original(tiles.swapaxes(0, 1), *args)
@@ -133,6 +156,8 @@ OPS = [
     ("winograd_outputs", scaled(-1), check_winograd),
     ("winograd_inputs", scaled(-1), check_winograd),
     ("winograd_max_pool", scaled(2), check_winograd),
+    ("reach", scaled(0), check_exact_ties),
+    ("reach", scaled(1e6), check_true_gaps),
     ("winograd_unpool", scaled(-1), check_winograd),
     ("winograd_unpool", other_place, check_winograd),
     ("winograd_pick", scaled(2), check_winograd),
@@ -220,7 +245,7 @@ METHODS = [
     (ConvPoolConnection, "weight_gradient", scaled(-1), check_connections),
     (ConvPoolConnection, "weight_gradient", second_scaled(0.25), check_connections),
     (ConvPoolConnection, "drive_at_winners", scaled(-1), check_connections),
-    (MergedConnection, "prepare", scaled(4), check_connections),
+    (MergedConnection, "prepare", weights_scaled(4), check_connections),
     (MergedConnection, "_weight_gradient", scaled(4), check_connections),
     (SquaredError, "gradient", scaled(-1), lambda: checks.check_loss(SquaredError())),
     (CrossEntropy, "gradient", scaled(-1), lambda: checks.check_loss(CrossEntropy())),

@@ -32,6 +32,17 @@ typedef unsigned int index_t;
 [[maybe_unused]] INLINE REAL half_hard_sigmoid(REAL u) { return half_hard_sigmoid_range(REAL(0.5) * u); }
 [[maybe_unused]] INLINE REAL centered_hard_sigmoid(REAL u) { return centered_hard_sigmoid_range(u); }
 
+// ---- the maximum of a pooling window: eqnp/ops/pooling.py
+
+// The place of the maximum of four values; a later one wins only by more than `margin`.
+[[maybe_unused]] INLINE place_t winner_of(REAL first, REAL second, REAL third, REAL fourth, REAL margin, REAL &best)
+{
+  REAL top = second > first ? second : first, bottom = fourth > third ? fourth : third;
+  place_t right_above = second - margin > first, right_below = fourth - margin > third;
+  best = bottom > top ? bottom : top;
+  return bottom - margin > top ? place_t(2 + right_below) : right_above;
+}
+
 // ---- the state update: eqnp/moves.py
 
 // s' = s + omega (sigma(u) - s) within the range of sigma. OMEGA is a macro; at 1 the old state is not read.

@@ -21,6 +21,8 @@ from eqnp.moves import Move
 from eqnp.products import Products
 from eqnp.workspace import Workspace
 
+LANES = 32  # threads that share the channels of a place, where they are summed
+
 
 class Kernels:
     """A source's kernels for one connection, compiled when they are first called."""
@@ -124,6 +126,22 @@ class CudaConvPool(UpdateByKernel, ConvPoolConnection):
         p, q = self.conv_size
         return Kernels(self.device, "pooling", {"P": p, "Q": q, "K": self.layer.channels})
 
+    @cached_property
+    def _ties(self) -> Kernels:
+        (h, w, c), (rows, columns) = self.below, self.reach
+        sizes = {"H": h, "W": w, "C": c, "LANES": min(c, LANES), "P": rows.count, "Q": columns.count}
+        spans = {"STEP": rows.step, "SPAN_H": rows.span, "SPAN_W": columns.span, "D": rows.padding}
+        return Kernels(self.device, "ties", sizes | spans)
+
+    def _reach(self, s: Array, space: Workspace) -> Array:
+        """Return |x| over the inputs of every window, or tile: (N, H, W, C) -> (N, P, Q); ``eqnp.ops.reach``."""
+        (n, h, w, c), (rows, columns) = s.shape, self.reach
+        partial = space.take("squares", (n, h, w, min(c, LANES)), s)
+        self._ties.get("squares", s.dtype)(partial.size, s, partial)
+        reached = space.take("reached", (n, rows.count, columns.count), s)
+        self._ties.get("reach", s.dtype)(reached.size, partial, reached)
+        return reached
+
     def _state_update(self, w: Prepared, v: Array, winner: Winner, d: Array, space: Workspace) -> StateUpdate:
         """Add up u = d + w~ * P^{-1}(v) where the columns are gathered."""
         col = self._columns_of_feedback(w, v, winner, space.scratch)
@@ -132,7 +150,7 @@ class CudaConvPool(UpdateByKernel, ConvPoolConnection):
     def _drive(self, w: Prepared, b: Array | None, s: Array, space: Workspace, out: Array, winner: Winner) -> None:
         u = self._convolved(w, s, space)
         if self.pool == "max":
-            self._pooling.get("max_pool", s.dtype)(out.size, u, b, out, winner)
+            self._pooling.get("max_pool", s.dtype)(winner.size, u, b, self._reach(s, space), w.ties.spread, out, winner)
         elif self.pool == "average":
             self._pooling.get("average_pool", s.dtype)(out.size, u, b, out)
         elif b is not None:
@@ -177,18 +195,18 @@ class CudaConvPool(UpdateByKernel, ConvPoolConnection):
 
     def _convolved(self, w: Prepared, s: Array, space: Workspace) -> Array:
         """Return w * s: (N, H, W, C) -> (N, P, Q, K)."""
-        u = space.take("convolved", (len(s), *self.conv_size, w.shape[-1]), s)
-        k = w.shape[-1]
-        self.device.multiply(self._columns_of(s, space), w.reshape(-1, k), u.reshape(-1, k))
+        k = w.w.shape[-1]
+        u = space.take("convolved", (len(s), *self.conv_size, k), s)
+        self.device.multiply(self._columns_of(s, space), w.w.reshape(-1, k), u.reshape(-1, k))
         return u
 
     def _columns_of_feedback(self, w: Prepared, v: Array, winner: Winner, space: Workspace) -> Array:
         """Return the columns of w~ * P^{-1}(v), not gathered yet: (N, P, Q, K) -> (N P Q, KH KW C)."""
         g = self._unpool(v, winner, space)
-        k = w.shape[-1]
-        g, w = g.reshape(-1, k), w.reshape(-1, k)
-        col = space.take("columns", (len(g), len(w)), v)
-        return self.device.multiply(g, w, col, transpose_b=True)
+        k = w.w.shape[-1]
+        g, matrix = g.reshape(-1, k), w.w.reshape(-1, k)
+        col = space.take("columns", (len(g), len(matrix)), v)
+        return self.device.multiply(g, matrix, col, transpose_b=True)
 
 
 class CudaMerged(MergedConnection, CudaConvPool):
@@ -227,7 +245,7 @@ class CudaWinograd(WinogradConnection, CudaConvPool):
 
     def _drive(self, w: ops.Kernel, b: Array | None, s: Array, space: Workspace, out: Array, winner: Winner) -> None:
         m = self._products(w, s, space)
-        self._winograd.get("pool_outputs", s.dtype)(m[0].size, m, b, w.margin, out, winner)
+        self._winograd.get("pool_outputs", s.dtype)(m[0].size, m, b, *self._margin_of(w, s, space), out, winner)
 
     def _feedback(self, w: ops.Kernel, v: Array, winner: Winner, space: Workspace) -> Array:
         tiles = self._tiles_of_feedback(w, v, winner, space)
@@ -240,7 +258,11 @@ class CudaWinograd(WinogradConnection, CudaConvPool):
         if self.pool == "max":
             self._winograd.get("pick_outputs", s.dtype)(m[0].size, m, winner, out)
         else:
-            self._winograd.get("pool_outputs", s.dtype)(m[0].size, m, None, None, out, None)
+            self._winograd.get("pool_outputs", s.dtype)(m[0].size, m, None, None, None, out, None)
+
+    def _margin_of(self, w: ops.Kernel, s: Array, space: Workspace) -> tuple[Array | None, Array | None]:
+        """Return |x| of every tile and the weights' part of the margin; nothing without a maximum."""
+        return (None, None) if w.ties is None else (self._reach(s, space), w.ties.spread)
 
     def _products(self, w: ops.Kernel, s: Array, space: Workspace) -> Array:
         """Return M = V U of the inputs: (N, H, W, C) -> (t^2, N P Q, K)."""

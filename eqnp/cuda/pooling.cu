@@ -12,19 +12,16 @@ INLINE size_t first_place(index_t e)
   return ((size_t(n) * P + 2 * p) * Q + 2 * q) * K + k;
 }
 
-// pooled = the maximum of the window + bias, winner = its place, the first one of equals.  `pooled`, `bias` may be missing.
-KERNEL max_pool(const REAL *u, const REAL *bias, REAL *pooled, place_t *winner, index_t count)
+// pooled = the maximum of the window + bias, winner = its place. A later place wins only by more than
+// reached[window] spread[k], so that equal values tie for the first: eqnp/ops/ties.py.  `pooled`, `bias` may be missing.
+KERNEL max_pool(const REAL *u, const REAL *bias, const REAL *reached, const REAL *spread, REAL *pooled, place_t *winner,
+                index_t count)
 {
   EACH(e, count)
   {
-    size_t at = first_place(e);
-    REAL best = u[at];
-    place_t place = 0;
-    for (int other = 1; other < 4; other++) {
-      REAL value = u[at + (size_t(other / 2) * Q + other % 2) * K];
-      if (value > best) best = value, place = other;
-    }
-    winner[e] = place;
+    size_t at = first_place(e), below = at + size_t(Q) * K;
+    REAL best, margin = reached[e / K] * spread[e % K];
+    winner[e] = winner_of(u[at], u[at + K], u[below], u[below + K], margin, best);
     if (pooled) pooled[e] = bias ? best + bias[e % K] : best;
   }
 }

@@ -97,9 +97,11 @@ INLINE void outputs_of(const REAL *m, index_t e, index_t count, REAL (&y)[M][M])
   both_axes(transform, products, y);
 }
 
-// The state above = pooling((A^T x A^T) M) + bias, and its winners.  `bias`, `above` and, unless POOL is MAX, `winner` may
-// be missing.  Equal outputs may differ by `margin[k]`, rounding's: a later place wins only by more.  It may be missing.
-KERNEL pool_outputs(const REAL *m, const REAL *bias, const REAL *margin, REAL *above, place_t *winner, index_t count)
+// The state above = pooling((A^T x A^T) M) + bias, and its winners.  A later place wins only by more than
+// reached[tile] spread[k], so that equal outputs tie for the first: eqnp/ops/ties.py.  `bias`, `above` and, unless POOL is
+// MAX, `reached`, `spread` and `winner` may be missing.
+KERNEL pool_outputs(const REAL *m, const REAL *bias, const REAL *reached, const REAL *spread, REAL *above, place_t *winner,
+                    index_t count)
 {
   EACH(e, count)
   {
@@ -110,7 +112,7 @@ KERNEL pool_outputs(const REAL *m, const REAL *bias, const REAL *margin, REAL *a
     outputs_of(m, e, count, y);
     REAL shift = bias ? bias[k] : REAL(0);
 #if POOL == MAX
-    REAL apart = margin ? margin[k] : REAL(0);
+    REAL margin = reached[e / K] * spread[k];
 #endif
 #pragma unroll
     for (int a = 0; a < SIDE; a++)
@@ -124,10 +126,9 @@ KERNEL pool_outputs(const REAL *m, const REAL *bias, const REAL *margin, REAL *a
         REAL first = y[2 * a][2 * b], second = y[2 * a][2 * b + 1];
         REAL third = y[2 * a + 1][2 * b], fourth = y[2 * a + 1][2 * b + 1];
 #if POOL == MAX
-        REAL top = second > first ? second : first, bottom = fourth > third ? fourth : third;
-        place_t right_above = second - apart > first, right_below = fourth - apart > third;
-        winner[at] = bottom - apart > top ? place_t(2 + right_below) : right_above;
-        if (above) above[at] = (bottom > top ? bottom : top) + shift;
+        REAL best;
+        winner[at] = winner_of(first, second, third, fourth, margin, best);
+        if (above) above[at] = best + shift;
 #else
         above[at] = REAL(0.25) * (first + second + third + fourth) + shift;
 #endif

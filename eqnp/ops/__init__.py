@@ -10,7 +10,7 @@
 | ``winograd_outputs(x, kernel)`` | ``winograd_inputs(y, kernel)`` |
 | ``winograd_unpool(v, winner)`` | ``winograd_pick(y, winner)`` |
 
-Read ``dense``, then ``conv``, ``pooling`` and ``activations``; ``winograd`` is a faster form of two of them.
+Read ``dense``, then ``conv``, ``pooling``, ``ties`` and ``activations``; ``winograd`` is a faster form of two of them.
 """
 
 from eqnp.ops.activations import ACTIVATIONS, Activation
@@ -24,6 +24,7 @@ from eqnp.ops.conv import (
 )
 from eqnp.ops.dense import dense, dense_transpose, dense_weight_gradient, flatten
 from eqnp.ops.pooling import average_pool, average_unpool, max_pool, max_unpool, pick_winners
+from eqnp.ops.ties import Axis, Ties, prepare_ties, reach, tie_margin, tie_spread
 from eqnp.ops.winograd import (
     Kernel,
     Tiling,
@@ -41,7 +42,9 @@ from eqnp.ops.winograd import (
 __all__ = [
     "ACTIVATIONS",
     "Activation",
+    "Axis",
     "Kernel",
+    "Ties",
     "Tiling",
     "average_pool",
     "average_unpool",
@@ -59,6 +62,10 @@ __all__ = [
     "max_unpool",
     "output_size",
     "pick_winners",
+    "prepare_ties",
+    "reach",
+    "tie_margin",
+    "tie_spread",
     "to_tiles",
     "toom_cook",
     "transform_weights",

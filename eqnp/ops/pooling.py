@@ -4,7 +4,8 @@ Letters: N samples, (H, W) size before and (P, Q) = (H // 2, W // 2) after pooli
 belongs to no window: it is dropped going up and zero coming back.
 
 A window's four places are numbered in row-major order, 0 1 / 2 3. ``winner`` (uint8) is the place of the maximum, the
-first one when several are equal; a free phase starts from zeros, where every window ties.
+first one when several are equal; a free phase starts from zeros, where every window ties. ``eqnp.ops.ties`` says which
+values count as equal.
 """
 
 from __future__ import annotations
@@ -25,22 +26,23 @@ def _places(size: Size) -> Iterator[tuple[int, tuple[slice, slice, slice]]]:
         yield place, (slice(None), slice(i, h, 2), slice(j, w, 2))
 
 
-def max_pool(u: Array, space: Workspace | None = None) -> tuple[Array, Array]:
+def max_pool(u: Array, space: Workspace | None = None, margin: Array | None = None) -> tuple[Array, Array]:
     """Return the maximum of every window and its place: (N, H, W, C) -> p, winner, both (N, P, Q, C).
 
+    With a ``margin`` (N, P, Q, C) a later place wins only by more than that (``eqnp.ops.ties``), and u is written over.
     At fixed winners the map is linear: ``pick_winners``, whose adjoint is ``max_unpool``.
     """
     n, h, w, c = u.shape
     p, q = h // 2, w // 2
     windows = u[:, : 2 * p, : 2 * q].reshape(n, p, 2, q, 2, c).transpose(2, 4, 0, 1, 3, 5)
-    return max_of_windows(windows, space or Workspace())
+    return max_of_windows(windows, space or Workspace(), margin)
 
 
 def max_of_windows(u: Array, space: Workspace, margin: Array | None = None) -> tuple[Array, Array]:
     """Return the maximum of every window and which place has it first: (2, 2, ...) -> (...), uint8 (...).
 
-    The first axes are the rows and columns of a window. A later place wins only by more than ``margin`` (..., K), for
-    values that rounding may tell apart where they are equal; then u is written over.
+    The first axes are the rows and columns of a window. A later place wins only by more than ``margin`` (..., K); then
+    u is written over.
     """
     xp = array_module(u)
     left, right = u[:, 0], u[:, 1]

@@ -35,6 +35,7 @@ import numpy as np
 from eqnp.backend import Array, array_module
 from eqnp.ops.conv import output_size
 from eqnp.ops.pooling import max_of_windows
+from eqnp.ops.ties import Axis, Ties, prepare_ties, tie_margin
 from eqnp.products import Products
 from eqnp.workspace import Workspace
 
@@ -79,6 +80,13 @@ class Tiling:
         p, q = (-(-n // self.side) for n in self.above)
         return p, q
 
+    @property
+    def reach(self) -> tuple[Axis, Axis]:
+        """Which inputs enter each tile, along both axes."""
+        axes = zip(self.size, self.counts, strict=True)
+        rows, columns = (Axis(size, count, self.m, self.t, self.padding) for size, count in axes)
+        return rows, columns
+
     @cached_property
     def count(self) -> int:
         """P Q: the tiles of a sample."""
@@ -102,9 +110,7 @@ class Kernel(NamedTuple):
     cols: Transform  # S (t Q, W)
     outputs: Transform  # A^T (outputs, t)
     products: Products  # what multiplies by them
-    # By how much a later place of a window must be larger to win: one number for each k, (P, K) because longer runs are
-    # subtracted faster.
-    margin: Array | None
+    ties: Ties | None  # which outputs of a window count as equal; None without a maximum
 
 
 # Where the polynomials are evaluated, besides infinity. Pairs a, -a and their inverses keep the transforms small: with
@@ -114,11 +120,6 @@ POINTS: dict[int, tuple[Fraction, ...]] = {
     6: (Fraction(0), *(s * Fraction(*f) for f in ((2, 3), (3, 2)) for s in (1, -1))),
     8: (Fraction(0), *(s * Fraction(*f) for f in ((1, 1), (2, 1), (1, 2)) for s in (1, -1))),
 }
-
-# Roundings by which equal outputs of a tile may differ. A free phase passes through states that are the same at all
-# places, where windows tie; the direct form computes equal numbers there and the first place wins, in every dtype.
-# Left to rounding, ties would lead the network to another of its steady states.
-ROUNDINGS = {4: 4, 6: 8, 8: 32}
 
 
 def toom_cook(m: int, r: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -167,13 +168,10 @@ def transform_weights(w: Array, tiling: Tiling, products: Products | None = None
     c, k = w.shape[2:]
     g = xp.asarray(np.kron(g, g), dtype=w.dtype)
     u = xp.matmul(g, w.reshape(tiling.r**2, c * k)).reshape(t * t, c, k)
-    margin = None
-    if tiling.pool == "max":
-        margin = xp.zeros((p, k), dtype=w.dtype)
-        margin += ROUNDINGS[t] * float(np.finfo(w.dtype).eps) * xp.sqrt((w * w).sum(axis=(0, 1, 2)))
+    ties = prepare_ties(w, *tiling.reach) if tiling.pool == "max" else None
     products = products or Products()
     transforms = (_transform(x, w) for x in (rows.reshape(p * t, h), cols.reshape(t * q, wide), a))
-    return Kernel((c, k), products.prepare(u), products.prepare(u.swapaxes(1, 2)), *transforms, products, margin)
+    return Kernel((c, k), products.prepare(u), products.prepare(u.swapaxes(1, 2)), *transforms, products, ties)
 
 
 def _laid(b: np.ndarray, tiling: Tiling, count: int, size: int) -> np.ndarray:
@@ -233,12 +231,15 @@ def winograd_inputs(y: Array, kernel: Kernel, tiling: Tiling, space: Workspace |
     return x.reshape(n, h, w, c)
 
 
-def winograd_max_pool(y: Array, kernel: Kernel, space: Workspace | None = None) -> tuple[Array, Array]:
+def winograd_max_pool(y: Array, reached: Array, kernel: Kernel, space: Workspace | None = None) -> tuple[Array, Array]:
     """Return the maximum over the places of Y and which one has it first: both (side, side, Q, N, P, K).
 
-    Values that differ by rounding alone tie (``ROUNDINGS``). Y is written over.
+    Values that differ by rounding alone tie: ``reached`` (N, P, Q) is the norm of every tile's inputs
+    (``eqnp.ops.ties``). Y is written over.
     """
-    return max_of_windows(_by_place(y), space or Workspace(), kernel.margin)
+    space = space or Workspace()
+    margin = tie_margin(reached.transpose(2, 0, 1), kernel.ties.spread, space)  # (Q, N, P, K)
+    return max_of_windows(_by_place(y), space, margin)
 
 
 def winograd_pick(y: Array, winner: Array) -> Array:
