@@ -23,6 +23,7 @@ from eqnp.ops.conv import output_size
 POOLS = ("max", "average", "none")
 LARGEST_ARRAY = 2**40  # numbers for one sample: more than any memory holds, and with all samples NumPy can count them
 LOSSES = ("squared_error", "cross_entropy", "cross_entropy_readout")
+DROPOUT_SCALINGS = ("weights", "states")
 
 Shape = tuple[int, ...]
 
@@ -62,6 +63,7 @@ class Architecture:
 
     ``loss`` is ``squared_error``, ``cross_entropy`` (on linear output units) or ``cross_entropy_readout`` (the last
     dense layer is a softmax readout outside the system). ``vector_field``: backward weights of their own.
+    ``dropout_scaling``: what makes up for masked units, ``weights`` or ``states``; ``eqnp.prepared`` has both.
 
     Raises:
         ConfigurationError: the layers do not fit each other; the message names the layer and the sizes.
@@ -72,9 +74,14 @@ class Architecture:
     activation: str = "half_hard_sigmoid"
     loss: str = "squared_error"
     vector_field: bool = False
+    dropout_scaling: str = "weights"
 
     def __post_init__(self) -> None:
-        for what, value, known in (("activation", self.activation, ACTIVATIONS), ("loss", self.loss, LOSSES)):
+        for what, value, known in (
+            ("activation", self.activation, ACTIVATIONS),
+            ("loss", self.loss, LOSSES),
+            ("dropout_scaling", self.dropout_scaling, DROPOUT_SCALINGS),
+        ):
             if value not in known:
                 raise ConfigurationError(f"model.{what}: {value!r} is not known; choose one of {', '.join(known)}")
         if not self.layers or not isinstance(self.layers[-1], DenseLayer):
@@ -149,7 +156,8 @@ class Architecture:
     ) -> dict[str, np.ndarray]:
         """Draw weights and biases uniformly from +-gain / sqrt(fan_in), PyTorch's default at gain 1.
 
-        The backward weights are drawn last, by the fan_in of their forward partners.
+        The backward weights are drawn last, by the fan_in of their forward partners. The published code does so for
+        convolutions; for dense layers its bound comes from the other side, the units of the layer above.
         """
         parameters = {}
         shapes = self.parameter_shapes()

@@ -83,6 +83,12 @@ class Model:
         choices=("squared_error", "cross_entropy", "cross_entropy_readout"),
     )
     gain: float = key(1.0, "initial weights and biases are uniform in +-gain / sqrt(fan_in)", above=0)
+    dropout_scaling: str = key(
+        "weights",
+        "what makes up for units that dropout masks; weights: those that leave the layer upwards are divided by keep, "
+        "both ways; states: the layer's states are divided by keep, as in a branch of the published code",
+        choices=("weights", "states"),
+    )
     layers: tuple[Layer, ...] = key((), "the connections from the input up, one inline table each")
 
 
@@ -206,6 +212,8 @@ def check(config: Config) -> None:
             raise ConfigurationError(
                 f"optimizer.{what}: {len(values)} values for {len(layers)} layers; give one number or one per layer"
             )
+    if config.model.dropout_scaling != "weights" and all(layer.keep == 1 for layer in layers):
+        raise ConfigurationError("model.dropout_scaling: belongs to dropout; set keep of a layer below 1")
     if config.dynamics.omega >= 2:
         raise ConfigurationError(f"dynamics.omega: {config.dynamics.omega} is not below 2: states would not settle")
     _check_kind(config)

@@ -36,7 +36,9 @@ def make_architecture(model: Model, input_shape: Shape, classes: int) -> Archite
         ConfigurationError: layers do not fit the input or each other, or the last one is not the number of classes.
     """
     layers = tuple(_layer(layer) for layer in model.layers)
-    architecture = Architecture(input_shape, layers, model.activation, model.loss, model.kind == "vector-field")
+    architecture = Architecture(
+        input_shape, layers, model.activation, model.loss, model.kind == "vector-field", model.dropout_scaling
+    )
     if architecture.classes != classes:
         raise ConfigurationError(
             f"model.layers.{len(layers) - 1} ({layers[-1]}): the data has {classes} classes, "

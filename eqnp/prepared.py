@@ -7,9 +7,18 @@ F is dPhi/ds where a Phi exists. Weights and input stand still during a relaxati
 with them: the drive of the static input is computed once, and all buffers are made once. Then it is stepped.
 
 Dropout: ``masks`` hold, for every state or None, zeros and ones m (N, ...) that stay as they are through all phases of
-a batch. A unit that is masked is not there. The weights that leave a masked layer upwards, both ways, are divided by
-its keep-probability, so that the layer above is driven as strongly as by all units; evaluation has no masks and divides
-by nothing. The masked network has a Phi as the whole one has.
+a batch. A unit that is masked is not there. Its layer keeps a share q of its units; what makes up for the others is
+``Architecture.dropout_scaling``:
+
+    weights    s <- m sigma(F), and the weights that leave the layer upwards are divided by q, both ways
+    states     s <- (m / q) sigma(F), and no weight is scaled
+
+Either way the layer above is driven as strongly as by all units. With ``weights`` the feedback that the masked layer
+sends down is weaker (by q) and the one that it gets from above is stronger (by 1 / q) than without dropout; with
+``states`` both have their size without dropout. Evaluation has no masks and divides by nothing.
+
+Both have a Phi where the whole network has one. With ``states`` s is the scaled state, and the energy of a unit that
+is kept is q / 2 |s|^2 instead of 1 / 2 |s|^2 (for a clip), which is stationary where s / (1 / q) = dPhi/ds.
 """
 
 from __future__ import annotations
@@ -31,7 +40,7 @@ Masks = Sequence[Array | None]  # of s^1 .. s^L
 class PreparedWeights:
     """A network's parameters as its connections take them. They are only read: all shards of a batch share them.
 
-    With ``dropout`` the weights that leave a masked layer are divided by its keep-probability.
+    With ``dropout`` the weights that leave a masked layer are divided by its keep-probability, if weights are scaled.
     """
 
     def __init__(self, network: Network, parameters: Parameters, dropout: bool = False) -> None:
@@ -57,7 +66,7 @@ class PreparedNetwork:
     ) -> None:
         self.network = network
         self.x = x
-        self.masks = masks
+        self.masks = None if masks is None else _scaled(masks, network.architecture)
         if not isinstance(parameters, PreparedWeights):
             parameters = PreparedWeights(network, parameters, dropout=masks is not None)
         self.parameters, self._scales = parameters.parameters, parameters.scales
@@ -286,7 +295,8 @@ class PreparedNetwork:
         nudged = is_last and target is not None
         out = array_module(d).empty_like(d) if out is None else out
         measured = moves is not None and self._mask_of(n) is None
-        move = Move(self.network.activations[n], states[n], out, min(omega, 1.0) if nudged else omega, measured)
+        old = states[n] if omega == 1 else self._before_mask(n, states[n])
+        move = Move(self.network.activations[n], old, out, min(omega, 1.0) if nudged else omega, measured)
         if is_last:
             nudge = self._nudging(states, beta, target) if nudged else None
             moved = connections[n].update_last(d, nudge, move, self._space)
@@ -298,8 +308,16 @@ class PreparedNetwork:
             moves.append(abs(out - states[n]).max() if moved is None else moved)
         return out
 
+    def _before_mask(self, n: int, s: Array) -> Array:
+        """Return sigma's own value of a state s^{n+1} that its mask has scaled."""
+        architecture = self.network.architecture
+        if self._mask_of(n) is None or architecture.dropout_scaling != "states":
+            return s
+        out = self._space.take(("before mask", n), s.shape, s)
+        return array_module(s).multiply(s, architecture.keep[n], out=out)
+
     def _mask(self, arrays: Sequence[Array]) -> None:
-        """Put zeros where units are masked, in place."""
+        """Multiply by the masks, in place: zeros where units are masked."""
         for n, a in enumerate(arrays):
             self._mask_layer(n, a)
 
@@ -314,12 +332,21 @@ class PreparedNetwork:
 def _scales(architecture: Architecture) -> dict[str, float]:
     """Return 1 / keep by name for the weights that leave a layer with dropout upwards, both ways."""
     scales: dict[str, float] = {}
+    if architecture.dropout_scaling == "states":
+        return scales
     for n, keep in enumerate(architecture.keep, start=1):
         is_last = n == len(architecture.keep)  # of the states: a readout stands above it, or it has no dropout
         names = ("readout.weight",) if is_last else (f"forward.{n}.weight", f"backward.{n}.weight")
         if keep < 1:
             scales |= dict.fromkeys(names, 1 / keep)
     return scales
+
+
+def _scaled(masks: Masks, architecture: Architecture) -> list[Array | None]:
+    """Return the masks m, or m / keep where states are scaled."""
+    if architecture.dropout_scaling == "weights":
+        return list(masks)
+    return [m if m is None else m / keep for m, keep in zip(masks, architecture.keep, strict=True)]
 
 
 def _repeat(a: Array | None, times: int) -> Array | None:

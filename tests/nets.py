@@ -62,12 +62,14 @@ def make(
 ) -> Case:
     """Return a case with small weights and biases around 1/2, so that states stay inside the clip.
 
-    ``tied``: the backward weights of a vector field are its forward ones. ``dropout``: hidden layers keep 0.7.
+    ``tied``: the backward weights of a vector field are its forward ones. ``dropout``: hidden layers keep 0.7,
+    with scaled weights (True or "weights") or "states".
     """
     input_shape, layers = SHAPES[shape]
     if dropout:
         layers = (*(replace(layer, keep=0.7) for layer in layers[:-1]), layers[-1])
-    architecture = Architecture(input_shape, layers, activation, loss, kind != "symmetric")
+    scaling = "states" if dropout == "states" else "weights"
+    architecture = Architecture(input_shape, layers, activation, loss, kind != "symmetric", scaling)
     generator = np.random.default_rng(seed)
     parameters = architecture.initial_parameters(generator, gain, np.float64)
     for name in parameters:

@@ -6,6 +6,9 @@ one; Equilibrium Propagation against implicit differentiation with its order in 
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import product
+
 import derivatives
 import nets
 import numpy as np
@@ -15,10 +18,11 @@ from eqnp.bptt import plan_segments
 from eqnp.contrasts import common_contrast
 from eqnp.errors import OutOfMemoryError
 from eqnp.estimators import estimate
+from eqnp.networks import SymmetricNetwork
 from eqnp.prepared import PreparedNetwork
 from eqnp.stencils import one_sided, symmetric
 
-DROPOUT = pytest.mark.parametrize("dropout", [False, True], ids=["", "dropout"])
+DROPOUT = pytest.mark.parametrize("dropout", [False, "weights", "states"], ids=["", "dropout", "scaled states"])
 KINDS = pytest.mark.parametrize("kind", nets.KINDS)
 NETS = pytest.mark.parametrize(("shape", "loss"), nets.NETS)
 FEW = pytest.mark.parametrize(
@@ -100,7 +104,7 @@ def test_where_the_feedback_unpools(kind):
     _, winners = prepared.drives(states)
     forward = winners[1].copy()
     w = case.parameters["backward.1.weight" if kind == "own winners" else "forward.1.weight"]
-    _, expected = case.network.connections[1].drive(w, 0.0, states[0])
+    _, expected = case.network.connections[1].drive(case.network.connections[1].prepare(w), 0.0, states[0])
     np.testing.assert_array_equal(prepared.feedback_winners(states, winners)[1], expected)
     assert (expected != forward).any() == (kind == "own winners")
 
@@ -148,6 +152,39 @@ def test_the_mean_drive_over_masks_is_the_drive_of_evaluation():
         total = total + case.network.outputs(prepared.parameters, [s * m for s, m in zip(states, masks, strict=True)])
     expected = case.network.outputs(case.parameters, states)
     np.testing.assert_allclose(total / 4000, expected, atol=0.02 * np.abs(expected).max())
+
+
+def mean_paths(scaling):
+    """Return, relative to no dropout, the drive that s^2 gives, the feedback that it gets, and the one that it gives.
+
+    Means over all masks of s^2, whose layer alone has dropout, by their probabilities.
+    """
+    case, q = nets.make("deep dense", "squared_error"), 0.7
+    architecture = case.network.architecture
+    layers = tuple(replace(layer, keep=q if n == 1 else 1.0) for n, layer in enumerate(architecture.layers))
+    network = SymmetricNetwork(replace(architecture, layers=layers, dropout_scaling=scaling))
+    states = case.random_states()
+
+    def paths(masks):
+        prepared = PreparedNetwork(network, case.parameters, case.x, masks)
+        shown = [s if m is None else s * m for s, m in zip(states, prepared.masks or [None] * 4, strict=True)]
+        drives = [d.copy() for d in prepared.drives(shown)[0]]
+        fed_back = [u - d for u, d in zip(prepared.vector_field(shown), drives, strict=True)]
+        return np.array(
+            [drives[2].mean() - case.parameters["forward.2.bias"].mean(), fed_back[1].mean(), fed_back[0].mean()]
+        )
+
+    mean = 0.0
+    for bits in product((0.0, 1.0), repeat=states[1].shape[1]):
+        mask = np.ones_like(states[1]) * bits
+        mean = mean + np.prod([q if bit else 1 - q for bit in bits]) * paths([None, mask, None, None])
+    return mean / paths(None)
+
+
+def test_what_the_two_ways_of_dropout_do_to_drive_and_feedback():
+    """Scaled states keep all at its size without dropout; scaled weights send less down and get more back."""
+    np.testing.assert_allclose(mean_paths("states"), (1, 1, 1), rtol=1e-12)
+    np.testing.assert_allclose(mean_paths("weights"), (1, 1 / 0.7, 0.7), rtol=1e-12)
 
 
 # ---- memory

@@ -16,7 +16,14 @@ from eqnp.prepared import PreparedNetwork
 from eqnp.stencils import symmetric
 
 OMEGA = pytest.mark.parametrize("omega", [1.0, 1.6, 0.5])
-DROPOUT = pytest.mark.parametrize("dropout", [False, True], ids=["", "dropout"])
+DROPOUT = pytest.mark.parametrize("dropout", [False, "weights", "states"], ids=["", "dropout", "scaled states"])
+
+
+def bounds(case, n):
+    """Return the range of the states s^{n+1}, which dropout may scale."""
+    architecture, sigma = case.network.architecture, case.network.activations[n]
+    scale = architecture.keep[n] if architecture.dropout_scaling == "states" else 1
+    return sigma.low / scale, sigma.high / scale
 
 
 def naive_sweep(case, states, beta, target, omega):
@@ -25,10 +32,10 @@ def naive_sweep(case, states, beta, target, omega):
     for first in (1, 0):
         for n in range(first, len(new), 2):
             goal = case.prepare().step(new, beta, target)[n]
-            sigma, nudged = case.network.activations[n], target is not None and n + 1 == len(new)
+            nudged = target is not None and n + 1 == len(new)
             mask = 1 if case.masks is None or case.masks[n] is None else case.masks[n]
             far = min(omega, 1) if nudged else omega
-            new[n] = mask * np.clip(new[n] + far * (goal - new[n]), sigma.low, sigma.high)
+            new[n] = mask * np.clip(new[n] + far * (goal - new[n]), *bounds(case, n))
     return new
 
 
@@ -73,9 +80,9 @@ def test_synchronous_steps_go_omega_times_the_way(shape, loss, omega, dropout):
         old = case.random_states()
         old = [s if m is None else m * s for s, m in zip(old, masks, strict=False)]
         goal, relaxed = case.prepare().step(old, beta, target), relax(case.prepare(), old, 1, beta, target, omega=omega)
-        for n, (s, new, sigma) in enumerate(zip(old, relaxed.states, case.network.activations, strict=True)):
+        for n, (s, new) in enumerate(zip(old, relaxed.states, strict=True)):
             far = min(omega, 1) if target is not None and n + 1 == len(old) else omega
-            np.testing.assert_allclose(new, np.clip(s + far * (goal[n] - s), sigma.low, sigma.high), atol=1e-13)
+            np.testing.assert_allclose(new, np.clip(s + far * (goal[n] - s), *bounds(case, n)), atol=1e-13)
         assert relaxed.residual == residual(relaxed.states, old)
 
 
