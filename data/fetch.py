@@ -10,58 +10,18 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable
-from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 
-from eqnp.data.locate import CIFAR_BINARY, own_folder
+from eqnp.data.layout import CIFAR_BINARY
+from eqnp.data.locate import own_folder
+from eqnp.data.published import SOURCES, File, Source
 from eqnp.errors import ConfigurationError, DataError
 from eqnp.storage import disk_error, write_atomic
 
 Progress = Callable[[str, int, int], None]  # file name, bytes so far, bytes in all
 CHUNK = 1 << 16
 TIMEOUT = 30.0  # seconds without a byte
-
-
-@dataclass(frozen=True)
-class File:
-    """A published file: its name, size in bytes and SHA-256."""
-
-    name: str
-    size: int
-    sha256: str
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a dataset is published, the folder that it goes to, and its files."""
-
-    urls: tuple[str, ...]  # tried in order
-    folder: str
-    files: tuple[File, ...]
-
-
-MNIST = Source(
-    ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/"),
-    "MNIST/raw",
-    (
-        File("train-images-idx3-ubyte.gz", 9912422, "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"),
-        File("train-labels-idx1-ubyte.gz", 28881, "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c"),
-        File("t10k-images-idx3-ubyte.gz", 1648877, "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6"),
-        File("t10k-labels-idx1-ubyte.gz", 4542, "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6"),
-    ),
-)
-CIFAR10 = Source(
-    ("https://www.cs.toronto.edu/~kriz/",),
-    ".",
-    (File("cifar-10-binary.tar.gz", 170052171, "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"),),
-)
-SOURCES = {"mnist": MNIST, "cifar10": CIFAR10}
-
-
-def fetchable() -> tuple[str, ...]:
-    """Return the names of the datasets that can be fetched."""
-    return tuple(SOURCES)
 
 
 def fetch(

@@ -7,8 +7,11 @@ import io
 import os
 import struct
 import zipfile
+from dataclasses import replace
 
 import numpy as np
+
+from eqnp.data.published import DATASETS
 
 READS_ALL = getattr(os, "geteuid", lambda: 0)() == 0  # root, and Windows, where chmod forbids no reading
 
@@ -19,6 +22,12 @@ def assert_line(error, *words):
     assert "\n" not in text
     for word in words:
         assert str(word) in text, text
+
+
+def accept_small(monkeypatch):
+    """Let a test's own files pass for published ones: any number of images, labels that begin in any way."""
+    for name, published in DATASETS.items():
+        monkeypatch.setitem(DATASETS, name, replace(published, counts=None, first_labels=((), ())))
 
 
 def idx(array) -> bytes:
