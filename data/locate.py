@@ -36,7 +36,9 @@ def places(folder: str | Path | None) -> list[Path]:
 
 def searched(name: str, folder: str | Path | None) -> list[str]:
     """Return the places, each with what there is to say of it: why ``name`` is not there, or what of it is missing."""
-    return [f"{place}{_obstacle(place, subfolders(name)) or _brackets(partial(name, place))}" for place in places(folder)]
+    return [
+        f"{place}{_obstacle(place, subfolders(name)) or _brackets(partial(name, place))}" for place in places(folder)
+    ]
 
 
 def incomplete(name: str) -> str:
@@ -95,18 +97,16 @@ def _is_named(place: Path, folder: str | Path | None) -> bool:
     return bool(folder) and place == _expand(folder)
 
 
-def lasting_folder(name: str, folder: str) -> str:
-    """Return ``folder`` (of a configuration; "": none) so that it is found from every working directory.
+def lasting_folder(name: str, folder: str, search: bool = True) -> str:
+    """Return ``folder`` (of a configuration; "": none) as it is found from every working directory.
 
-    Where none is named, and the dataset is found below the working directory, that is the folder.
+    With ``search``: where none is named and the dataset is found below the working directory, that is the folder.
     """
-    if not folder:
-        located = find(name) if name in DATASETS and name != "mnist-small" else None
-        if located is None or os.path.isabs(located.folder):
-            return folder
-        folder = str(located.folder)
-    place = str(_expand(folder))
-    lasting = place if place.startswith("~") else os.path.abspath(place)
+    if not folder and search and name != "mnist-small" and name in DATASETS:
+        located = find(name)
+        folder = "" if located is None or located.folder.is_absolute() else str(located.folder)
+    place = str(_expand(folder)) if folder else "~"
+    lasting = folder if place.startswith("~") else os.path.abspath(place)
     try:
         lasting.encode()
     except UnicodeEncodeError:  # a name that is no UTF-8, which a configuration cannot hold

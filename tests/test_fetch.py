@@ -15,7 +15,7 @@ import datafiles
 import pytest
 
 from eqnp.data import fetch, load
-from eqnp.data.fetch import File, Source
+from eqnp.data.published import File, Source
 from eqnp.errors import ConfigurationError, DataError, DiskError
 
 
