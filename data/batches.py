@@ -73,12 +73,13 @@ def _require_pixels(images: np.ndarray) -> None:
         raise ValueError(f"images are {images.shape}; expected (N, H, W, C), channels last, such as images[..., None]")
     if images.dtype == np.uint8:
         return
-    low, high = (images.min(), images.max()) if images.size and images.dtype.kind in "iuf" else (-1, -1)
-    values = f" from {low:.4g} to {high:.4g}" if (low, high) != (-1, -1) else ""
-    cure = ""
-    if low >= 0 and high <= 255:
-        scaled = images.dtype.kind == "f" and high <= 1
-        cure = f": give {'(images * 255).round()' if scaled else 'images'}.astype(np.uint8)"
+    values = cure = ""
+    if images.size and images.dtype.kind in "iuf":
+        low, high = images.min(), images.max()
+        values = f" from {low:.4g} to {high:.4g}"
+        if low >= 0 and high <= 255:
+            pixels = "(images * 255).round()" if images.dtype.kind == "f" and high <= 1 else "images"
+            cure = f": give {pixels}.astype(np.uint8)"
     raise ValueError(
         f"images are {images.dtype}{values}; expected uint8 pixels from 0 to 255, which are divided by 255 here{cure}"
     )
@@ -106,10 +107,10 @@ class Batches:
         in_order: bool = False,
     ) -> None:
         _require_pixels(images)
-        if len(labels) != len(images) or labels.ndim != 1:
-            raise ValueError(f"Batches: {len(images)} images need as many labels (N,), not an array {labels.shape}")
+        if labels.shape != images.shape[:1]:
+            raise ValueError(f"{len(images)} images need as many labels (N,), not an array {labels.shape}")
         if batch_size < 1:
-            raise ValueError(f"Batches: a batch size of {batch_size}; it must be at least 1")
+            raise ValueError(f"a batch size of {batch_size}; it must be at least 1")
         self.images = images
         self.labels = labels
         self.batch_size = batch_size

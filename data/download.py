@@ -196,13 +196,24 @@ def _in_time(request: urllib.request.Request) -> HTTPResponse:
 class _Redirects(urllib.request.HTTPRedirectHandler):
     """Follows a redirect to https; to http only from http, on the same local host."""
 
+    def http_error_302(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage
+    ) -> HTTPResponse | None:
+        """Follow; the connection does not stay open if that fails."""
+        try:
+            return super().http_error_302(req, fp, code, msg, headers)
+        except Exception:
+            fp.close()
+            raise
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
+
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> urllib.request.Request | None:
         """Return the request for ``newurl``; _Failed if it must not be followed."""
         old, new = urllib.parse.urlsplit(req.full_url), urllib.parse.urlsplit(newurl)
         if new.scheme != "https" and (new.scheme, new.hostname) != (old.scheme, old.hostname):
-            fp.close()
             raise _Failed(f"redirects to {newurl}, which is not https", ELSEWHERE)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 

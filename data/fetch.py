@@ -108,6 +108,9 @@ def _unpack(archive: Path, message: Message) -> Path:
         raise DataError(f"{archive}: cannot be unpacked ({error}); remove it and fetch again") from None
     except OSError as error:
         raise disk_error(folder, error) from None
+    for name in CIFAR_BINARY:
+        if not os.path.isfile(folder / name):
+            raise DataError(f"{archive}: does not hold {name}; remove it and fetch again")
     return folder
 
 

@@ -60,7 +60,7 @@ class Located:
 def subfolders(name: str) -> list[str]:
     """Return the folders inside a place that may hold the dataset, most particular first; "." is the place itself."""
     outer = _OUTER[name]
-    wrapped = [*(os.path.join(a, b) for a, b in product(outer, outer) if a != b), *outer, os.curdir]
+    wrapped = [*(os.path.join(a, b) for a, b in product(outer, outer)), *outer, os.curdir]
     return [os.path.normpath(os.path.join(a, b)) for a, b in product(wrapped, _INNER[name])]
 
 
