@@ -23,6 +23,7 @@ CLASSES = {name: published.classes for name, published in DATASETS.items()}
 IMAGES = {name: published.shape for name, published in DATASETS.items()}
 SAMPLES = {name: published.counts[0] for name, published in DATASETS.items()}  # for training
 
+_NAME_IT = "name its folder: --set data.folder=..."
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # train images, labels, test images, labels
 
 
@@ -93,7 +94,8 @@ def describe() -> dict[str, str]:
 def _where(name: str) -> str:
     located = find(name)
     if located:
-        return f"{located.folder} ({located.form})" + (f": {located.fault}; {_remedy(name)}" if located.fault else "")
+        fault = f": {located.fault}; {_how_to_get(name)}" if located.fault else ""
+        return f"{located.folder} ({located.form}){fault}"
     return f"{incomplete(name) or 'not found'}; {_how_to_get(name)}"
 
 
@@ -109,7 +111,7 @@ def _remedy(name: str) -> str:
 
 def _missing(name: str, folder: str | Path | None) -> str:
     where = ", ".join(searched(name, folder))
-    return f"dataset {name} not found in {where}; {_how_to_get(name)} or name its folder: --set data.folder=..."
+    return f"dataset {name} not found in {where}; {_how_to_get(name)} or {_NAME_IT}"
 
 
 def _read(name: str, located: Located) -> Arrays:
@@ -159,9 +161,11 @@ def _check(name: str, source: str, arrays: Arrays) -> None:
     """Check that images and labels are those of the dataset and belong together."""
     for part, images, labels in ((0, *arrays[:2]), (1, *arrays[2:])):
         fault = _fault(PARTS[part], images, labels, IMAGES[name], len(CLASSES[name]))
-        fault = fault or count_fault(name, part, len(images)) or label_fault(name, part, labels)
+        fault = fault or count_fault(name, part, len(images))
         if fault:
             raise DataError(f"{name} in {source}: {fault}; {_remedy(name)}")
+        if fault := label_fault(name, part, labels):
+            raise DataError(f"{name} in {source}: {fault}; {_how_to_get(name)} or {_NAME_IT}")
 
 
 def _fault(what: str, images: np.ndarray, labels: np.ndarray, shape: tuple[int, ...], classes: int) -> str:

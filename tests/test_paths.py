@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("nowhere")
         (("check", "~/none.toml"), "none.toml"),
         (("check", "--out=~/folder", "--plots", "none"), "folder"),
     ],
-    ids=" ".join,
+    ids=lambda value: value if isinstance(value, str) else " ".join(value),
 )
 def test_the_home_folder_in_every_path(capsys, words, named):
     (Path.home() / "folder").mkdir(parents=True)
