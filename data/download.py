@@ -184,8 +184,11 @@ def _in_time(request: urllib.request.Request) -> HTTPResponse:
             outcome.append(error)
 
     thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    thread.join(ANSWER_SECONDS)
+    try:
+        thread.start()
+        thread.join(ANSWER_SECONDS)
+    except RuntimeError:  # no thread can be started (ulimit -u)
+        work()
     if not outcome:
         raise TimeoutError(f"no answer within {ANSWER_SECONDS:g} s")
     if isinstance(outcome[0], Exception):

@@ -19,6 +19,7 @@ import urllib.request
 from http.client import HTTPResponse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import datafiles
 import pytest
@@ -281,6 +282,22 @@ def test_the_second_of_two_fetches_says_whom_it_waits_for(server, tmp_path):
     fetch("mnist", tmp_path, source=what, message=said.append)
     timer.join()
     assert len(said) == 1 and f"process {os.getpid()} on " in said[0] and "waiting" in said[0]
+
+
+def test_where_nothing_can_be_locked_and_no_thread_started(server, tmp_path, monkeypatch):
+    def no_locks(self):
+        raise DiskError(f"{self.path}: cannot be locked")
+
+    def no_threads(self):
+        raise RuntimeError("can't start new thread")
+
+    class Unstartable(threading.Thread):
+        start = no_threads
+
+    monkeypatch.setattr(FileLock, "acquire", no_locks)
+    monkeypatch.setattr(download, "threading", SimpleNamespace(Thread=Unstartable))
+    place = fetch("mnist", tmp_path, source=source(server, a=b"right"))
+    assert (place / "a").read_bytes() == b"right"
 
 
 POISON = {
