@@ -55,19 +55,21 @@ def download(urls: tuple[str, ...], file: File, path: Path, progress: Progress) 
         if not _is_allowed(url):
             raise ConfigurationError(f"{url}: only https is fetched")
     part = path.with_name(path.name + ".part")
-    faults, advice = [], ""
+    faults: list[_Failed] = []
     for url in urls:
         try:
             _download(url + file.name, file, part, progress)
         except _Failed as error:
-            faults.append(f"{url}{file.name}: {error}")
-            advice = advice if advice == GO_ON else error.advice.format(file=file.name, folder=path.parent)
+            faults.append(error)
             continue
         try:
             return os.replace(part, path)
         except OSError as error:
             raise disk_error(path, error) from None
-    raise DataError(f"{'; '.join(faults)}; {advice}")
+    reasons = "; ".join(f"{url}{file.name}: {fault}" for url, fault in zip(urls, faults, strict=True))
+    begun = _size(part) > 0 and any(fault.advice == GO_ON for fault in faults)
+    advice = GO_ON if begun else faults[-1].advice.replace(GO_ON, AGAIN)
+    raise DataError(f"{reasons}; {advice.format(file=file.name, folder=path.parent)}")
 
 
 def is_published(path: Path, file: File) -> bool:
@@ -94,7 +96,7 @@ def _download(url: str, file: File, part: Path, progress: Progress) -> None:
             )
         except _Failed as error:
             if error.wrong:
-                part.unlink(missing_ok=True)
+                _remove(part)
             if not (error.wrong and start):  # or else its beginning may have come from another address
                 raise
 
@@ -104,13 +106,7 @@ def _receive(url: str, file: File, part: Path, start: int, progress: Progress) -
     with _open(url, start) as answer:
         if answer.status != 206:
             start = 0
-        if answer.length is not None and answer.length != file.size - start:
-            kind = answer.headers.get_content_type()
-            raise _Failed(
-                f"not the published file: {answer.length} bytes of {kind} are offered, not {file.size - start}",
-                ELSEWHERE,
-                True,
-            )
+        _require_offer(answer, file.size - start)  # before what there is of the file is given up for it
         done = start
         try:
             with open(part, "ab" if start else "wb") as out:
@@ -125,6 +121,14 @@ def _receive(url: str, file: File, part: Path, start: int, progress: Progress) -
     if done < file.size:
         raise _Failed(f"download broke off ({done} of {file.size} bytes came)", GO_ON)
     return start
+
+
+def _require_offer(answer: HTTPResponse, size: int) -> None:
+    """Refuse an answer that cannot be the published file: another size, or a web page (of a network's log-in)."""
+    kind = answer.headers.get_content_type()
+    if answer.length not in (None, size) or kind == "text/html":
+        offer = "a web page" if kind == "text/html" else f"{answer.length} bytes"
+        raise _Failed(f"not the published file: the server offers {offer}, not {size} bytes", ELSEWHERE)
 
 
 def _chunks(answer: HTTPResponse, room: int) -> Iterator[bytes]:
@@ -233,6 +237,13 @@ def _reason(error: Exception) -> str:
         return f"its certificate is not valid: {cause.verify_message}"
     text = getattr(cause, "strerror", None) or str(cause)
     return text or type(cause).__name__
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise disk_error(path, error) from None
 
 
 def _size(path: Path) -> int:

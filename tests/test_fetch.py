@@ -329,6 +329,21 @@ def test_a_poisoned_beginning_is_thrown_away(server, tmp_path):
     assert [asked for _, asked in server.log] == ["bytes=70000-", None]
 
 
+@pytest.mark.parametrize("headers", [[("Content-Length", "5")], [("Content-Type", "text/html; charset=utf-8")]])
+def test_a_log_in_page_costs_nothing_of_what_has_come(server, tmp_path, headers):
+    what = source(server, a=b"right" * 20_000)
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "a.part").write_bytes(server.files["a"][:70_000])
+    server.answers["/a"] = body(b"<html", headers=headers)
+    with pytest.raises(
+        DataError, match=r"not the published file: the server offers .*, not 100000 bytes; get a elsewhere"
+    ):
+        fetch("mnist", tmp_path, source=what)
+    del server.answers["/a"]
+    fetch("mnist", tmp_path, source=what)
+    assert server.log[-1] == ("/a", "bytes=70000-")
+
+
 def test_a_whole_part_is_taken(server, tmp_path):
     what = source(server, a=b"right")
     (tmp_path / "there").mkdir()
@@ -448,12 +463,14 @@ def test_a_fault_of_the_network_is_none_of_the_disk(server, tmp_path, monkeypatc
 
 @pytest.mark.parametrize("fault", [ssl.SSLError(1, "bad record mac"), OSError(errno.EHOSTUNREACH, "No route to host")])
 def test_a_fault_of_the_network_inside_a_download(server, tmp_path, monkeypatch, fault):
-    def fail(self, *args):
-        raise fault
+    def fail_later(self, count, real=HTTPResponse.read1):
+        if self.length < 100_000:
+            raise fault
+        return real(self, count)
 
-    monkeypatch.setattr(HTTPResponse, "read1", fail)
+    monkeypatch.setattr(HTTPResponse, "read1", fail_later)
     with pytest.raises(DataError, match=r"broke off .*; run the same command to go on from there"):
-        fetch("mnist", tmp_path, source=source(server, a=b"right"))
+        fetch("mnist", tmp_path, source=source(server, a=b"right" * 20_000))
 
 
 def test_https_where_there_is_none(server, tmp_path):
