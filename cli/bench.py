@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from eqnp.cli.options import FiniteRange, Place, backend_option, run_options
+from eqnp.cli.options import FiniteRange, Place, UserPath, backend_option, run_options
 
 
 @click.command()
-@click.argument("source", required=False, metavar="[PRESET | CONFIG.toml]")
+@click.argument("source", required=False, type=UserPath(), metavar="[PRESET | CONFIG.toml]")
 @backend_option
 @run_options
 @click.option("--runs", type=click.IntRange(min=1), default=5, show_default=True, help="How often each is measured.")
@@ -22,7 +22,7 @@ from eqnp.cli.options import FiniteRange, Place, backend_option, run_options
     show_default=True,
     help="No further run begins after this time for steps, and again for batches; one is always measured.",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Write the figures and the machine here as JSON.")
+@click.option("--out", type=UserPath(path_type=Path), help="Write the figures and the machine here as JSON.")
 @click.option("--force", is_flag=True, help="Write over a file that exists.")
 def bench(
     source: str | None,

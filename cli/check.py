@@ -8,13 +8,13 @@ from typing import Any
 
 import click
 
-from eqnp.cli.options import Place, backend_option, checkpoint_option, set_option, split_option
+from eqnp.cli.options import Place, UserPath, backend_option, checkpoint_option, set_option, split_option
 
 
 @click.command()
-@click.argument("target", required=False, metavar="[RUN | PRESET | CONFIG.toml]")
+@click.argument("target", required=False, type=UserPath(), metavar="[RUN | PRESET | CONFIG.toml]")
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="Folder for check.h5 and the plots; default: only the table."
+    "--out", type=UserPath(path_type=Path), help="Folder for check.h5 and the plots; default: only the table."
 )
 @click.option("--samples", default="0:20", show_default=True, help="Which samples: 3,5 or 0:10 or 0:100:10.")
 @click.option("--plots", type=click.Choice(["png", "svg", "none"]), default="png", show_default=True, help="Of --out.")

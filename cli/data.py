@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
+
+from eqnp.cli.options import UserPath
 
 
 @click.group()
@@ -24,17 +27,25 @@ def list_datasets() -> None:
 
 @data.command()
 @click.argument("name")
-@click.option("--folder", type=click.Path(path_type=Path), help="Where to; default a folder of eqnp's own.")
+@click.option("--folder", type=UserPath(path_type=Path), help="Where to; default a folder of eqnp's own.")
 def fetch(name: str, folder: Path | None) -> None:
     """Download a dataset over https and check it; a broken download goes on where it stopped."""
-    from eqnp.cli.progress import Progress
+    from eqnp.cli.progress import Progress, quoted
     from eqnp.data import fetch as fetch_dataset
+    from eqnp.data import find, load
 
     progress = Progress()
     where = fetch_dataset(
         name,
         folder,
         progress=lambda file, done, total: progress.update([f"{file}  {done / 1e6:.1f} of {total / 1e6:.1f} MB"]),
+        message=progress.message,
     )
     progress.clear()
+    load(name, folder)  # what `train` will read, which may be another copy
     click.echo(f"{name} is in {where}")
+    read = find(name)
+    if read is None or not os.path.samefile(read.folder, where):
+        hint = f"--set data.folder={quoted(where)}"
+        other = f"eqnp reads {name} from {read.folder} unless told otherwise" if read else "eqnp does not look there"
+        progress.message(f"{other}; to train on what was fetched: {hint}", to_paste=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -31,6 +32,17 @@ class FiniteRange(click.FloatRange):
         """Return the number, or fail as click does."""
         number = super().convert(value, param, ctx)
         return number if math.isfinite(number) else self.fail(f"{value} is not a finite number.", param, ctx)
+
+
+class UserPath(click.Path):
+    """A path in which ``~`` is the home folder, also where the shell does not expand it: ``--out=~/runs/a``."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path, or fail where no home folder is known."""
+        path = os.path.expanduser(value)
+        if os.fspath(path).startswith("~"):
+            self.fail(f"{value}: no such home folder is known; write ./{value} for a file of that name.", param, ctx)
+        return super().convert(path, param, ctx)
 
 
 def backend_option(function: F) -> F:
@@ -97,7 +109,7 @@ def set_option(function: F) -> F:
 
 def run_argument(function: F) -> F:
     """Add the argument RUN, a run folder."""
-    return click.argument("run", type=click.Path(path_type=Path))(function)
+    return click.argument("run", type=UserPath(path_type=Path))(function)
 
 
 def checkpoint_option(function: F) -> F:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from eqnp.backend import Array, Backend, get_backend
 from eqnp.cli.options import Place
 from eqnp.config import Config
 from eqnp.configfile import load
-from eqnp.data import Augmentation, Batches, Dataset, Normalisation
+from eqnp.data import Augmentation, Batches, Dataset, Normalisation, lasting_folder
 from eqnp.data import load as load_data
 from eqnp.errors import CheckpointError
 from eqnp.experiment import from_content, make_learner
@@ -89,6 +89,12 @@ class Session:
         return Batches(
             images, labels, size, normalisation=normalisation, seed=training.seed, dtype=training.dtype, **options
         )
+
+
+def with_lasting_folder(config: Config, search: bool = True) -> Config:
+    """Return the configuration with the place of its data such that commands find it from other folders too."""
+    folder = lasting_folder(config.data.name, config.data.folder, search)
+    return replace(config, data=replace(config.data, folder=folder))
 
 
 def open_run(path: Path, backend: Place, overrides: tuple[str, ...], which: str) -> tuple[Session, State]:

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
-from eqnp.cli.options import Place, backend_option, checkpoint_option, run_argument, set_option, split_option
+from eqnp.cli.options import Place, UserPath, backend_option, checkpoint_option, run_argument, set_option, split_option
 
 
 @click.command()
 @run_argument
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The HDF5 file to write.")
+@click.option("--out", type=UserPath(path_type=Path), required=True, help="The HDF5 file to write.")
 @click.option("--samples", default="0:10", show_default=True, help="Which samples: 3,5 or 0:10 or 0:100:10.")
 @click.option("--steps", default="", help="Which steps of every phase, likewise; 0 is its start. Default: all.")
 @click.option("--force", is_flag=True, help="Write over a file that exists.")

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import click
 
-from eqnp.cli.options import Place, backend_option, run_options
+from eqnp.cli.options import Place, UserPath, backend_option, run_options
 
 
 @click.command()
-@click.argument("source", required=False, metavar="[PRESET | CONFIG.toml]")
+@click.argument("source", required=False, type=UserPath(), metavar="[PRESET | CONFIG.toml]")
 @backend_option
 @run_options
-@click.option("--out", type=click.Path(path_type=Path), help="The run folder to make; default runs/NAME-TIME.")
-@click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="Go on where this run stopped.")
+@click.option("--out", type=UserPath(path_type=Path), help="The run folder to make; default runs/NAME-TIME.")
+@click.option("--resume", type=UserPath(path_type=Path), metavar="RUN", help="Go on where this run stopped.")
 @click.option("--quiet", is_flag=True, help="No progress line.")
 def train(
     source: str | None,

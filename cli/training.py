@@ -14,7 +14,7 @@ from eqnp import checkpoint
 from eqnp.backend import get_backend
 from eqnp.cli.options import Place
 from eqnp.cli.progress import Progress, clock, quoted
-from eqnp.cli.session import KIND, Session
+from eqnp.cli.session import KIND, Session, with_lasting_folder
 from eqnp.cli.signals import StopRequest
 from eqnp.config import Config
 from eqnp.configfile import load, to_toml
@@ -34,7 +34,7 @@ def start_run(
     source: str | None, overrides: tuple[str, ...], backend: Place, out: Path | None, progress: Progress
 ) -> int:
     """Train from the beginning in a new run folder; return the exit code."""
-    config = with_threads(load(source, overrides))
+    config = with_lasting_folder(with_threads(load(source, overrides)))
     chosen = get_backend(*backend)
     session = Session.start(
         config, chosen
@@ -49,7 +49,7 @@ def start_run(
 def resume_run(path: Path, overrides: tuple[str, ...], backend: Place, progress: Progress) -> int:
     """Go on with a run from its ``last.h5``; return the exit code."""
     with RunFolder.open(path, lock=True) as folder:
-        config = with_threads(load(str(folder.config_path), overrides))
+        config = with_lasting_folder(with_threads(load(str(folder.config_path), overrides)), search=False)
         session = Session.start(config, get_backend(*backend))
         state = _recounted(session.restore(folder.last_path), load(str(folder.config_path)), config)
         folder.truncate_metrics(state.epoch)

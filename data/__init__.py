@@ -1,11 +1,13 @@
 """Datasets as NumPy arrays on the host.
 
-Read ``idx`` and ``cifar``, then ``datasets``, ``batches``, ``locate``, ``fetch``.
+Read ``idx`` and ``cifar``, then ``published``, ``layout``, ``locate``, ``datasets``; after them ``batches``,
+``download`` and ``fetch``.
 """
 
 from eqnp.data.batches import Augmentation, Batches, Normalisation
 from eqnp.data.datasets import SAMPLES, Dataset, describe, found, load, noise
 from eqnp.data.fetch import fetch
+from eqnp.data.locate import find, lasting_folder
 
 __all__ = [
     "SAMPLES",
@@ -15,7 +17,9 @@ __all__ = [
     "Normalisation",
     "describe",
     "fetch",
+    "find",
     "found",
+    "lasting_folder",
     "load",
     "noise",
 ]

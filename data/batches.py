@@ -32,7 +32,12 @@ class Normalisation:
         return cls()
 
     def __call__(self, images: np.ndarray, dtype: Any) -> np.ndarray:
-        """Return normalised images: (N, H, W, C) uint8 -> (N, H, W, C) ``dtype``."""
+        """Return normalised images: (N, H, W, C) uint8 -> (N, H, W, C) ``dtype``.
+
+        Raises:
+            ValueError: the images are not uint8.
+        """
+        _require_pixels(images)
         mean, deviation = np.array(self.mean), np.array(self.deviation)
         x = images.astype(dtype)
         x *= (1 / (255 * deviation)).astype(dtype)
@@ -62,10 +67,31 @@ class Augmentation:
         return images
 
 
+def _require_pixels(images: np.ndarray) -> None:
+    """Raise a ValueError unless ``images`` are pixels: anything else would be divided by 255 all the same."""
+    if images.ndim != 4:
+        raise ValueError(f"images are {images.shape}; expected (N, H, W, C), channels last, such as images[..., None]")
+    if images.dtype == np.uint8:
+        return
+    values = cure = ""
+    if images.size and images.dtype.kind in "iuf":
+        low, high = images.min(), images.max()
+        values = f" from {low:.4g} to {high:.4g}"
+        if low >= 0 and high <= 255:
+            pixels = "(images * 255).round()" if images.dtype.kind == "f" and high <= 1 else "images"
+            cure = f": give {pixels}.astype(np.uint8)"
+    raise ValueError(
+        f"images are {images.dtype}{values}; expected uint8 pixels from 0 to 255, which are divided by 255 here{cure}"
+    )
+
+
 class Batches:
     """The batches of an epoch: shuffled and augmented for training, ``in_order`` and as they are for evaluation.
 
     The last batch of an epoch may be smaller.
+
+    Raises:
+        ValueError: the images are not uint8 (N, H, W, C), labels are not (N,), or the batch size is below 1.
     """
 
     def __init__(
@@ -80,6 +106,11 @@ class Batches:
         dtype: Any = np.float32,
         in_order: bool = False,
     ) -> None:
+        _require_pixels(images)
+        if labels.shape != images.shape[:1]:
+            raise ValueError(f"{len(images)} images need as many labels (N,), not an array {labels.shape}")
+        if batch_size < 1:
+            raise ValueError(f"a batch size of {batch_size}; it must be at least 1")
         self.images = images
         self.labels = labels
         self.batch_size = batch_size

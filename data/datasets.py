@@ -13,18 +13,17 @@ import numpy as np
 from numpy.lib.npyio import NpzFile
 
 from eqnp.data.cifar import read_cifar_binary, read_cifar_python
-from eqnp.data.fetch import fetchable
 from eqnp.data.idx import Readable, read_file, read_idx
-from eqnp.data.locate import IDX_PARTS, Located, find, searched
+from eqnp.data.layout import IDX_PARTS, Located
+from eqnp.data.locate import find, incomplete, searched
+from eqnp.data.published import DATASETS, PARTS, count_fault, fetchable, label_fault
 from eqnp.errors import ConfigurationError, DataError
 
-DIGITS = tuple("0123456789")
-CLOTHES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
-OBJECTS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-CLASSES = {"mnist-small": DIGITS, "mnist": DIGITS, "fashion-mnist": CLOTHES, "cifar10": OBJECTS}
-IMAGES = {name: (32, 32, 3) if name == "cifar10" else (28, 28, 1) for name in CLASSES}
-SAMPLES = {"mnist-small": 5000, "mnist": 60000, "fashion-mnist": 60000, "cifar10": 50000}  # for training
+CLASSES = {name: published.classes for name, published in DATASETS.items()}
+IMAGES = {name: published.shape for name, published in DATASETS.items()}
+SAMPLES = {name: published.counts[0] for name, published in DATASETS.items()}  # for training
 
+_NAME_IT = "name its folder: --set data.folder=..."
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # train images, labels, test images, labels
 
 
@@ -46,7 +45,8 @@ def load(name: str, folder: str | Path | None = None, train_samples: int = 0, te
 
     Raises:
         ConfigurationError: no dataset of that name, or fewer samples than asked for.
-        DataError: not found (the message says where it was looked for), or damaged.
+        DataError: not found (the message says where it was looked for), damaged, or not as it is published: other
+            numbers of images, other shapes, or the labels of another dataset.
     """
     if name not in CLASSES:
         near = difflib.get_close_matches(name, CLASSES, 1)
@@ -54,14 +54,18 @@ def load(name: str, folder: str | Path | None = None, train_samples: int = 0, te
         raise ConfigurationError(f"no dataset {name!r}; {hint}")
     if name == "mnist-small":
         arrays, source = (
-            _read_idx_set([files("eqnp.data.mnist_small") / f"{part}-ubyte.gz" for part in IDX_PARTS]),
+            _read_idx_set(name, [files("eqnp.data.mnist_small") / f"{part}-ubyte.gz" for part in IDX_PARTS]),
             "embedded",
         )
     else:
         located = find(name, folder)
         if located is None:
             raise DataError(_missing(name, folder))
-        arrays, source = _read(located), f"{located.folder} ({located.form})"
+        source = f"{located.folder} ({located.form})"
+        try:
+            arrays = _read(name, located)
+        except DataError as error:
+            raise DataError(f"{error}; {_remedy(name)}") from None
     _check(name, source, arrays)
     x, y, tx, ty = arrays
     x, y = _first(name, "train_samples", train_samples, x, y)
@@ -70,7 +74,7 @@ def load(name: str, folder: str | Path | None = None, train_samples: int = 0, te
 
 
 def found(name: str) -> bool:
-    """Return whether the dataset called ``name`` is on this machine, whole or not."""
+    """Return whether the dataset called ``name`` is on this machine, damaged or not."""
     return name == "mnist-small" or find(name) is not None
 
 
@@ -89,35 +93,55 @@ def describe() -> dict[str, str]:
 
 def _where(name: str) -> str:
     located = find(name)
-    return f"{located.folder} ({located.form})" if located else f"not found; {_how_to_get(name)}"
+    if located:
+        fault = f": {located.fault}; {_how_to_get(name)}" if located.fault else ""
+        return f"{located.folder} ({located.form}){fault}"
+    return f"{incomplete(name) or 'not found'}; {_how_to_get(name)}"
 
 
 def _how_to_get(name: str) -> str:
     return f"run `eqnp data fetch {name}`" if name in fetchable() else "put its files where docs/data.md says"
 
 
+def _remedy(name: str) -> str:
+    """Return what to do about a dataset that is there and wrong; what is fetched comes before what is damaged."""
+    fetch = f"run `eqnp data fetch {name}`, or " if name in fetchable() else ""
+    return f"{fetch}put the published files there"
+
+
 def _missing(name: str, folder: str | Path | None) -> str:
     where = ", ".join(searched(name, folder))
-    return f"dataset {name} not found in {where}; {_how_to_get(name)} or name its folder: --set data.folder=..."
+    return f"dataset {name} not found in {where}; {_how_to_get(name)} or {_NAME_IT}"
 
 
-def _read(located: Located) -> Arrays:
+def _read(name: str, located: Located) -> Arrays:
     if located.form == "idx":
-        return _read_idx_set(list(located.files))
+        return _read_idx_set(name, list(located.files))
     if located.form == "npz":
         return _read_npz(located.files[0])
     read = read_cifar_binary if located.form == "binary" else read_cifar_python
-    *train, test = (read(path) for path in located.files)
+    *train, test = batches = [read(path) for path in located.files]
+    for path, (images, _) in zip(located.files, batches, strict=True):
+        is_test = path is located.files[-1]
+        _require_no_fault(path, count_fault(name, int(is_test), len(images), share=1 if is_test else len(train)))
     images, labels = (np.concatenate(parts) for parts in zip(*train, strict=True))
     return images, labels, *test
 
 
-def _read_idx_set(paths: list[Readable]) -> Arrays:
+def _read_idx_set(name: str, paths: list[Readable]) -> Arrays:
     x, y, tx, ty = (read_idx(path) for path in paths)
-    for path, images, labels in ((paths[0], x, y), (paths[2], tx, ty)):
+    for part, images, labels in ((0, x, y), (1, tx, ty)):
+        path, path_of_labels = paths[2 * part : 2 * part + 2]
         if images.ndim != 3 or labels.ndim != 1:
             raise DataError(f"{path}: not the images that its name says")
+        _require_no_fault(path, count_fault(name, part, len(images)))
+        _require_no_fault(path_of_labels, count_fault(name, part, len(labels), "labels"))
     return x[..., None], y, tx[..., None], ty
+
+
+def _require_no_fault(path: Readable, fault: str) -> None:
+    if fault:
+        raise DataError(f"{path}: {fault}")
 
 
 def _read_npz(path: Path) -> Arrays:
@@ -130,15 +154,18 @@ def _read_npz(path: Path) -> Arrays:
         return x[..., None], y, tx[..., None], ty
     except Exception as error:  # zipfile and NumPy raise what they like on damaged bytes, even a MemoryError
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:120]
-        raise DataError(f"{path}: damaged or not Keras' mnist.npz ({reason}); fetch it again") from None
+        raise DataError(f"{path}: damaged or not Keras' mnist.npz ({reason})") from None
 
 
 def _check(name: str, source: str, arrays: Arrays) -> None:
     """Check that images and labels are those of the dataset and belong together."""
-    for what, images, labels in (("training", *arrays[:2]), ("test", *arrays[2:])):
-        fault = _fault(what, images, labels, IMAGES[name], len(CLASSES[name]))
+    for part, images, labels in ((0, *arrays[:2]), (1, *arrays[2:])):
+        fault = _fault(PARTS[part], images, labels, IMAGES[name], len(CLASSES[name]))
+        fault = fault or count_fault(name, part, len(images))
         if fault:
-            raise DataError(f"{name} in {source}: {fault}; put the published files there")
+            raise DataError(f"{name} in {source}: {fault}; {_remedy(name)}")
+        if fault := label_fault(name, part, labels):
+            raise DataError(f"{name} in {source}: {fault}; {_how_to_get(name)} or {_NAME_IT}")
 
 
 def _fault(what: str, images: np.ndarray, labels: np.ndarray, shape: tuple[int, ...], classes: int) -> str:

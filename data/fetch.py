@@ -1,80 +1,40 @@
-"""Downloading datasets: over https, checked by SHA-256, resumable, in place only when whole."""
+"""Fetching datasets: downloaded, unpacked, and nothing damaged left beside them that would be read instead."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
+import gzip
 import os
 import tarfile
-import urllib.error
-import urllib.parse
-import urllib.request
-from collections.abc import Callable
-from dataclasses import dataclass
-from http.client import HTTPException
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from eqnp.data.locate import CIFAR_BINARY, own_folder
-from eqnp.errors import ConfigurationError, DataError
-from eqnp.storage import disk_error, write_atomic
+from eqnp.data.download import Progress, download, is_published
+from eqnp.data.layout import CIFAR_BINARY
+from eqnp.data.locate import own_folder
+from eqnp.data.published import SOURCES, Source
+from eqnp.errors import ConfigurationError, DataError, DiskError
+from eqnp.storage import FileLock, disk_error, write_atomic
 
-Progress = Callable[[str, int, int], None]  # file name, bytes so far, bytes in all
-CHUNK = 1 << 16
-TIMEOUT = 30.0  # seconds without a byte
-
-
-@dataclass(frozen=True)
-class File:
-    """A published file: its name, size in bytes and SHA-256."""
-
-    name: str
-    size: int
-    sha256: str
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a dataset is published, the folder that it goes to, and its files."""
-
-    urls: tuple[str, ...]  # tried in order
-    folder: str
-    files: tuple[File, ...]
-
-
-MNIST = Source(
-    ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/"),
-    "MNIST/raw",
-    (
-        File("train-images-idx3-ubyte.gz", 9912422, "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"),
-        File("train-labels-idx1-ubyte.gz", 28881, "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c"),
-        File("t10k-images-idx3-ubyte.gz", 1648877, "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6"),
-        File("t10k-labels-idx1-ubyte.gz", 4542, "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6"),
-    ),
-)
-CIFAR10 = Source(
-    ("https://www.cs.toronto.edu/~kriz/",),
-    ".",
-    (File("cifar-10-binary.tar.gz", 170052171, "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"),),
-)
-SOURCES = {"mnist": MNIST, "cifar10": CIFAR10}
-
-
-def fetchable() -> tuple[str, ...]:
-    """Return the names of the datasets that can be fetched."""
-    return tuple(SOURCES)
+Message = Callable[[str], None]
+LOCK = ".eqnp-fetch.lock"  # in the folder that is fetched into
+WAIT = 0.2  # seconds between two looks whether another fetch is done
 
 
 def fetch(
     name: str,
-    folder: Path | None = None,
+    folder: str | Path | None = None,
     *,
     source: Source | None = None,
     progress: Progress = lambda name, done, total: None,
+    message: Message = lambda text: None,
 ) -> Path:
     """Download the dataset called ``name`` into ``folder`` (default: eqnp's own) and return where it is.
 
-    A file that is there already and whole is left alone. A download goes to a ``.part`` file, which the next call
-    goes on with. ``source`` replaces the published one (another mirror, a test).
+    A file that is there already and is the published one is left alone. A download goes to a ``.part`` file, which the
+    next call goes on with. Of two fetches into one folder the second waits. ``source`` replaces the published one
+    (another mirror, a test); ``message`` is told of what is waited for and of damaged files that were replaced.
 
     Raises:
         ConfigurationError: the dataset cannot be fetched, or no home folder is known to put it in.
@@ -84,97 +44,80 @@ def fetch(
     if source is None and name not in SOURCES:
         raise ConfigurationError(f"{name!r} cannot be fetched; choose one of {', '.join(SOURCES)}")
     source = source or SOURCES[name]
-    place = (folder or own_folder()) / source.folder
+    base = Path(os.path.expanduser(folder)) if folder else own_folder()
+    place = base / source.folder
     try:
         place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise disk_error(place, error) from None
-    for file in source.files:
-        path = place / file.name
-        if not (os.path.isfile(path) and _sha256(path) == file.sha256):
-            _download_any(source.urls, file, path, progress)
-        if path.name.endswith(".tar.gz"):
-            place = _unpack(path)
+    with _alone(base, message):
+        for file in source.files:
+            path = place / file.name
+            if not is_published(path, file):
+                if os.path.isfile(path):
+                    message(f"{path}: not the published file; fetching it again")
+                download(source.urls, file, path, progress)
+            if path.name.endswith(".tar.gz"):
+                place = _unpack(path, message)
+            elif path.suffix == ".gz":
+                _set_aside_damaged(path, message)
     return place
 
 
-def _download_any(urls: tuple[str, ...], file: File, path: Path, progress: Progress) -> None:
-    """Download from the first address that has it."""
-    for number, base in enumerate(urls, start=1):
+@contextlib.contextmanager
+def _alone(folder: Path, message: Message) -> Iterator[None]:
+    """Hold the folder's lock; wait for it if another fetch has it. Where files cannot be locked, go on without."""
+    lock = FileLock(folder / LOCK)
+    with contextlib.suppress(DiskError):  # the SHA-256 is the safeguard; what cannot be written is said there
+        if not lock.acquire():
+            message(f"{lock.holder()} is fetching into {folder}; waiting for it")
+            while not lock.acquire():
+                time.sleep(WAIT)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _set_aside_damaged(path: Path, message: Message) -> None:
+    """Rename an unpacked copy beside ``path`` (NAME.gz) that holds something else, since it might be read instead."""
+    plain = path.with_suffix("")
+    for copy in (plain, plain.with_name(plain.name.replace("-idx", ".idx"))):
         try:
-            return _download(base + file.name, file, path, progress)
-        except DataError:
-            if number == len(urls):
-                raise
+            if not os.path.isfile(copy) or copy.read_bytes() == gzip.decompress(path.read_bytes()):
+                continue
+            aside = copy.with_name(copy.name + ".damaged")
+            os.replace(copy, aside)
+        except OSError as error:
+            raise disk_error(copy, error) from None
+        message(f"{copy}: not what the published {path.name} holds; renamed to {aside.name}")
 
 
-def _download(url: str, file: File, path: Path, progress: Progress) -> None:
-    """Download one file to its .part, check it, and move it into place."""
-    parts = urllib.parse.urlsplit(url)
-    if parts.scheme != "https" and parts.hostname not in ("127.0.0.1", "localhost"):
-        raise ConfigurationError(f"{url}: only https is fetched")
-    part = path.with_name(path.name + ".part")
-    try:
-        _receive(url, file, part, progress)
-    except (urllib.error.URLError, TimeoutError, ConnectionError, HTTPException) as error:
-        reason = getattr(error, "reason", None) or error
-        raise DataError(f"{url}: download broke off ({reason}); run the same command to go on from there") from None
-    except OSError as error:
-        raise disk_error(part, error) from None
-    found = _sha256(part)
-    if found != file.sha256:
-        part.unlink()
-        raise DataError(f"{url}: not the published file: its SHA-256 is {found}, not {file.sha256}; it was removed")
-    try:
-        os.replace(part, path)
-    except OSError as error:
-        raise disk_error(path, error) from None
-
-
-def _receive(url: str, file: File, part: Path, progress: Progress) -> None:
-    """Append what is missing to ``part``; begin again where the server does not send from the middle."""
-    done = part.stat().st_size if part.exists() else 0
-    if done >= file.size:
-        done = 0  # as long as the whole and yet not renamed: it was not right
-    request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
-    with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
-        if answer.status != 206:
-            done = 0
-        with open(part, "ab" if done else "wb") as out:
-            while chunk := answer.read(CHUNK):
-                out.write(chunk)
-                done += len(chunk)
-                progress(file.name, done, file.size)
-            out.flush()
-            os.fsync(out.fileno())
-    if done < file.size:
-        raise ConnectionError(f"{done} of {file.size} bytes came")
-
-
-def _unpack(archive: Path) -> Path:
-    """Write the batches of CIFAR-10's binary archive beside it, and return their folder."""
+def _unpack(archive: Path, message: Message) -> Path:
+    """Write the batches of CIFAR-10's binary archive beside it, but those that are there and right; return where."""
     wanted = {f"cifar-10-batches-bin/{name}" for name in CIFAR_BINARY}
     folder = archive.parent / "cifar-10-batches-bin"
-    if all(os.path.isfile(folder / name) for name in CIFAR_BINARY):
-        return folder
     try:
         with contextlib.suppress(FileExistsError):
             folder.mkdir()
         with tarfile.open(archive, "r:gz") as tar:
             for member in tar:
                 if member.name in wanted and member.isfile():
-                    write_atomic(folder / Path(member.name).name, tar.extractfile(member).read())
+                    _replace(folder / Path(member.name).name, tar.extractfile(member).read(), message)
     except (tarfile.TarError, EOFError) as error:
         raise DataError(f"{archive}: cannot be unpacked ({error}); remove it and fetch again") from None
     except OSError as error:
         raise disk_error(folder, error) from None
+    for name in CIFAR_BINARY:
+        if not os.path.isfile(folder / name):
+            raise DataError(f"{archive}: does not hold {name}; remove it and fetch again")
     return folder
 
 
-def _sha256(path: Path) -> str:
-    try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        reason = error.strerror or error
-        raise DataError(f"{path}: cannot be read ({reason}); check its permissions, or remove it") from None
+def _replace(path: Path, data: bytes, message: Message) -> None:
+    """Write ``data`` to ``path`` unless it is there."""
+    if os.path.isfile(path):
+        if path.read_bytes() == data:
+            return
+        message(f"{path}: not what the published archive holds; replaced")
+    write_atomic(path, data)

@@ -17,6 +17,13 @@ import numpy as np
 from eqnp.errors import DataError
 
 UINT8 = 8
+GZIP = b"\x1f\x8b"  # how a gzip file begins
+_NOT_DATA = {
+    b"<!doctype": "a web page, not data (what a server or a log-in page answered instead of the file)",
+    b"<html": "a web page, not data (what a server or a log-in page answered instead of the file)",
+    b"<?xml": "an XML text, not data (mostly the error message of a server)",
+    b"version https://git-lfs": "a pointer of Git LFS, not the file itself (run `git lfs pull` where it came from)",
+}  # how files begin that were saved in the place of a dataset's
 
 
 class Readable(Protocol):
@@ -33,29 +40,34 @@ def read_idx(path: Readable) -> np.ndarray:
         DataError: missing, not IDX, or shorter or longer than it says.
     """
     data = read_file(path)
-    if data[:2] == b"\x1f\x8b":
+    if data[:2] == GZIP:
         try:
             data = gzip.decompress(data)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise DataError(f"{path}: damaged or truncated gzip ({error}); fetch it again") from None
+            raise DataError(f"{path}: damaged or truncated gzip ({error})") from None
     if len(data) < 4 or data[:2] != b"\0\0" or data[2] != UINT8 or not 1 <= data[3] <= 4:
         raise DataError(f"{path}: not an IDX file of bytes")
     start = 4 + 4 * data[3]
     if len(data) < start:
-        raise DataError(f"{path}: truncated: its header is cut short; fetch it again")
+        raise DataError(f"{path}: truncated: its header is cut short")
     shape = struct.unpack(f">{data[3]}I", data[4:start])
     expected = math.prod(shape)
     if len(data) - start != expected:
         what = "truncated" if len(data) - start < expected else "too long"
-        raise DataError(f"{path}: {what}: {len(data) - start} bytes where its header says {expected}; fetch it again")
+        raise DataError(f"{path}: {what}: {len(data) - start} bytes where its header says {expected}")
     return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
 
 
 def read_file(path: Readable) -> bytes:
-    """Return a file's bytes, or raise a DataError that names it."""
+    """Return a file's bytes, or raise a DataError that names it: it cannot be read, or is a web page and no data."""
     try:
-        return path.read_bytes()
+        data = path.read_bytes()
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such file") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+    begin = data[:80].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    for sign, what in _NOT_DATA.items():
+        if begin.startswith(sign):
+            raise DataError(f"{path}: is {what}")
+    return data

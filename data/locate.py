@@ -3,40 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
+from eqnp.data.layout import Located, candidates, partial, subfolders
+from eqnp.data.published import DATASETS
 from eqnp.errors import ConfigurationError
-
-IDX_PARTS = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
-CIFAR_BINARY = (*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin")
-CIFAR_PYTHON = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
-MNIST_NPZ = ("mnist.npz",)
-
-# Folders inside a place that may hold a dataset, most particular first; "." is the place itself.
-_SUBFOLDERS = {
-    "mnist": ("MNIST/raw", "MNIST", "mnist", "."),
-    "fashion-mnist": ("FashionMNIST/raw", "FashionMNIST", "fashion-mnist", "."),
-    "cifar10": (
-        "cifar-10-batches-bin",
-        "cifar-10-batches-py",
-        "cifar10",
-        "CIFAR10/cifar-10-batches-py",
-        "cifar-10-batches-py-target/cifar-10-batches-py",
-        "cifar-10/cifar-10-batches-py",
-        ".",
-    ),
-}
-
-
-@dataclass(frozen=True)
-class Located:
-    """A dataset that was found: its form (idx, npz, binary or python), its folder and its files in order."""
-
-    form: str
-    folder: Path
-    files: tuple[Path, ...]
 
 
 def own_folder() -> Path:
@@ -64,14 +35,25 @@ def places(folder: str | Path | None) -> list[Path]:
 
 
 def searched(name: str, folder: str | Path | None) -> list[str]:
-    """Return the places, each with the reason, if there is one, why ``name`` could not be looked for there."""
-    return [f"{place}{_obstacle(place, _SUBFOLDERS[name])}" for place in places(folder)]
+    """Return the places, each with what there is to say of it: why ``name`` is not there, or what of it is missing."""
+    return [
+        f"{place}{_obstacle(place, subfolders(name)) or _brackets(partial(name, place))}" for place in places(folder)
+    ]
 
 
-def _obstacle(place: Path, subfolders: tuple[str, ...]) -> str:
+def incomplete(name: str) -> str:
+    """Return which files of ``name`` are missing in the first usual place that has some of them, or nothing."""
+    return next(filter(None, (partial(name, place) for place in places(None))), "")
+
+
+def _brackets(text: str) -> str:
+    return f" ({text})" if text else ""
+
+
+def _obstacle(place: Path, inside: list[str]) -> str:
     if _is_homeless(place) and not os.path.exists(place):
         return " (no such home folder)"
-    for subfolder in reversed(subfolders):  # the place itself is the last
+    for subfolder in reversed(inside):  # the place itself is the last
         try:
             os.stat(os.path.join(place, subfolder, os.curdir))  # asks whether the folder may be searched
         except (FileNotFoundError, ValueError):  # a zero byte gives a ValueError
@@ -91,46 +73,42 @@ def _is_homeless(place: Path) -> bool:
 
 
 def find(name: str, folder: str | Path | None = None) -> Located | None:
-    """Return where the dataset called ``name`` is, or None. In a place that was named, bare files are enough.
+    """Return where the dataset called ``name`` is: the first copy that looks whole, or else the first that is complete.
 
-    What cannot be looked at (no permission, a name too long) is not there: ``os.path.isfile`` raises for none of these,
-    where ``Path.is_file`` raises for some.
+    The files of Fashion-MNIST are called as MNIST's. Where no folder's name says which they are, only a folder that was
+    named, or their first labels, make them Fashion-MNIST's.
     """
+    damaged = None
     for place in places(folder):
-        for subfolder in _SUBFOLDERS[name]:
-            if subfolder == "." and name == "fashion-mnist" and not _is_named(place, folder):
-                continue  # its files are called as MNIST's: only a folder that was named says which they are
-            located = _find_in(name, place / subfolder)
-            if located is not None:
+        for located in candidates(name, place):
+            if name == "fashion-mnist" and located.bare and not (_is_named(place, folder) or _is_known(located)):
+                continue
+            if not located.fault:
                 return located
-    return None
+            damaged = damaged or located
+    return damaged
+
+
+def _is_known(located: Located) -> bool:
+    return bool(DATASETS["fashion-mnist"].first_labels[0]) and not located.fault
 
 
 def _is_named(place: Path, folder: str | Path | None) -> bool:
     return bool(folder) and place == _expand(folder)
 
 
-def _find_in(name: str, folder: Path) -> Located | None:
-    if name == "cifar10":
-        forms = {"binary": CIFAR_BINARY, "python": CIFAR_PYTHON}
-        for form, names in forms.items():
-            files = tuple(folder / each for each in names)
-            if all(map(os.path.isfile, files)):
-                return Located(form, folder, files)
-        return None
-    files = tuple(file for part in IDX_PARTS for file in _spellings(folder, part))
-    if len(files) == len(IDX_PARTS):
-        return Located("idx", folder, files)
-    if name == "mnist" and os.path.isfile(folder / MNIST_NPZ[0]):
-        return Located("npz", folder, (folder / MNIST_NPZ[0],))
-    return None
+def lasting_folder(name: str, folder: str, search: bool = True) -> str:
+    """Return ``folder`` (of a configuration; "": none) as it is found from every working directory.
 
-
-def _spellings(folder: Path, part: str) -> Iterator[Path]:
-    """Yield the first file that holds ``part`` (train-images-idx3): plain or .gz, with ``-`` or ``.`` before idx."""
-    for stem in (part, part.replace("-idx", ".idx")):
-        for suffix in ("-ubyte", "-ubyte.gz"):
-            path = folder / (stem + suffix)
-            if os.path.isfile(path):
-                yield path
-                return
+    With ``search``: where none is named and the dataset is found below the working directory, that is the folder.
+    """
+    if not folder and search and name != "mnist-small" and name in DATASETS:
+        located = find(name)
+        folder = "" if located is None or located.folder.is_absolute() else str(located.folder)
+    place = str(_expand(folder)) if folder else "~"
+    lasting = folder if place.startswith("~") else os.path.abspath(place)
+    try:
+        lasting.encode()
+    except UnicodeEncodeError:  # a name that is no UTF-8, which a configuration cannot hold
+        return folder
+    return lasting

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 
+import datafiles
 import fakecuda
 import pytest
 import standin
@@ -77,3 +78,9 @@ def nowhere(tmp_path, monkeypatch):
         monkeypatch.setenv(name, str(tmp_path / name) if name != "EQNP_DATA" else "")
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
+
+
+@pytest.fixture
+def small_files(monkeypatch):
+    """Files of a few images pass for the published datasets."""
+    datafiles.accept_small(monkeypatch)

@@ -7,8 +7,11 @@ import io
 import os
 import struct
 import zipfile
+from dataclasses import replace
 
 import numpy as np
+
+from eqnp.data.published import DATASETS
 
 READS_ALL = getattr(os, "geteuid", lambda: 0)() == 0  # root, and Windows, where chmod forbids no reading
 
@@ -19,6 +22,26 @@ def assert_line(error, *words):
     assert "\n" not in text
     for word in words:
         assert str(word) in text, text
+
+
+def accept_small(monkeypatch):
+    """Let a test's own files pass for published ones: any number of images, labels that begin in any way."""
+    for name, published in DATASETS.items():
+        monkeypatch.setitem(DATASETS, name, replace(published, counts=None, first_labels=((), ())))
+
+
+def publish(monkeypatch, mnist=(12, 5), cifar10=(20, 4)):
+    """Let the published datasets have so many images; the labels that they begin with are as published."""
+    for name, published in DATASETS.items():
+        counts = cifar10 if name == "cifar10" else mnist
+        if name != "mnist-small":
+            monkeypatch.setitem(DATASETS, name, replace(published, counts=counts))
+
+
+def label_as(name, arrays):
+    """Let the labels among (images, labels, test images, test labels) begin as those of a published dataset."""
+    for labels, first in zip(arrays[1::2], DATASETS[name].first_labels, strict=True):
+        labels[: len(first)] = first[: len(labels)]
 
 
 def idx(array) -> bytes:
@@ -32,10 +55,12 @@ def digits(count, seed=0, size=28):
     return generator.integers(0, 256, (count, size, size), np.uint8), (np.arange(count) % 10).astype(np.uint8)
 
 
-def write_mnist(folder, compress=False, dot=False, counts=(12, 5)):
-    """Write the four files of MNIST and return the arrays."""
+def write_mnist(folder, compress=False, dot=False, counts=(12, 5), like=None):
+    """Write the four files of MNIST, with labels that begin ``like`` a published dataset's, and return the arrays."""
     folder.mkdir(parents=True, exist_ok=True)
     arrays = [*digits(counts[0], 1), *digits(counts[1], 2)]
+    if like:
+        label_as(like, arrays)
     names = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
     for name, array in zip(names, arrays, strict=True):
         name = name.replace("-idx", ".idx") if dot else name

@@ -79,3 +79,32 @@ def test_normalisation():
     np.testing.assert_allclose(published, (x / 255 - mean) / deviation, atol=1e-14)
     assert Normalisation.named("published", "mnist") == Normalisation.named("unit", "mnist")
     assert Normalisation()(x, np.float32).dtype == np.float32
+
+
+NO_PIXELS = {
+    "0 to 1": (np.linspace(0, 1, 48).reshape(3, 4, 4, 1), r"float64 from 0 to 1; expected uint8.*255\).round\(\)"),
+    "float32": (np.full((3, 4, 4, 1), 200, np.float32), r"float32 from 200 to 200; .*give images\.astype\(np\.uint8\)"),
+    "int64": (np.arange(48).reshape(3, 4, 4, 1), r"int64 from 0 to 47; expected uint8 .*give images\.astype"),
+    "signed": (np.full((3, 4, 4, 1), -1, np.int8), r"int8 from -1 to -1; expected uint8 pixels from 0 to 255,.* here$"),
+    "nan": (np.full((3, 4, 4, 1), np.nan), r"float64 from nan to nan; .* here$"),
+    "truths": (np.ones((3, 4, 4, 1), bool), r"images are bool; expected uint8"),
+    "none": (np.ones((0, 4, 4, 1)), r"images are float64; expected uint8"),
+    "no channels": (np.ones((3, 4, 4), np.uint8), r"images are \(3, 4, 4\); expected \(N, H, W, C\), channels last"),
+}
+
+
+@pytest.mark.parametrize("kind", NO_PIXELS)
+def test_images_that_are_no_pixels_are_refused_and_not_divided_again(kind):
+    images, message = NO_PIXELS[kind]
+    with pytest.raises(ValueError, match=message):
+        Batches(images, np.arange(len(images)), 2)
+    with pytest.raises(ValueError, match=message):
+        Normalisation()(images, np.float32)
+
+
+@pytest.mark.parametrize("labels", [np.arange(2), np.arange(4), np.zeros((3, 1)), np.array(3)])
+def test_labels_that_do_not_belong_to_the_images(labels):
+    with pytest.raises(ValueError, match=r"3 images need as many labels \(N,\)"):
+        Batches(np.zeros((3, 4, 4, 1), np.uint8), labels, 2)
+    with pytest.raises(ValueError, match="batch size of 0"):
+        Batches(np.zeros((3, 4, 4, 1), np.uint8), np.arange(3), 0)

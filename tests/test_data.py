@@ -16,7 +16,7 @@ from eqnp.data import cifar, idx, load
 from eqnp.errors import ConfigurationError, DataError
 
 CHANNELS_LAST = (0, 2, 3, 1)
-pytestmark = pytest.mark.usefixtures("nowhere")
+pytestmark = pytest.mark.usefixtures("nowhere", "small_files")
 
 
 # ---- IDX

@@ -39,6 +39,7 @@ def machine(tmp_path, monkeypatch):
     """A home with small stand-ins for all datasets, and an empty folder to work in."""
     for name in ("HOME", "XDG_DATA_HOME"):
         monkeypatch.setenv(name, str(tmp_path / "home"))
+    datafiles.accept_small(monkeypatch)
     place = tmp_path / "home" / "eqnp"
     datafiles.write_mnist(place / "MNIST" / "raw", counts=(60, 40))
     datafiles.write_mnist(place / "FashionMNIST" / "raw", counts=(60, 40))

@@ -3,28 +3,43 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 import errno
+import gzip
 import hashlib
 import io
 import os
+import socket
+import ssl
 import tarfile
 import threading
+import time
+import urllib.error
+import urllib.request
+from http.client import HTTPResponse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
 
 import datafiles
 import pytest
+from commands import run
+from datafiles import assert_line
 
-from eqnp.data import fetch, load
-from eqnp.data.fetch import File, Source
+from eqnp.data import download, fetch, load
+from eqnp.data.fetch import LOCK
+from eqnp.data.published import SOURCES, File, Source
 from eqnp.errors import ConfigurationError, DataError, DiskError
+from eqnp.storage import FileLock
 
 
 class Server(ThreadingHTTPServer):
-    """Serves ``files``; breaks off after ``limit`` bytes; answers ranges only if ``ranges``."""
+    """Serves ``files``; breaks off after ``limit`` bytes; answers ranges only if ``ranges``; no answer takes long."""
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.files, self.limit, self.ranges, self.log = {}, None, True, []
+        self.answers = {}  # what is done for a path, in the place of serving its file
         self.daemon_threads = True
 
     @property
@@ -36,6 +51,10 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         asked = self.headers.get("Range")
         self.server.log.append((self.path, asked))
+        if self.path in self.server.answers:
+            with contextlib.suppress(OSError):  # whoever asked went away
+                self.server.answers[self.path](self)
+            return
         data = self.server.files.get(self.path[1:])
         if data is None:
             self.send_error(404)
@@ -192,7 +211,7 @@ def archive(batches) -> bytes:
     return out.getvalue()
 
 
-def test_cifar_is_unpacked_and_found(server, tmp_path):
+def test_cifar_is_unpacked_and_found(server, tmp_path, small_files):
     data = archive([datafiles.cifar_binary(*datafiles.pictures(3, seed)) for seed in range(6)])
     what = source(server, ".", cifar__tar__gz=data)
     assert fetch("cifar10", tmp_path, source=what) == tmp_path / "cifar-10-batches-bin"
@@ -206,3 +225,349 @@ def test_cifar_is_unpacked_and_found(server, tmp_path):
 def test_an_archive_that_cannot_be_unpacked(server, tmp_path):
     with pytest.raises(DataError, match=r"cifar\.tar\.gz: cannot be unpacked"):
         fetch("cifar10", tmp_path, source=source(server, ".", cifar__tar__gz=b"no archive"))
+
+
+# ---- hostile servers and bad networks
+
+
+def two(server, what):
+    """Return the source with a first address, /bad/, before its own."""
+    return Source((f"{server.url}bad/", *what.urls), what.folder, what.files)
+
+
+def body(*chunks, seconds=0.0, headers=(), status=200):
+    """Return an answer that sends chunks, with a pause before each."""
+
+    def answer(handler):
+        handler.send_response(status)
+        for name, value in headers:
+            handler.send_header(name, value)
+        handler.end_headers()
+        for chunk in chunks:
+            time.sleep(seconds)
+            handler.wfile.write(chunk)
+
+    return answer
+
+
+def test_two_fetches_at_once_both_succeed(server, tmp_path):
+    for round_number in range(10):
+        what = source(server, f"round{round_number}", a=os.urandom(600_000), b=os.urandom(300_000))
+        begin, failed = threading.Barrier(2), []
+
+        def one(what=what, begin=begin, failed=failed):
+            try:
+                begin.wait(10)
+                fetch("mnist", tmp_path, source=what)
+            except BaseException as error:
+                failed.append(error)
+
+        threads = [threading.Thread(target=one) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        assert not failed
+        assert sorted(path.name for path in (tmp_path / what.folder).iterdir()) == ["a", "b"]
+        assert (tmp_path / what.folder / "a").read_bytes() == server.files["a"]
+    assert len(server.log) == 20  # the one that waited finds the files
+
+
+def test_the_second_of_two_fetches_says_whom_it_waits_for(server, tmp_path):
+    what, said = source(server, a=b"right"), []
+    lock = FileLock(tmp_path / LOCK)
+    assert lock.acquire()
+    timer = threading.Timer(0.5, lock.release)
+    timer.start()
+    fetch("mnist", tmp_path, source=what, message=said.append)
+    timer.join()
+    assert len(said) == 1 and f"process {os.getpid()} on " in said[0] and "waiting" in said[0]
+
+
+def test_where_nothing_can_be_locked_and_no_thread_started(server, tmp_path, monkeypatch):
+    def no_locks(self):
+        raise DiskError(f"{self.path}: cannot be locked")
+
+    def no_threads(self):
+        raise RuntimeError("can't start new thread")
+
+    class Unstartable(threading.Thread):
+        start = no_threads
+
+    monkeypatch.setattr(FileLock, "acquire", no_locks)
+    monkeypatch.setattr(download, "threading", SimpleNamespace(Thread=Unstartable))
+    place = fetch("mnist", tmp_path, source=source(server, a=b"right"))
+    assert (place / "a").read_bytes() == b"right"
+
+
+POISON = {
+    "same size": body(b"x" * 100_000, headers=[("Content-Length", "100000")]),
+    "no length": body(b"x" * 100_000),
+    "short": body(b"<html>log in</html>", headers=[("Content-Length", "19"), ("Content-Type", "text/html")]),
+    "endless": body(*[b"x" * 65536] * 300),
+    "of another size": body(b"x", headers=[("Content-Length", "1000000000000")]),
+    "breaks off": body(b"x" * 10_000, headers=[("Content-Length", "100000")]),
+    "claims the rest": body(b"x" * 100, headers=[("Content-Length", "100000"), ("Content-Range", "bytes 1-2/3")]),
+}
+
+
+@pytest.mark.parametrize("poison", POISON)
+def test_a_poisoned_first_address_does_not_block_a_good_second(server, tmp_path, poison):
+    what = source(server, a=b"right" * 20_000)
+    server.answers["/bad/a"] = POISON[poison]
+    fetch("mnist", tmp_path, source=two(server, what))
+    assert [path.name for path in (tmp_path / "there").iterdir()] == ["a"]
+    assert (tmp_path / "there" / "a").read_bytes() == server.files["a"]
+
+
+def test_a_poisoned_beginning_is_thrown_away(server, tmp_path):
+    what = source(server, a=b"right" * 20_000)
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "a.part").write_bytes(b"x" * 70_000)
+    fetch("mnist", tmp_path, source=what)
+    assert (tmp_path / "there" / "a").read_bytes() == server.files["a"]
+    assert [asked for _, asked in server.log] == ["bytes=70000-", None]
+
+
+@pytest.mark.parametrize("headers", [[("Content-Length", "5")], [("Content-Type", "text/html; charset=utf-8")]])
+def test_a_log_in_page_costs_nothing_of_what_has_come(server, tmp_path, headers):
+    what = source(server, a=b"right" * 20_000)
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "a.part").write_bytes(server.files["a"][:70_000])
+    server.answers["/a"] = body(b"<html", headers=headers)
+    with pytest.raises(
+        DataError, match=r"not the published file: the server offers .*, not 100000 bytes; get a elsewhere"
+    ):
+        fetch("mnist", tmp_path, source=what)
+    del server.answers["/a"]
+    fetch("mnist", tmp_path, source=what)
+    assert server.log[-1] == ("/a", "bytes=70000-")
+
+
+def test_a_whole_part_is_taken(server, tmp_path):
+    what = source(server, a=b"right")
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "a.part").write_bytes(b"right")
+    fetch("mnist", tmp_path, source=what)
+    assert (tmp_path / "there" / "a").read_bytes() == b"right" and not server.log
+
+
+def test_an_endless_body_is_bounded(server, tmp_path):
+    what, most = source(server, a=b"right" * 20_000), []
+    server.answers["/a"] = body(*[b"x" * 65536] * 300)
+    with pytest.raises(DataError) as error:
+        fetch("mnist", tmp_path, source=what, progress=lambda name, done, total: most.append(done))
+    assert_line(error, "not the published file: it does not end where that ends; it was removed", "get a elsewhere")
+    assert max(most) <= 100_000
+    assert list((tmp_path / "there").iterdir()) == []
+
+
+def test_a_drip_ends(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "WINDOW", 0.3)
+    what = source(server, a=b"right" * 20_000)
+    server.answers["/a"] = body(*[b"r"] * 200, seconds=0.05, headers=[("Content-Length", "100000")])
+    began = time.monotonic()
+    with pytest.raises(DataError, match=r"broke off \(slower than 1 kB/s\); run the same command to go on from there"):
+        fetch("mnist", tmp_path, source=what)
+    assert time.monotonic() - began < 5
+
+
+def test_an_answer_whose_headers_drip_ends(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "ANSWER_SECONDS", 0.3)
+
+    def drip(handler):
+        for letter in b"HTTP/1.0 200 OK" + b" " * 60:
+            handler.wfile.write(bytes([letter]))
+            time.sleep(0.05)
+
+    what = source(server, a=b"right")
+    server.answers["/a"] = drip
+    began = time.monotonic()
+    with pytest.raises(DataError, match=r"cannot be reached \(no answer within 0\.3 s\); check the network"):
+        fetch("mnist", tmp_path, source=what)
+    assert time.monotonic() - began < 3
+
+
+def redirect(server, location):
+    server.answers["/bad/a"] = body(status=302, headers=[("Location", location)] if location is not None else [])
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "http://example.org/a",
+        "ftp://127.0.0.1/a",
+        "file:///etc/passwd",
+        "http://[",
+        "http://127.0.0.1:x/a",
+        f"http://{'x' * 70}.y/a",
+        "/bad/a",
+        "http://exa\x01mple.org\x1b[2J/a",
+        None,
+    ],
+)
+def test_a_redirect_to_elsewhere_is_not_followed(server, tmp_path, monkeypatch, location):
+    def resolve(host, *args, real=socket.getaddrinfo):
+        assert host in ("127.0.0.1", "localhost"), host
+        return real(host, *args)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    what = source(server, a=b"right")
+    redirect(server, location)
+    with pytest.raises(DataError) as error:
+        fetch("mnist", tmp_path, source=Source((server.url + "bad/",), "there", what.files))
+    assert_line(error, "/bad/a: ")
+    assert str(error.value).isprintable()
+    assert fetch("mnist", tmp_path, source=two(server, what))
+
+
+def test_a_redirect_to_the_same_host_is_followed(server, tmp_path):
+    what = source(server, a=b"right")
+    redirect(server, "/a")
+    fetch("mnist", tmp_path, source=Source((server.url + "bad/",), "there", what.files))
+    assert (tmp_path / "there" / "a").read_bytes() == b"right"
+
+
+def test_https_is_not_left_by_a_redirect():
+    request = urllib.request.Request("https://127.0.0.1/a")
+    for url in ("http://127.0.0.1/a", "http://localhost/a", "https.//x"):
+        with pytest.raises(Exception, match="not https"):
+            download._Redirects().redirect_request(request, io.BytesIO(), 302, "", {}, url)
+    assert download._Redirects().redirect_request(request, io.BytesIO(), 302, "", {}, "https://other.org/a")
+
+
+CERTIFICATE = ssl.SSLCertVerificationError(1, "certificate verify failed")
+CERTIFICATE.verify_message = "self-signed certificate"
+NETWORK = {
+    "certificate": (urllib.error.URLError(CERTIFICATE), "its certificate is not valid: self-signed", "SSL_CERT_FILE"),
+    "ssl": (urllib.error.URLError(ssl.SSLError(1, "[SSL] wrong version number")), "wrong version", "check the network"),
+    "route": (urllib.error.URLError(OSError(errno.ENETUNREACH, "Network is unreachable")), "unreachable", "again"),
+    "name": (urllib.error.URLError(socket.gaierror(-2, "Name or service not known")), "not known", "check the network"),
+    "bare": (OSError(errno.EHOSTUNREACH, "No route to host"), "No route to host", "check the network"),
+}
+
+
+@pytest.mark.parametrize("kind", NETWORK)
+def test_a_fault_of_the_network_is_none_of_the_disk(server, tmp_path, monkeypatch, kind):
+    fault, *words = NETWORK[kind]
+
+    def fail(self, *args, **kwargs):
+        raise fault
+
+    monkeypatch.setattr(urllib.request.OpenerDirector, "open", fail)
+    with pytest.raises(DataError) as error:
+        fetch("mnist", tmp_path, source=source(server, a=b"right"))
+    assert_line(error, f"{server.url}a: cannot be reached (", *words)
+    assert "go on" not in str(error.value)
+
+
+@pytest.mark.parametrize("fault", [ssl.SSLError(1, "bad record mac"), OSError(errno.EHOSTUNREACH, "No route to host")])
+def test_a_fault_of_the_network_inside_a_download(server, tmp_path, monkeypatch, fault):
+    def fail_later(self, count, real=HTTPResponse.read1):
+        if self.length < 100_000:
+            raise fault
+        return real(self, count)
+
+    monkeypatch.setattr(HTTPResponse, "read1", fail_later)
+    with pytest.raises(DataError, match=r"broke off .*; run the same command to go on from there"):
+        fetch("mnist", tmp_path, source=source(server, a=b"right" * 20_000))
+
+
+def test_https_where_there_is_none(server, tmp_path):
+    what = source(server, a=b"right")
+    secure = Source((server.url.replace("http:", "https:"),), "there", what.files)
+    with pytest.raises(DataError, match=r"cannot be reached .*; check the network"):
+        fetch("mnist", tmp_path, source=secure)
+
+
+@pytest.mark.parametrize(
+    ("status", "advice"),
+    [
+        (401, "try another network"),
+        (403, "the server or a proxy forbids it: try another network, or get a elsewhere and put it in"),
+        (404, "get a elsewhere and put it in"),
+        (410, "get a elsewhere and put it in"),
+        (429, "try again later"),
+        (503, "try again later"),
+    ],
+)
+def test_what_a_server_answers_in_the_place_of_a_file(server, tmp_path, status, advice):
+    what = source(server, a=b"right")
+    server.answers["/a"] = body(status=status)
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "a.part").write_bytes(b"ri")  # from an earlier day
+    with pytest.raises(DataError) as error:
+        fetch("mnist", tmp_path, source=what)
+    assert_line(error, f"{server.url}a: {status} ", advice)
+    assert "go on" not in str(error.value)
+
+
+def test_every_address_that_failed_is_named(server, tmp_path):
+    what = source(server, a=b"right" * 20_000)
+    server.limit = 10_000
+    with pytest.raises(DataError) as error:
+        fetch("mnist", tmp_path, source=Source((server.url, server.url + "gone/"), "there", what.files))
+    assert_line(error, "/a: download broke off (10000 of 100000 bytes came)", "/gone/a: 404", "to go on from there")
+
+
+# ---- what would be read
+
+
+def mnist_source(server, tmp_path):
+    """Return the source of a small MNIST, and what its plain files hold."""
+    datafiles.write_mnist(tmp_path / "made", counts=(12, 10), like="mnist")
+    plain = {path.name: path.read_bytes() for path in (tmp_path / "made").iterdir()}
+    return source(server, "MNIST/raw", **{f"{name}__gz": gzip.compress(data) for name, data in plain.items()}), plain
+
+
+@pytest.mark.parametrize("damage", ["cut", "other bytes"])
+def test_a_damaged_plain_file_beside_what_is_fetched_is_renamed(server, tmp_path, monkeypatch, damage):
+    datafiles.publish(monkeypatch, (12, 10))
+    what, plain = mnist_source(server, tmp_path)
+    place = tmp_path / "x" / "MNIST" / "raw"
+    place.mkdir(parents=True)
+    good, bad = "t10k-images-idx3-ubyte", "train-images-idx3-ubyte"
+    (place / good).write_bytes(plain[good])
+    data = plain[bad]
+    (place / bad).write_bytes(data[:-1] if damage == "cut" else data[:-1] + bytes([data[-1] ^ 1]))
+    said = []
+    fetch("mnist", tmp_path / "x", source=what, message=said.append)
+    assert [f"{place / bad}: not what the published {bad}.gz holds; renamed to {bad}.damaged"] == said
+    assert (place / good).exists() and not (place / bad).exists() and (place / f"{bad}.damaged").exists()
+    assert load("mnist", tmp_path / "x").train_images[-1, -1, -1, 0] == data[-1]
+
+
+def test_a_short_batch_is_replaced(server, tmp_path, small_files):
+    batches = [datafiles.cifar_binary(*datafiles.pictures(3, seed)) for seed in range(6)]
+    what, said = source(server, ".", cifar__tar__gz=archive(batches)), []
+    folder = fetch("cifar10", tmp_path, source=what)
+    (folder / "data_batch_2.bin").write_bytes(batches[1][:3073])
+    (folder / "data_batch_3.bin").write_bytes(batches[3])
+    fetch("cifar10", tmp_path, source=what, message=said.append)
+    assert [(folder / f"data_batch_{n}.bin").read_bytes() for n in range(1, 6)] == batches[:5]
+    assert [line.partition(":")[2] for line in said] == [" not what the published archive holds; replaced"] * 2
+
+
+def test_an_archive_without_a_batch(server, tmp_path):
+    out = io.BytesIO()
+    tarfile.open(fileobj=out, mode="w:gz").close()
+    with pytest.raises(DataError, match=r"cifar\.tar\.gz: does not hold data_batch_1\.bin"):
+        fetch("cifar10", tmp_path, source=source(server, ".", cifar__tar__gz=out.getvalue()))
+
+
+def test_the_command_says_what_train_would_read(server, tmp_path, monkeypatch, nowhere, capsys):
+    datafiles.publish(monkeypatch, (12, 10))
+    what, _ = mnist_source(server, tmp_path)
+    monkeypatch.setitem(SOURCES, "mnist", what)
+    result = run(capsys, "data", "fetch", "mnist")
+    own = tmp_path / "XDG_DATA_HOME" / "eqnp" / "MNIST" / "raw"
+    assert (result.code, result.out, result.err) == (0, f"mnist is in {own}\n", "")
+    result = run(capsys, "data", "fetch", "mnist", "--folder=~/x")
+    assert result.out == f"mnist is in {tmp_path}/HOME/x/MNIST/raw\n"
+    assert f"eqnp reads mnist from {own} unless told otherwise" in result.err and "--set data.folder=" in result.err
+    assert not any(path.name.startswith("~") for path in Path().iterdir())
+    datafiles.write_mnist(tmp_path / "HOME" / "x", True, counts=(12, 9), like="mnist")
+    (own / "train-labels-idx1-ubyte.gz").unlink()
+    monkeypatch.setenv("EQNP_DATA", str(tmp_path / "HOME" / "x"))
+    assert run(capsys, "data", "fetch", "mnist").code == 0  # whole again
+    assert "HOME" in load("mnist").source

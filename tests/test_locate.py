@@ -13,7 +13,7 @@ from datafiles import assert_line
 from eqnp.data import describe, fetch, load
 from eqnp.errors import ConfigurationError, DataError
 
-pytestmark = pytest.mark.usefixtures("nowhere")
+pytestmark = pytest.mark.usefixtures("nowhere", "small_files")
 
 
 def test_the_folder_named_comes_first_then_the_variable_then_eqnps_own(tmp_path, monkeypatch):

@@ -1,0 +1,167 @@
+"""How a dataset lies in a folder: its files in every form and spelling, and whether they look whole.
+
+Looking is cheap (sizes, first labels). It decides which copy is read; what is wrong with one is said by reading it.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import os
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+from eqnp.data.idx import GZIP
+from eqnp.data.published import DATASETS, label_fault
+
+IDX_PARTS = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
+CIFAR_BINARY = (*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin")
+CIFAR_PYTHON = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
+RECORD = 3 * 32 * 32 + 1  # bytes of a CIFAR-10 image and its label
+
+_FORMS = {
+    "mnist": {"idx": IDX_PARTS, "npz": ("mnist.npz",)},
+    "fashion-mnist": {"idx": IDX_PARTS},
+    "cifar10": {"binary": CIFAR_BINARY, "python": CIFAR_PYTHON},
+}
+# Folders in which a dataset is kept, any two in each other, and folders that hold its files.
+_OUTER = {
+    "mnist": ("MNIST", "mnist"),
+    "fashion-mnist": ("FashionMNIST", "fashion-mnist"),
+    "cifar10": ("CIFAR10", "cifar10", "cifar-10", "cifar-10-batches-py-target"),
+}
+_IDX_INNER = ("raw", os.curdir)
+_INNER = {
+    "mnist": _IDX_INNER,
+    "fashion-mnist": _IDX_INNER,
+    "cifar10": ("cifar-10-batches-bin", "cifar-10-batches-py", os.curdir),
+}
+
+
+@dataclass(frozen=True)
+class Located:
+    """A dataset that was found: its form (idx, npz, binary or python), its folder and its files in order.
+
+    ``fault`` is what is wrong with it at first sight; ``bare``: no folder's name says which dataset it is.
+    """
+
+    form: str
+    folder: Path
+    files: tuple[Path, ...]
+    fault: str
+    bare: bool
+
+
+def subfolders(name: str) -> list[str]:
+    """Return the folders inside a place that may hold the dataset, most particular first; "." is the place itself."""
+    outer = _OUTER[name]
+    wrapped = [*(os.path.join(a, b) for a, b in product(outer, outer)), *outer, os.curdir]
+    return [os.path.normpath(os.path.join(a, b)) for a, b in product(wrapped, _INNER[name])]
+
+
+def candidates(name: str, place: Path) -> Iterator[Located]:
+    """Yield every complete set of the dataset's files in ``place``, whole or not.
+
+    What cannot be looked at (no permission, a name too long) is not there: ``os.path.isfile`` raises for none of these,
+    where ``Path.is_file`` raises for some.
+    """
+    for subfolder in subfolders(name):
+        folder = place / subfolder
+        if not os.path.isdir(folder):
+            continue
+        for form, parts in _FORMS[name].items():
+            files = [_best(name, form, number, folder) for number in range(len(parts))]
+            if all(files):
+                bare = subfolder in _IDX_INNER and name != "cifar10"
+                yield Located(form, folder, tuple(files), _fault(name, form, files), bare)
+
+
+def partial(name: str, place: Path) -> str:
+    """Return which of the dataset's files are missing in ``place``, where only some of them are there; or nothing."""
+    for subfolder in subfolders(name):
+        folder = place / subfolder
+        for parts in _FORMS[name].values():
+            missing = [part for part in parts if not any(_spellings(folder, part))]
+            if 0 < len(missing) < len(parts):
+                names = ", ".join(part + "-ubyte" if part in IDX_PARTS else part for part in missing)
+                are = "is" if len(missing) == 1 else "are"
+                return f"found {len(parts) - len(missing)} of {len(parts)} files in {folder}; {names} {are} missing"
+    return ""
+
+
+def _best(name: str, form: str, number: int, folder: Path) -> Path | None:
+    """Return the file of one part, a whole one if there is one, or None."""
+    found = list(_spellings(folder, _FORMS[name][form][number]))
+    return next((path for path in found if not _file_fault(name, form, number, path)), found[0] if found else None)
+
+
+def _spellings(folder: Path, part: str) -> Iterator[Path]:
+    """Yield the files that hold ``part``: in ``folder`` or each in a folder of its own name.
+
+    An IDX part (train-images-idx3) may be plain or .gz, with ``-`` or ``.`` before idx.
+    """
+    names = [part]
+    if part in IDX_PARTS:
+        names = [stem + end for stem in (part, part.replace("-idx", ".idx")) for end in ("-ubyte", "-ubyte.gz")]
+    for name in names:
+        path = folder / name
+        if os.path.isfile(path):
+            yield path
+        elif os.path.isdir(path):  # some programs unpack each file into a folder
+            yield from (path / inner for inner in names if os.path.isfile(path / inner))
+
+
+def _fault(name: str, form: str, files: list[Path]) -> str:
+    """Return the first fault of a complete set of files that shows without reading them, or nothing."""
+    faults = [_file_fault(name, form, number, path) for number, path in enumerate(files)]
+    if form == "idx":
+        faults += [label_fault(name, part, _first_labels(files[2 * part + 1])) for part in (0, 1)]
+    return next(filter(None, faults), "")
+
+
+def _file_fault(name: str, form: str, number: int, path: Path) -> str:
+    """Return what the size or the end of a file shows to be wrong, or nothing."""
+    expected = _published_size(name, form, number)
+    with suppress(OSError):
+        size, last = _size_and_end(path)
+        if form == "npz":
+            return "" if zipfile.is_zipfile(path) else f"{path.name} is damaged"
+        if form == "python":
+            return "" if size > expected and last == b"." else f"{path.name} is truncated"
+        return "" if size == expected or not expected else f"{path.name} holds {size} bytes, not {expected}"
+    return f"{path.name} cannot be read"
+
+
+def _published_size(name: str, form: str, number: int) -> int:
+    """Return the bytes of a published file when unpacked, of a pickle at least; 0: not known."""
+    counts = DATASETS[name].counts
+    if counts is None or form == "npz":
+        return 0
+    if form == "idx":
+        dimensions = 1 if number % 2 else 3
+        return 4 + 4 * dimensions + counts[number // 2] * math.prod(DATASETS[name].shape) ** (dimensions // 3)
+    return (counts[1] if number == 5 else counts[0] // 5) * RECORD
+
+
+def _size_and_end(path: Path) -> tuple[int, bytes]:
+    """Return a file's size when unpacked, which gzip keeps in its last four bytes, and its last byte."""
+    with open(path, "rb") as file:
+        begin = file.read(2)
+        size = file.seek(0, os.SEEK_END)
+        file.seek(-min(size, 4), os.SEEK_END)
+        end = file.read(4)
+    return int.from_bytes(end, "little") if begin == GZIP else size, end[-1:]
+
+
+def _first_labels(path: Path) -> bytes:
+    """Return the first labels in an IDX file, or nothing if it cannot be read."""
+    with suppress(OSError, EOFError, zlib.error), open(path, "rb") as file:
+        packed = file.read(2) == GZIP
+        file.seek(0)
+        return (gzip.GzipFile(fileobj=file) if packed else file).read(8 + 16)[8:]
+    return b""
