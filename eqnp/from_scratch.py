@@ -1,12 +1,12 @@
-"""Equilibrium Propagation in one file, in NumPy alone: ``python -m eqnp.from_scratch`` learns 5,000 digits.
+"""Equilibrium Propagation in one file, in NumPy alone. ``python -m eqnp.from_scratch`` trains on 5,000 digits.
 
-THE NETWORK. An image x = s^0 stands still. Above it are layers of neurons, s^1 to s^L, with values in [0, 1]. From s^n
-to s^{n+1} leads a convolution, w_n * s^n + b_n, and then P, the maximum over windows of 2x2 places. Two numbers tell how
-well an image and its states fit each other, the primitive function Phi (large if they do) and the energy E (low):
+THE NETWORK. An image x = s^0 stands still. Above it are layers of neurons with states s^1 to s^L in [0, 1]. Each layer
+drives the next through a convolution, w_n * s^n + b_n, and a pooling P, the maximum over windows of 2x2 places. The
+primitive function Phi is large where the layers agree with what drives them. There the energy E is low:
 
-    Phi(x, s, theta) = sum over n of  s^{n+1} . P(w_n * s^n + b_n),           E = |s|^2 - Phi
+    Phi(x, s, theta) = sum over n of  s^{n+1} . P(w_n * s^n + b_n)            E = |s|^2 - Phi
 
-THE FREE PHASE. The network goes down its energy until dE/ds = 2 s - dPhi/ds is zero, or s is at a bound:
+THE FREE PHASE. The states go down the energy until dE/ds = 2 s - dPhi/ds is zero or they are at a bound, by steps of
 
     s <- sigma(dPhi/ds),      sigma(u) = clip(u / 2, 0, 1)                    from s = 0
     dPhi/ds^n = P(w_{n-1} * s^{n-1} + b_{n-1})  +  w~_n * P^{-1}(s^{n+1})     drive from below, feedback from above
@@ -14,20 +14,20 @@ THE FREE PHASE. The network goes down its energy until dE/ds = 2 s - dPhi/ds is 
 P^{-1} puts each value at the place where its window had the maximum. w~ * is the transpose of w *.
 
 THE NUDGED PHASE. A softmax outside the system reads the top layer, y^ = softmax(w_out s^L + b_out), and its loss is the
-cross-entropy l = -log y^[label]. Adding beta l to the energy pulls the top layer a little towards the one-hot target y
-(beta > 0) or pushes it away (beta < 0). The feedback carries this down to the other layers:
+cross-entropy l = -log y^[label]. With beta l added to the energy the top layer moves a little towards the one-hot
+target y if beta > 0, away from it if beta < 0. The feedback carries this down to the other layers:
 
     s <- sigma(dPhi/ds - beta dl/ds),      dl/ds^L = w_out^T (y^ - y)         from the free steady state
 
 LEARNING. Let s_beta be the steady state under beta, Phi_beta = Phi - beta l, and G = |s_beta|^2 - Phi_beta(s_beta).
-The slope by s is zero there, so G changes with beta and theta only where these stand in its formula:
-dG/dbeta = l(s_beta) and dG/dtheta = -dPhi_beta/dtheta(s_beta). Second derivatives commute, so at beta = 0
+G does not change with s, which is where its derivative is zero. It changes with beta and theta only where these stand
+in the formula: dG/dbeta = l(s_beta), dG/dtheta = -dPhi_beta/dtheta(s_beta). Derivatives commute, so at beta = 0
 
     dl/dtheta = d/dtheta dG/dbeta = d/dbeta dG/dtheta
               ~ -1/(2 beta) [dPhi_beta/dtheta(s_beta) - dPhi_{-beta}/dtheta(s_{-beta})]      the symmetric estimate
 
-Nothing is backpropagated. A weight needs only the two layers that it joins: dPhi/dw_n is s^n correlated with
-g = P^{-1}(s^{n+1}), dPhi/db_n is the sum of g, and dl/dw_out is s^L (y^ - y)^T.
+There is no backward pass. A weight needs only the states of the two layers that it joins: dPhi/dw_n is s^n correlated
+with g = P^{-1}(s^{n+1}), dPhi/db_n is the sum of g, and dl/dw_out is s^L (y^ - y)^T.
 
 Letters: N images; (H, W) size and C channels of s^n; K channels of s^{n+1}; (KH, KW) kernel; D zeros on each side of s;
 (U, V) = (H + 2D - KH + 1, W + 2D - KW + 1) places of the convolution, rounded down to even: the rest fills no window.
@@ -42,10 +42,10 @@ from eqnp.data import load
 
 # images 28 x 28 -> convolution 24 x 24 -> pooling 12 x 12 -> convolution 8 x 8 -> pooling 4 x 4 -> 10 classes
 SHAPES = {"forward.0": (5, 5, 1, 8), "forward.1": (5, 5, 8, 16), "readout": (4 * 4 * 16, 10)}  # of the weights
-D = 0  # rows and columns of zeros around each image, in every layer
+D = 0  # rows and columns of zeros on each side of the images and of every layer
 PAD = (0, 0), (D, D), (D, D), (0, 0)  # (N, H, W, C) -> (N, H + 2D, W + 2D, C)
-T1, T2, BETA = 15, 6, 0.5  # steps of the free phase, of a nudged phase; strength of the nudge
-EPOCHS, BATCH, ETA, MU = 4, 50, 0.1, 0.9  # eta is the learning rate, which falls to ETA / EPOCHS; mu the momentum
+T1, T2, BETA = 15, 6, 0.5  # steps of the free phase, steps of a nudged phase, strength of the nudge
+EPOCHS, BATCH, ETA, MU = 4, 50, 0.1, 0.9  # the learning rate eta falls from ETA to ETA / EPOCHS; momentum MU
 Array = np.ndarray
 States = list[Array]  # s^0 .. s^L, each (N, H, W, C)
 Theta = dict[str, Array]  # forward.n.weight (KH, KW, C, K), forward.n.bias (K,), readout.weight, readout.bias
@@ -115,8 +115,8 @@ def dphi_ds(theta: Theta, s: States, input_drive: Array) -> States:
     dphi = [input_drive]
     for n in range(1, len(s) - 1):
         d, winner = drive(theta, n, s)
-        dphi[-1] = dphi[-1] + conv_transpose(unpool(s[n + 1], winner), theta[f"forward.{n}.weight"], like=s[n])
-        dphi.append(d)
+        feedback = conv_transpose(unpool(s[n + 1], winner), theta[f"forward.{n}.weight"], like=s[n])
+        dphi = [*dphi[:-1], dphi[-1] + feedback, d]
     return dphi
 
 
@@ -147,7 +147,7 @@ def relax(theta: Theta, s: States, steps: int, beta: float = 0.0, y: Array | Non
         if beta:
             dl_ds = (readout(theta, s) - y) @ theta["readout.weight"].T
             u[-1] = u[-1] - beta * dl_ds.reshape(u[-1].shape)
-        s = [s[0], *(np.clip(layer / 2, 0, 1) for layer in u)]
+        s = [s[0], *(np.clip(layer / 2, 0, 1) for layer in u)]  # sigma
     return s
 
 
