@@ -6,7 +6,7 @@ primitive function Phi is large where the layers agree with what drives them. Th
 
     Phi(x, s, theta) = sum over n of  s^{n+1} . P(w_n * s^n + b_n)            E = |s|^2 - Phi
 
-THE FREE PHASE. The states go down the energy until dE/ds = 2 s - dPhi/ds is zero or they are at a bound, by steps of
+THE FREE PHASE. All layers at once go down the energy until dE/ds = 2 s - dPhi/ds is zero, or s is at a bound:
 
     s <- sigma(dPhi/ds),      sigma(u) = clip(u / 2, 0, 1)                    from s = 0
     dPhi/ds^n = P(w_{n-1} * s^{n-1} + b_{n-1})  +  w~_n * P^{-1}(s^{n+1})     drive from below, feedback from above
@@ -14,14 +14,14 @@ THE FREE PHASE. The states go down the energy until dE/ds = 2 s - dPhi/ds is zer
 P^{-1} puts each value at the place where its window had the maximum. w~ * is the transpose of w *.
 
 THE NUDGED PHASE. A softmax outside the system reads the top layer, y^ = softmax(w_out s^L + b_out), and its loss is the
-cross-entropy l = -log y^[label]. With beta l added to the energy the top layer moves a little towards the one-hot
-target y if beta > 0, away from it if beta < 0. The feedback carries this down to the other layers:
+cross-entropy l = -log y^[label]. With beta l added to the energy the top layer moves, so that y^ comes a little nearer
+to the one-hot target y if beta > 0, and goes away from it if beta < 0. The other layers follow by the feedback:
 
     s <- sigma(dPhi/ds - beta dl/ds),      dl/ds^L = w_out^T (y^ - y)         from the free steady state
 
 LEARNING. Let s_beta be the steady state under beta, Phi_beta = Phi - beta l, and G = |s_beta|^2 - Phi_beta(s_beta).
-G does not change with s, which is where its derivative is zero. It changes with beta and theta only where these stand
-in the formula: dG/dbeta = l(s_beta), dG/dtheta = -dPhi_beta/dtheta(s_beta). Derivatives commute, so at beta = 0
+At s_beta dG/ds is zero, or s cannot move. So G depends on beta and theta only where they stand in this formula:
+dG/dbeta = l(s_beta) and dG/dtheta = -dPhi_beta/dtheta(s_beta). The order of two derivatives is free, so at beta = 0
 
     dl/dtheta = d/dtheta dG/dbeta = d/dbeta dG/dtheta
               ~ -1/(2 beta) [dPhi_beta/dtheta(s_beta) - dPhi_{-beta}/dtheta(s_{-beta})]      the symmetric estimate
@@ -33,8 +33,10 @@ Letters: N images; (H, W) size and C channels of s^n; K channels of s^{n+1}; (KH
 (U, V) = (H + 2D - KH + 1, W + 2D - KW + 1) places of the convolution, rounded down to even: the rest fills no window.
 
 Scellier and Bengio 2017, doi:10.3389/fncom.2017.00024: the method. Ernoult et al. 2019, arXiv:1905.13633: Phi.
-Laborieux et al. 2021, arXiv:2006.03824: the symmetric estimate, pooling and the softmax outside the system.
+Laborieux et al. 2021, arXiv:2006.03824: the symmetric estimate and the softmax outside the system.
 """
+
+from typing import Any
 
 import numpy as np
 
@@ -46,7 +48,7 @@ D = 0  # rows and columns of zeros on each side of the images and of every layer
 PAD = (0, 0), (D, D), (D, D), (0, 0)  # (N, H, W, C) -> (N, H + 2D, W + 2D, C)
 T1, T2, BETA = 15, 6, 0.5  # steps of the free phase, steps of a nudged phase, strength of the nudge
 EPOCHS, BATCH, ETA, MU = 4, 50, 0.1, 0.9  # the learning rate eta falls from ETA to ETA / EPOCHS; momentum MU
-Array = np.ndarray
+Array = Any  # a NumPy array, float64
 States = list[Array]  # s^0 .. s^L, each (N, H, W, C)
 Theta = dict[str, Array]  # forward.n.weight (KH, KW, C, K), forward.n.bias (K,), readout.weight, readout.bias
 
@@ -129,13 +131,12 @@ def readout(theta: Theta, s: States) -> Array:
 
 def dphi_dtheta(theta: Theta, s: States, beta: float, y: Array) -> Theta:
     """Return dPhi_beta/dtheta, summed over images. Phi_beta = Phi - beta l, and the readout stands in l alone."""
-    dphi, dl_do = {}, readout(theta, s) - y
+    dphi, dphi_do = {}, -beta * (readout(theta, s) - y)
     for n in range(len(s) - 1):
         g = unpool(s[n + 1], drive(theta, n, s)[1])
         dphi[f"forward.{n}.weight"] = correlate(s[n], g, theta[f"forward.{n}.weight"])
         dphi[f"forward.{n}.bias"] = g.sum(axis=(0, 1, 2))
-    dl_dw = s[-1].reshape(len(y), -1).T @ dl_do
-    return dphi | {"readout.weight": -beta * dl_dw, "readout.bias": -beta * dl_do.sum(axis=0)}
+    return dphi | {"readout.weight": s[-1].reshape(len(y), -1).T @ dphi_do, "readout.bias": dphi_do.sum(axis=0)}
 
 
 # ---- Equilibrium Propagation
@@ -177,7 +178,8 @@ def main() -> None:
     """Train on the digits and print what happens."""
     data, rng = load("mnist-small"), np.random.default_rng(0)
     x, x_test, y = data.train_images / 255, data.test_images / 255, np.eye(10)[data.train_labels]
-    theta, velocity = {}, {}
+    theta: Theta = {}
+    velocity: Theta = {}
     for name, shape in SHAPES.items():
         bound = 1 / np.sqrt(np.prod(shape[:-1]))  # the more inputs a neuron has, the smaller its weights
         theta[f"{name}.weight"] = rng.uniform(-bound, bound, shape)
@@ -189,10 +191,9 @@ def main() -> None:
         for batch in rng.permutation(len(x)).reshape(-1, BATCH):
             gradient = estimate(theta, x[batch], y[batch])
             theta, velocity = sgd(theta, velocity, gradient, ETA * (1 - epoch / EPOCHS))
-        y_test = readout(theta, relax(theta, zero_states(theta, x_test), T1))
-        error = 100 * np.mean(y_test.argmax(axis=1) != data.test_labels)
-        print(f"epoch {epoch + 1} of {EPOCHS}: test error {error:.1f} %", flush=True)
-    print(f"final test error: {error:.1f} % of {len(x_test):,} images")
+        wrong = readout(theta, relax(theta, zero_states(theta, x_test), T1)).argmax(axis=1) != data.test_labels
+        print(f"epoch {epoch + 1} of {EPOCHS}: test error {100 * wrong.mean():.1f} %", flush=True)
+    print(f"final test error: {100 * wrong.mean():.1f} % of {len(wrong):,} images")
 
 
 if __name__ == "__main__":

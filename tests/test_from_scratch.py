@@ -40,7 +40,7 @@ MISTAKES = {
     "the nudge's sign": ("- beta * dl_ds", "+ beta * dl_ds"),
     "1 / beta": ("/ (2 * BETA)", "/ BETA"),
     "both nudged phases the same": ("free, T2, -BETA, y)", "free, T2, BETA, y)"),
-    "the readout's sign": ('"readout.weight": -beta', '"readout.weight": beta'),
+    "the readout's sign": ("-beta * (readout", "beta * (readout"),
     "a hard sigmoid": ("np.clip(layer / 2", "np.clip(layer"),
     "a flipped kernel in the feedback": ("g @ w[i, j].T", "g @ w[-1 - i, -1 - j].T"),
     "a flipped kernel in the gradient": ("dw[i, j] =", "dw[-1 - i, -1 - j] ="),
