@@ -2,11 +2,11 @@
 
 THE NETWORK. An image x = s^0 stands still. Above it are layers of neurons with states s^1 to s^L in [0, 1]. Each layer
 drives the next through a convolution, w_n * s^n + b_n, and a pooling P, the maximum over windows of 2x2 places. The
-primitive function Phi is large where the layers agree with what drives them. There the energy E is low:
+primitive function Phi is large and the energy E is low where layers agree with what drives them (. scalar product):
 
     Phi(x, s, theta) = sum over n of  s^{n+1} . P(w_n * s^n + b_n)            E = |s|^2 - Phi
 
-THE FREE PHASE. All layers at once go down the energy until dE/ds = 2 s - dPhi/ds is zero, or s is at a bound:
+THE FREE PHASE. Every layer steps to where dE/ds = 2 s - dPhi/ds would be zero, kept in [0, 1], until all layers rest:
 
     s <- sigma(dPhi/ds),      sigma(u) = clip(u / 2, 0, 1)                    from s = 0
     dPhi/ds^n = P(w_{n-1} * s^{n-1} + b_{n-1})  +  w~_n * P^{-1}(s^{n+1})     drive from below, feedback from above
@@ -20,7 +20,7 @@ to the one-hot target y if beta > 0, and goes away from it if beta < 0. The othe
     s <- sigma(dPhi/ds - beta dl/ds),      dl/ds^L = w_out^T (y^ - y)         from the free steady state
 
 LEARNING. Let s_beta be the steady state under beta, Phi_beta = Phi - beta l, and G = |s_beta|^2 - Phi_beta(s_beta).
-At s_beta dG/ds is zero, or s cannot move. So G depends on beta and theta only where they stand in this formula:
+At s_beta the derivative by s is zero, or s is at a bound. So G does not notice small changes of s_beta, which leaves
 dG/dbeta = l(s_beta) and dG/dtheta = -dPhi_beta/dtheta(s_beta). The order of two derivatives is free, so at beta = 0
 
     dl/dtheta = d/dtheta dG/dbeta = d/dbeta dG/dtheta
@@ -29,7 +29,7 @@ dG/dbeta = l(s_beta) and dG/dtheta = -dPhi_beta/dtheta(s_beta). The order of two
 There is no backward pass. A weight needs only the states of the two layers that it joins: dPhi/dw_n is s^n correlated
 with g = P^{-1}(s^{n+1}), dPhi/db_n is the sum of g, and dl/dw_out is s^L (y^ - y)^T.
 
-Letters: N images; (H, W) size and C channels of s^n; K channels of s^{n+1}; (KH, KW) kernel; D zeros on each side of s;
+Letters: N images; (H, W) size and C channels of s^n; K channels of s^{n+1}; (KH, KW) kernel; D zeros around s;
 (U, V) = (H + 2D - KH + 1, W + 2D - KW + 1) places of the convolution, rounded down to even: the rest fills no window.
 
 Scellier and Bengio 2017, doi:10.3389/fncom.2017.00024: the method. Ernoult et al. 2019, arXiv:1905.13633: Phi.
