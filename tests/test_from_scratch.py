@@ -45,7 +45,10 @@ MISTAKES = {
     "a flipped kernel in the feedback": ("g @ w[i, j].T", "g @ w[-1 - i, -1 - j].T"),
     "a flipped kernel in the gradient": ("dw[i, j] =", "dw[-1 - i, -1 - j] ="),
     "another place than the winner's": ("(winner == k)", "(winner == k ^ 1)"),
-    "the last of equal places": ("np.argmax([place >= p - margin for", "3 - np.argmax([place >= p - margin for"),
+    "the last of equal places": (
+        "np.argmax([place >= p - margin for place in places]",
+        "3 - np.argmax([place >= p - margin for place in places[::-1]]",
+    ),
     "a margin far above rounding": ("1e-12 * bound", "1e-3 * bound"),
     "the bias's gradient": ("g.sum(axis=(0, 1, 2))", "2 * g.sum(axis=(0, 1, 2))"),
     "no momentum": ("MU * velocity", "0 * velocity"),
