@@ -24,6 +24,7 @@ LADDER = [
     "checkpoint runfolder diagnostics",
     "config configfile presets learner measuring theorem settling plots training trajectories experiment",
     "data",
+    "from_scratch",
     "cli",
 ]
 RUNG = {name: rung for rung, names in enumerate(LADDER) for name in names.split()}
@@ -68,6 +69,12 @@ def test_no_room_imports_from_above():
         for other in imported(path):
             if other.partition(".")[0] == "eqnp":
                 assert RUNG[room(other)] <= RUNG[room(name)], f"{name} imports {other}"
+
+
+def test_the_one_file_imports_numpy_and_the_digits_and_nobody_imports_it():
+    graph = {name: set(imported(path)) for name, path in modules()}
+    assert graph["eqnp.from_scratch"] == {"typing", "numpy", "eqnp.data"}
+    assert not [name for name, others in graph.items() if "eqnp.from_scratch" in others]
 
 
 def test_no_cycles():
