@@ -6,8 +6,10 @@ from pathlib import Path
 
 import click
 
+from eqnp.cli.mistakes import Group
 
-@click.group()
+
+@click.group(cls=Group)
 def data() -> None:
     """List and fetch datasets."""
 

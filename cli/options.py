@@ -64,24 +64,85 @@ def backend_option(function: F) -> F:
     return command
 
 
+class ShortForm(click.Option):
+    """An option that is a short form of ``--set`` for one key."""
+
+    def __init__(self, *args: Any, configuration_key: str, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.configuration_key = configuration_key
+
+
+_COUNT = click.IntRange(min=0)
+# Each option's key, and what click is told of it.
+_SHORT: dict[str, tuple[str, dict[str, Any]]] = {
+    "--epochs": ("training.epochs", {"type": _COUNT, "metavar": "N", "help": "Passes over the training samples."}),
+    "--batch-size": (
+        "training.batch_size",
+        {"type": click.IntRange(min=1), "metavar": "N", "help": "Samples per update."},
+    ),
+    "--lr": (
+        "optimizer.rates",
+        {"metavar": "RATE", "help": "Learning rate, or one per layer: --lr '[0.2, 0.1, 0.05]'."},
+    ),
+    "--beta": (
+        "dynamics.beta",
+        {"type": FiniteRange(min=0, min_open=True), "metavar": "BETA", "help": "Strength of the nudging."},
+    ),
+    "--seed": (
+        "training.seed",
+        {"type": _COUNT, "metavar": "N", "help": "Of weights, order of samples, augmentation and random signs."},
+    ),
+    "--threads": (
+        "training.threads",
+        {"type": _COUNT, "metavar": "N", "help": "CPU threads; 0: what suits the net and the cores."},
+    ),
+    "--dtype": (
+        "training.dtype",
+        {"type": click.Choice(DTYPES), "help": "Type of all numbers; default: the configuration's."},
+    ),
+    "--tf32": (
+        "training.tf32",
+        {"flag_value": "true", "help": "On a GPU, faster products of convolutions, less precise."},
+    ),
+}
+
+
+def short_forms(*names: str) -> Callable[[F], F]:
+    """Return a decorator that adds options, each a short form of ``--set``, given among the ``overrides``."""
+
+    def decorate(function: F) -> F:
+        places = {name: "short" + name.replace("-", "_") for name in names}
+
+        @functools.wraps(function)
+        def command(*args: Any, overrides: tuple[str, ...], **options: Any) -> Any:
+            values = {name: options.pop(place) for name, place in places.items()}
+            given = {name: value for name, value in values.items() if value is not None}
+            for name, value in given.items():
+                _require_no_other(name, _SHORT[name][0], str(value), overrides)
+            more = tuple(f"{_SHORT[name][0]}={value}" for name, value in given.items())
+            return function(*args, overrides=(*overrides, *more), **options)
+
+        for name in reversed(names):
+            key, how = _SHORT[name]
+            option = click.option(name, places[name], cls=ShortForm, configuration_key=key, default=None, **how)
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def _require_no_other(name: str, key: str, value: str, overrides: tuple[str, ...]) -> None:
+    """Raise if ``--set`` gives the key of a short form, or an entry of it, another value."""
+    for text in overrides:
+        path, equals, other = text.partition("=")
+        same, inside = path.strip() == key, path.strip().startswith(f"{key}.")
+        if equals and ((same and other.strip() != value) or inside):
+            raise click.UsageError(f"{name} {value} and --set {text} contradict each other: give one of them")
+
+
 def run_options(function: F) -> F:
     """Add ``--set``, and ``--threads``, ``--dtype`` and ``--tf32``, given to the command among the ``overrides``."""
-
-    @functools.wraps(function)
-    def command(
-        *args: Any, overrides: tuple[str, ...], threads: int | None, dtype: str | None, tf32: bool, **options: Any
-    ) -> Any:
-        given = (("threads", threads), ("dtype", dtype), ("tf32", "true" if tf32 else None))
-        more = tuple(f"training.{key}={value}" for key, value in given if value is not None)
-        return function(*args, overrides=(*overrides, *more), **options)
-
-    for option in (
-        click.option("--tf32", is_flag=True, help="On a GPU, faster products of convolutions, less precise."),
-        click.option("--dtype", type=click.Choice(DTYPES), help="Type of all numbers; default: the configuration's."),
-        click.option("--threads", type=click.IntRange(min=0), help="CPU threads; 0: what suits the net and the cores."),
-    ):
-        command = option(command)
-    return set_option(command)
+    return set_option(short_forms("--threads", "--dtype", "--tf32")(function))
 
 
 def set_option(function: F) -> F:

@@ -72,7 +72,7 @@ class RunBusyError(EqnpError):
 
 
 def missing_package(error: ModuleNotFoundError) -> BackendError | None:
-    """Return what to say of an import that failed, if it was of a package that eqnp needs and pip would have installed."""
+    """Return what to say of an import that failed, if it was of a package that pip installs with eqnp."""
     name = (error.name or "").partition(".")[0]
     if name not in _NEEDED:
         return None
