@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from eqnp.cli.options import ShortForm, in_order
 from eqnp.cli.progress import quoted
 from eqnp.spelling import did_you_mean, near_words
 
@@ -55,6 +56,7 @@ class Command(click.Command):
             raise click.UsageError(_unknown_option(self, error.option_name, given), ctx) from None
         if not ctx.resilient_parsing:
             self._look(ctx, given)
+            in_order(self, ctx, given)
         return rest
 
     def _look(self, ctx: click.Context, given: list[str]) -> None:
@@ -163,7 +165,7 @@ def _meant(command: click.Command, word: str, value: str) -> list[str]:
 def _short_or_set(command: click.Command, key: str, value: str) -> str:
     """Return how a key is set on the command line: by its own option where the command has one."""
     for param in command.params:
-        if getattr(param, "configuration_key", None) == key:
+        if isinstance(param, ShortForm) and param.configuration_key == key:
             return f"{param.opts[0]} {value}".strip()
     return _setting(key, value)
 

@@ -108,36 +108,33 @@ _SHORT: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def short_forms(*names: str) -> Callable[[F], F]:
-    """Return a decorator that adds options, each a short form of ``--set``, given among the ``overrides``."""
+    """Return a decorator that adds options, each a short form of ``--set``: the command gets them as ``overrides``."""
 
     def decorate(function: F) -> F:
-        places = {name: "short" + name.replace("-", "_") for name in names}
-
-        @functools.wraps(function)
-        def command(*args: Any, overrides: tuple[str, ...], **options: Any) -> Any:
-            values = {name: options.pop(place) for name, place in places.items()}
-            given = {name: value for name, value in values.items() if value is not None}
-            for name, value in given.items():
-                _require_no_other(name, _SHORT[name][0], str(value), overrides)
-            more = tuple(f"{_SHORT[name][0]}={value}" for name, value in given.items())
-            return function(*args, overrides=(*overrides, *more), **options)
-
         for name in reversed(names):
             key, how = _SHORT[name]
-            option = click.option(name, places[name], cls=ShortForm, configuration_key=key, default=None, **how)
-            command = option(command)
-        return command
+            place = "short" + name.replace("-", "_")
+            function = click.option(name, place, cls=ShortForm, configuration_key=key, default=None, **how)(function)
+        return function
 
     return decorate
 
 
-def _require_no_other(name: str, key: str, value: str, overrides: tuple[str, ...]) -> None:
-    """Raise if ``--set`` gives the key of a short form, or an entry of it, another value."""
-    for text in overrides:
-        path, equals, other = text.partition("=")
-        same, inside = path.strip() == key, path.strip().startswith(f"{key}.")
-        if equals and ((same and other.strip() != value) or inside):
-            raise click.UsageError(f"{name} {value} and --set {text} contradict each other: give one of them")
+def in_order(command: click.Command, ctx: click.Context, words: list[str]) -> None:
+    """Put the short forms among the ``overrides`` of ``ctx``, in the order of ``words``: the last one of a key counts.
+
+    ``words`` are those of the command line, which were parsed without a mistake.
+    """
+    values = {each: ctx.params.pop(each.name) for each in command.params if isinstance(each, ShortForm)}
+    if not any(value is not None for value in values.values()):
+        return
+    settings, overrides = iter(ctx.params["overrides"]), []
+    for each in command.make_parser(ctx).parse_args(args=list(words))[2]:
+        if each in values:
+            overrides.append(f"{each.configuration_key}={values[each]}")
+        elif each.name == "overrides":
+            overrides.append(next(settings))
+    ctx.params["overrides"] = tuple(overrides)
 
 
 def run_options(function: F) -> F:

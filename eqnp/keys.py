@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
+from functools import cache
 from typing import get_type_hints
 
 from eqnp.config import Config, Layer
@@ -55,23 +56,28 @@ OTHER_NAMES = {
 }
 
 
-def known_keys(kind: type = Config, prefix: str = "") -> Iterator[str]:
-    """Yield the dotted name of every key that is no table; those of a layer as the first layer's."""
+@cache
+def known_keys() -> tuple[str, ...]:
+    """Return the dotted name of every key that is no table; those of a layer as the first layer's."""
+    return tuple(_keys(Config, ""))
+
+
+def _keys(kind: type, prefix: str) -> Iterator[str]:
     hints = get_type_hints(kind)
     for each in fields(kind):
         name = prefix + each.name
         if is_dataclass(hints[each.name]):
-            yield from known_keys(hints[each.name], f"{name}.")
+            yield from _keys(hints[each.name], f"{name}.")
         else:
             yield name
         if hints[each.name] == tuple[Layer, ...]:
-            yield from known_keys(Layer, f"{name}.0.")
+            yield from _keys(Layer, f"{name}.0.")
 
 
 def named_keys(word: str) -> list[str]:
     """Return the keys that ``word`` names without its table, with a dash for a dot, or as other programs name them."""
     word = _plain(word)
-    keys = list(known_keys())
+    keys = known_keys()
     if word in keys:
         return [word]
     other = [OTHER_NAMES[word]] if word in OTHER_NAMES else []
@@ -85,7 +91,7 @@ def near_keys(word: str) -> list[str]:
 
 def names_of_keys() -> list[str]:
     """Return every word that ``named_keys`` understands, with underscores between its parts."""
-    keys = list(known_keys())
+    keys = known_keys()
     return [*(_plain(key.rpartition(".")[2]) for key in keys), *OTHER_NAMES, *map(_plain, keys)]
 
 

@@ -24,11 +24,12 @@ def slips(a: str, b: str) -> int:
 
 def near_words(word: str, known: Iterable[str]) -> list[str]:
     """Return the known words that ``word`` may stand for, the likeliest first; none if it is like none of them."""
-    words = list(dict.fromkeys(known))
-    distance = {each: slips(word.lower(), each.lower()) for each in words}
-    least = min(distance.values(), default=0)
-    if least <= max(1, min(len(word) // 3, 3)):
-        return [each for each in words if distance[each] == least][:MOST]
+    words, allowed = list(dict.fromkeys(known)), max(1, min(len(word) // 3, 3))
+    lengths = [each for each in words if abs(len(each) - len(word)) <= allowed]
+    distance = {each: slips(word.lower(), each.lower()) for each in lengths}
+    least = min(distance.values(), default=allowed + 1)
+    if least <= allowed:
+        return [each for each in lengths if distance[each] == least][:MOST]
     return difflib.get_close_matches(word, words, 1)
 
 
