@@ -74,8 +74,9 @@ class Command(click.Command):
             key, equals, value = word.partition("=")
             if equals and "overrides" in ctx.params and _key(key) and not os.path.exists(word):
                 raise click.UsageError(f"{word}: did you mean {_setting(_key(key), value)}?", ctx)
-            if _is_number(word) and "--lr" in given:
-                raise click.UsageError(f"{word}: rates by layer are one word: --lr '[0.2, 0.1, {word}]'", ctx)
+            if _is_number(word) and "--lr" in given[:-1]:
+                rate = given[given.index("--lr") + 1]
+                raise click.UsageError(f"{word}: rates by layer are one word: --lr '[{rate}, {word}]'", ctx)
         if ctx.args:
             usage = " ".join(each for param in self.params for each in param.get_usage_pieces(ctx))
             raise click.UsageError(f"unexpected {ctx.args[0]!r}: {ctx.command_path} takes {usage or 'no words'}", ctx)

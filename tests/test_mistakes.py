@@ -97,7 +97,7 @@ SETTINGS = [
     ('train --set data.folder="C:\\temp"', ["data.folder", "control characters", "backslash"]),
     ('train --set name="mine', ["not a string of TOML", "without quotes"]),
     ("train --lr x", ["optimizer.rates", "'x'"]),
-    ("train --lr 0.2 0.1", ["one word", "--lr '["]),
+    ("train --lr 0.2 0.1", ["one word", "--lr '[0.2, 0.1]'"]),
     ("train --beta 0", ["--beta", "x>0"]),
     ("train --epochs -1", ["--epochs", "x>=0"]),
 ]
