@@ -6,13 +6,15 @@ from pathlib import Path
 
 import click
 
-from eqnp.cli.options import FiniteRange, Place, UserPath, backend_option, run_options
+from eqnp.cli.mistakes import Command, refuse_run
+from eqnp.cli.options import FiniteRange, Place, UserPath, backend_option, run_options, short_forms
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("source", required=False, type=UserPath(), metavar="[PRESET | CONFIG.toml]")
 @backend_option
 @run_options
+@short_forms("--batch-size")
 @click.option("--runs", type=click.IntRange(min=1), default=5, show_default=True, help="How often each is measured.")
 @click.option("--steps", type=click.IntRange(min=1), default=10, show_default=True, help="Steps of one run.")
 @click.option(
@@ -42,6 +44,7 @@ def bench(
     from eqnp.cli.progress import Progress
     from eqnp.storage import require_place
 
+    refuse_run(source, "`eqnp bench {run}/config.toml` measures with its configuration")
     if out is not None:
         require_place(out, force)
     progress = Progress()

@@ -8,10 +8,11 @@ from typing import Any
 
 import click
 
-from eqnp.cli.options import Place, UserPath, backend_option, checkpoint_option, set_option, split_option
+from eqnp.cli.mistakes import Command
+from eqnp.cli.options import Place, UserPath, backend_option, checkpoint_option, set_option, short_forms, split_option
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("target", required=False, type=UserPath(), metavar="[RUN | PRESET | CONFIG.toml]")
 @click.option(
     "--out", type=UserPath(path_type=Path), help="Folder for check.h5 and the plots; default: only the table."
@@ -25,6 +26,7 @@ from eqnp.cli.options import Place, UserPath, backend_option, checkpoint_option,
 @split_option
 @backend_option
 @set_option
+@short_forms("--beta")
 def check(
     target: str | None,
     out: Path | None,

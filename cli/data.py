@@ -7,10 +7,11 @@ from pathlib import Path
 
 import click
 
+from eqnp.cli.mistakes import Group
 from eqnp.cli.options import UserPath
 
 
-@click.group()
+@click.group(cls=Group)
 def data() -> None:
     """List and fetch datasets."""
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import click
 
+from eqnp.cli.mistakes import Command
 
-@click.command()
+
+@click.command(cls=Command)
 def doctor() -> None:
     """Show what is installed, which backends answer, which BLAS with how many threads, and which data was found."""
     from eqnp.backend import get_backend

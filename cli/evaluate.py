@@ -6,15 +6,25 @@ from pathlib import Path
 
 import click
 
-from eqnp.cli.options import Place, backend_option, checkpoint_option, run_argument, set_option, split_option
+from eqnp.cli.mistakes import Command
+from eqnp.cli.options import (
+    Place,
+    backend_option,
+    checkpoint_option,
+    run_argument,
+    set_option,
+    short_forms,
+    split_option,
+)
 
 
-@click.command()
+@click.command(cls=Command)
 @run_argument
 @checkpoint_option
 @split_option
 @backend_option
 @set_option
+@short_forms("--batch-size")
 def evaluate(run: Path, checkpoint: str, split: str, backend: Place, overrides: tuple[str, ...]) -> None:
     """Measure the error of a run: settle every sample freely and compare its output with its label."""
     from eqnp.cli.progress import Progress

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 import errno
-import io
 import os
 import sys
 import warnings
@@ -15,7 +13,9 @@ from importlib import import_module
 import click
 
 from eqnp import __version__
-from eqnp.errors import DiskError, EqnpError, OutOfMemoryError, memory_errors
+from eqnp.cli.mistakes import Group
+from eqnp.cli.streams import take_any_text
+from eqnp.errors import DiskError, EqnpError, OutOfMemoryError, memory_errors, missing_package
 
 _COMMANDS = {
     "train": "Train a network by Equilibrium Propagation.",
@@ -29,7 +29,7 @@ _COMMANDS = {
 }
 
 
-class _LazyGroup(click.Group):
+class _LazyGroup(Group):
     """Knows its commands' names and help, and imports a command's module when it is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -39,16 +39,6 @@ class _LazyGroup(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         return getattr(import_module(f"eqnp.cli.{cmd_name}"), cmd_name)
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        name = args[0]
-        if name not in _COMMANDS and not name.startswith("-"):
-            near = difflib.get_close_matches(name, _COMMANDS, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(_COMMANDS)}"
-            raise click.UsageError(f"no command {name!r}; {hint}", ctx)
-        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -66,8 +56,7 @@ def eqnp() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; results go to stdout, all else to stderr."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="surrogateescape")  # a path that is no UTF-8 is printed as it is
+    take_any_text()
     try:
         with memory_errors(), warnings.catch_warnings():
             # NumPy's, of numbers that are no longer finite: that is found and said in one line.
@@ -91,6 +80,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     except (KeyboardInterrupt, click.Abort) as error:
         return _fail("stopped", getattr(error.__cause__ or error, "exit_code", 130))
+    except UnicodeEncodeError as error:
+        if error.encoding != sys.getfilesystemencoding():
+            raise
+        return _fail(
+            f"{error.object!a}: names of files are in {error.encoding} here, which cannot hold it; "
+            "set PYTHONUTF8=1 or take a locale with UTF-8",
+            2,
+        )
+    except ModuleNotFoundError as error:
+        missing = missing_package(error)
+        if missing is None:
+            raise
+        return _fail(str(missing), missing.exit_code)
     except SystemExit:  # click's answer to a closed pipe
         return 0
     except BrokenPipeError:

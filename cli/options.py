@@ -76,24 +76,82 @@ def backend_option(function: F) -> F:
     return command
 
 
+class ShortForm(click.Option):
+    """An option that is a short form of ``--set`` for one key."""
+
+    def __init__(self, *args: Any, configuration_key: str, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.configuration_key = configuration_key
+
+
+_COUNT = click.IntRange(min=0)
+# Each option's key, and what click is told of it.
+_SHORT: dict[str, tuple[str, dict[str, Any]]] = {
+    "--epochs": ("training.epochs", {"type": _COUNT, "metavar": "N", "help": "Passes over the training samples."}),
+    "--batch-size": (
+        "training.batch_size",
+        {"type": click.IntRange(min=1), "metavar": "N", "help": "Samples per update."},
+    ),
+    "--lr": (
+        "optimizer.rates",
+        {"metavar": "RATE", "help": "Learning rate, or one per layer: --lr '[0.2, 0.1, 0.05]'."},
+    ),
+    "--beta": (
+        "dynamics.beta",
+        {"type": FiniteRange(min=0, min_open=True), "metavar": "BETA", "help": "Strength of the nudging."},
+    ),
+    "--seed": (
+        "training.seed",
+        {"type": _COUNT, "metavar": "N", "help": "Of weights, order of samples, augmentation and random signs."},
+    ),
+    "--threads": (
+        "training.threads",
+        {"type": _COUNT, "metavar": "N", "help": "CPU threads; 0: what suits the net and the cores."},
+    ),
+    "--dtype": (
+        "training.dtype",
+        {"type": click.Choice(DTYPES), "help": "Type of all numbers; default: the configuration's."},
+    ),
+    "--tf32": (
+        "training.tf32",
+        {"flag_value": "true", "help": "On a GPU, faster products of convolutions, less precise."},
+    ),
+}
+
+
+def short_forms(*names: str) -> Callable[[F], F]:
+    """Return a decorator that adds options, each a short form of ``--set``: the command gets them as ``overrides``."""
+
+    def decorate(function: F) -> F:
+        for name in reversed(names):
+            key, how = _SHORT[name]
+            place = "short" + name.replace("-", "_")
+            function = click.option(name, place, cls=ShortForm, configuration_key=key, default=None, **how)(function)
+        return function
+
+    return decorate
+
+
+def in_order(command: click.Command, ctx: click.Context, words: list[str]) -> None:
+    """Put the short forms among the ``overrides`` of ``ctx``, in the order of ``words``: the last one of a key counts.
+
+    ``words`` are those of the command line, which were parsed without a mistake.
+    """
+    values = {each: ctx.params.pop(each.name) for each in command.params if isinstance(each, ShortForm)}
+    if not any(value is not None for value in values.values()):
+        return
+    settings, overrides = iter(ctx.params["overrides"]), []
+    for each in command.make_parser(ctx).parse_args(args=list(words))[2]:
+        if each in values:
+            overrides.append(f"{each.configuration_key}={values[each]}")
+        elif each.name == "overrides":
+            overrides.append(next(settings))
+    ctx.params["overrides"] = tuple(overrides)
+
+
 def run_options(function: F) -> F:
     """Add ``--set``, and ``--threads``, ``--dtype`` and ``--tf32``, given to the command among the ``overrides``."""
-
-    @functools.wraps(function)
-    def command(
-        *args: Any, overrides: tuple[str, ...], threads: int | None, dtype: str | None, tf32: bool, **options: Any
-    ) -> Any:
-        given = (("threads", threads), ("dtype", dtype), ("tf32", "true" if tf32 else None))
-        more = tuple(f"training.{key}={value}" for key, value in given if value is not None)
-        return function(*args, overrides=(*overrides, *more), **options)
-
-    for option in (
-        click.option("--tf32", is_flag=True, help="On a GPU, faster products of convolutions, less precise."),
-        click.option("--dtype", type=click.Choice(DTYPES), help="Type of all numbers; default: the configuration's."),
-        click.option("--threads", type=click.IntRange(min=0), help="CPU threads; 0: what suits the net and the cores."),
-    ):
-        command = option(command)
-    return set_option(command)
+    return set_option(short_forms("--threads", "--dtype", "--tf32")(function))
 
 
 def set_option(function: F) -> F:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import click
 
+from eqnp.cli.mistakes import Command
 
-@click.command()
+
+@click.command(cls=Command)
 @click.argument("name", required=False)
 def presets(name: str | None) -> None:
     """List the presets, or print the TOML of one: a start for a configuration of your own."""

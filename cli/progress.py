@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-import textwrap
 import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
-from eqnp.cli.rows import terminal_width
+from eqnp.cli.rows import filled, terminal_width
 
 LIVE_SECONDS = 0.2  # between two live lines
 PLAIN_SECONDS = 10.0  # between two plain lines
@@ -63,7 +62,7 @@ class Progress:
         """Print a line that stays, above the live one; on a terminal it is broken between words, unless pasted."""
         self.clear()
         breaks = self.live and not to_paste
-        self._write((textwrap.fill(text, terminal_width(), subsequent_indent="  ") if breaks else text) + "\n")
+        self._write((filled(text, "  ") if breaks else text) + "\n")
 
     def clear(self) -> None:
         """Take the live line away."""

@@ -8,10 +8,21 @@ import textwrap
 
 import click
 
+NARROWEST = 20  # letters; in a narrower terminal a text is not broken between words
+
 
 def terminal_width() -> int:
-    """Return how many letters fit a line, the last place left free."""
-    return shutil.get_terminal_size().columns - 1
+    """Return how many letters fit a line, the last place left free; at least one."""
+    return max(1, shutil.get_terminal_size().columns - 1)
+
+
+def filled(text: str, indent: str) -> str:
+    """Return a text broken between words for this terminal, its further lines behind ``indent``."""
+    if terminal_width() < NARROWEST:
+        return text
+    return textwrap.fill(
+        text, terminal_width(), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def show_row(name: str, text: str, width: int, indent: str = "") -> None:
@@ -19,7 +30,5 @@ def show_row(name: str, text: str, width: int, indent: str = "") -> None:
     begin = f"{indent}{name:<{width}}  "
     line = begin + text
     if sys.stdout is not None and sys.stdout.isatty() and len(begin) < terminal_width() // 2:
-        line = textwrap.fill(
-            line, terminal_width(), subsequent_indent=" " * len(begin), break_long_words=False, break_on_hyphens=False
-        )
+        line = filled(line, " " * len(begin))
     click.echo(line)

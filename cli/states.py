@@ -6,10 +6,20 @@ from pathlib import Path
 
 import click
 
-from eqnp.cli.options import Place, UserPath, backend_option, checkpoint_option, run_argument, set_option, split_option
+from eqnp.cli.mistakes import Command
+from eqnp.cli.options import (
+    Place,
+    UserPath,
+    backend_option,
+    checkpoint_option,
+    run_argument,
+    set_option,
+    short_forms,
+    split_option,
+)
 
 
-@click.command()
+@click.command(cls=Command)
 @run_argument
 @click.option("--out", type=UserPath(path_type=Path), required=True, help="The HDF5 file to write.")
 @click.option("--samples", default="0:10", show_default=True, help="Which samples: 3,5 or 0:10 or 0:100:10.")
@@ -19,6 +29,7 @@ from eqnp.cli.options import Place, UserPath, backend_option, checkpoint_option,
 @split_option
 @backend_option
 @set_option
+@short_forms("--beta")
 def states(
     run: Path,
     out: Path,

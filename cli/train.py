@@ -6,13 +6,15 @@ from pathlib import Path
 
 import click
 
-from eqnp.cli.options import Place, UserPath, backend_option, run_options
+from eqnp.cli.mistakes import Command, refuse_run
+from eqnp.cli.options import Place, UserPath, backend_option, run_options, short_forms
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("source", required=False, type=UserPath(), metavar="[PRESET | CONFIG.toml]")
 @backend_option
 @run_options
+@short_forms("--epochs", "--batch-size", "--lr", "--beta", "--seed")
 @click.option("--out", type=UserPath(path_type=Path), help="The run folder to make; default runs/NAME-TIME.")
 @click.option("--resume", type=UserPath(path_type=Path), metavar="RUN", help="Go on where this run stopped.")
 @click.option("--quiet", is_flag=True, help="No progress line.")
@@ -33,6 +35,12 @@ def train(
 
     progress = Progress(quiet)
     if resume is None:
+        refuse_run(
+            source,
+            "`eqnp train --resume {run}` goes on with it",
+            "`eqnp evaluate {run}` measures it",
+            "`eqnp train {run}/config.toml` trains anew with its configuration",
+        )
         return start_run(source, overrides, backend, out, progress)
     if source is not None or out is not None:
         raise click.UsageError("--resume goes on with a run's own configuration: give no PRESET and no --out with it")

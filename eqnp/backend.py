@@ -139,13 +139,7 @@ def import_cupy() -> ModuleType:
     Raises:
         BackendError: CuPy is not installed, or no GPU answers it.
     """
-    try:
-        cupy = importlib.import_module("cupy")
-    except ImportError as error:
-        raise BackendError(
-            f"backend cupy: CuPy cannot be imported ({_first_line(error)}); install it for your CUDA version, "
-            f"for example `{INSTALL}`, or use --backend numpy"
-        ) from None
+    cupy = _cupy_itself()
     try:
         count = cupy.cuda.runtime.getDeviceCount()
     except Exception as error:  # CuPy raises its own CUDARuntimeError, which cannot be named without importing it
@@ -160,5 +154,36 @@ def import_cupy() -> ModuleType:
     return cupy
 
 
+def _cupy_itself() -> ModuleType:
+    """Import CuPy, whole.
+
+    Raises:
+        BackendError: it is not installed, or what is there is damaged or a part of it.
+    """
+    try:
+        cupy = importlib.import_module("cupy")
+    except ImportError as error:
+        raise BackendError(
+            f"backend cupy: CuPy cannot be imported ({_first_line(error)}); install it for your CUDA version, "
+            f"for example `{INSTALL}`, or use --backend numpy"
+        ) from None
+    except Exception as error:  # whatever the code of a damaged installation raises
+        raise BackendError(
+            f"backend cupy: CuPy is not installed properly ({type(error).__name__}: {_first_line(error)}); "
+            f"reinstall it, for example `{INSTALL}`, or use --backend numpy"
+        ) from None
+    if not hasattr(cupy, "__version__") or not hasattr(cupy, "cuda"):  # a folder without code is a package to Python
+        places = getattr(cupy, "__path__", None) or [getattr(cupy, "__file__", "cupy")]
+        where = ", ".join(dict.fromkeys(map(str, places)))
+        raise BackendError(
+            f"backend cupy: CuPy is not installed properly: {where} is left of an earlier installation; "
+            "remove it or reinstall CuPy, or use --backend numpy"
+        )
+    return cupy
+
+
 def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    """Return the line of an error that says most: what CuPy calls the original error, else the first with a word."""
+    lines = [line.strip() for line in str(error).splitlines() if any(map(str.isalnum, line))]
+    original = [lines[n + 1] for n, line in enumerate(lines[:-1]) if line.lower().startswith("original error")]
+    return (original or lines or [type(error).__name__])[0]

@@ -222,6 +222,11 @@ def check(config: Config) -> None:
             raise ConfigurationError(f"optimizer.{what}: {getattr(optimizer, what)} is not below 1")
     if optimizer.momentum and optimizer.name != "sgd":
         raise ConfigurationError("optimizer.momentum: belongs to sgd; adam has beta1 and beta2")
+    if any(c < " " for c in config.data.folder):
+        raise ConfigurationError(
+            f"data.folder: {config.data.folder!r} has control characters in it, which a backslash makes inside double "
+            "quotes; give the path without quotes or inside single ones"
+        )
     if not config.name or any(c in config.name for c in "/\\\0") or config.name.startswith("."):
         raise ConfigurationError(f"name: {config.name!r} cannot be the name of a folder")
 

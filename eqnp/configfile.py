@@ -6,8 +6,9 @@ accepted.
 
 from __future__ import annotations
 
-import difflib
+import datetime
 import math
+import os
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import Field, asdict, fields, is_dataclass
@@ -19,6 +20,8 @@ import tomli_w
 from eqnp import presets
 from eqnp.config import Config, Layer, check
 from eqnp.errors import ConfigurationError
+from eqnp.keys import named_keys, near_keys
+from eqnp.spelling import MOST, did_you_mean, near_words
 
 DEFAULT_PRESET = "digits"
 
@@ -33,7 +36,7 @@ def load(source: str | None = None, overrides: Sequence[str] = ()) -> Config:
     config = _build(Config, tree, where, "")
     mistake = _mistake(config)
     made_by = {mistake: where}  # each mistake and what made it first; an override may also mend one
-    for text in overrides:
+    for text in map(_as_text, overrides):
         where = f"--set {_short(text)}"
         _override(tree, text, where)
         config = _build(Config, tree, where, "")
@@ -66,9 +69,22 @@ def to_toml(config: Config) -> str:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Return `` (did you mean ...?)`` with the known word nearest to ``word``, or nothing."""
-    near = difflib.get_close_matches(word, list(known), 1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
+    """Return `` (did you mean ...?)`` with the known words nearest to ``word``, or nothing."""
+    return _hint(near_words(word, known))
+
+
+def _hint(words: Iterable[str]) -> str:
+    hint = did_you_mean(map(repr, words))
+    return f" ({hint})" if hint else ""
+
+
+def _key_hint(name: str, known: Iterable[str]) -> str:
+    """Return which key was meant by ``name``, unknown in its table: one of another table, or a near one."""
+    elsewhere = named_keys(name)
+    near = near_words(name, known)
+    if not elsewhere and not near:
+        elsewhere = near_keys(name)
+    return _hint([*elsewhere, *near][:MOST])
 
 
 def _source(source: str) -> tuple[str, dict[str, Any]]:
@@ -107,9 +123,16 @@ def _parse(where: str, text: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise ConfigurationError(f"{where}: not TOML: {' '.join(str(error).split())}") from None
+        text = " ".join(str(error).split())
+        cure = "; inside double quotes write \\\\ for \\, or take single quotes" if _is_escape(text) else ""
+        raise ConfigurationError(f"{where}: not TOML: {text}{cure}") from None
     except ValueError:  # Python's limit on digits, which tomllib lets through
         raise ConfigurationError(f"{where}: a number in it has thousands of digits; give a smaller one") from None
+
+
+def _is_escape(text: str) -> bool:
+    """Return whether ``tomllib`` complains of a backslash, as of a Windows path in double quotes."""
+    return any(sign in text for sign in ("Unescaped '\\'", "Invalid hex value", "Unicode scalar value"))
 
 
 def _preset(name: str) -> dict[str, Any]:
@@ -139,6 +162,14 @@ def _tables(lower: dict[str, Any], upper: dict[str, Any], key: str) -> bool:
     return isinstance(lower[key], dict) and isinstance(upper[key], dict)
 
 
+def _as_text(argument: str) -> str:
+    """Return a word of the command line as UTF-8, which in an ASCII locale Python hands over as raw bytes."""
+    try:
+        return os.fsencode(argument).decode("utf-8")
+    except UnicodeError:
+        return argument
+
+
 def _override(tree: dict[str, Any], text: str, where: str) -> None:
     """Put one ``key=value`` into ``tree``."""
     path, equals, value = text.partition("=")
@@ -163,6 +194,12 @@ def _parse_value(text: str, where: str) -> Any:
         parsed = tomllib.loads(f"value = {text}")
         several = len(parsed) > 1
     except (ValueError, RecursionError):  # not TOML, too many digits, too deep
+        if word.startswith(("'", '"')):
+            why = " (in double quotes a backslash begins an escape)" if "\\" in word else ""
+            plain = _short(word.strip("'\""))
+            raise ConfigurationError(
+                f"{where}: {_short(word)} is not a string of TOML{why}; without quotes it is taken as it is: {plain}"
+            ) from None
         parsed = {"value": word}
         several = len(word.splitlines()) > 1
     if several:
@@ -194,7 +231,7 @@ def _build(kind: type, tree: Any, where: str, prefix: str) -> Any:
         if name not in known:
             what = "table or key" if kind is Config else "key"
             raise ConfigurationError(
-                f"{where}: no {what} {prefix}{_short(name) or repr(name)}{nearest(name, known)}; "
+                f"{where}: no {what} {prefix}{_short(name) or repr(name)}{_key_hint(name, known)}; "
                 f"known: {', '.join(known)}"
             )
     hints = get_type_hints(kind)
@@ -216,8 +253,9 @@ def _value(declared: Field[Any], hint: Any, given: Any, where: str, path: str) -
             f"{where}: {path}: {_show(given)} is not one of {', '.join(choices)}{nearest(str(given), choices)}"
         )
     if value is None or not all(_within(number, bounds) for number in _numbers(value)):
+        shown = _show(given) if choices else _got(hint, given, where, path)
         limit = _limit(bounds, whole=hint in (int, tuple[int, int]))
-        raise ConfigurationError(f"{where}: {path}: expected {accepted}{limit}, got {_show(given)}")
+        raise ConfigurationError(f"{where}: {path}: expected {accepted}{limit}, got {shown}")
     return value
 
 
@@ -241,6 +279,19 @@ def _convert(hint: Any, given: Any) -> tuple[str, Any]:
     values = tuple(_float(n) for n in items) if good else None
     accepted = "a finite number or a list of finite numbers"
     return accepted, values if isinstance(given, list) or values is None else values[0]
+
+
+def _got(hint: Any, given: Any, where: str, path: str) -> str:
+    """Return what was given instead of what is accepted; of what TOML takes for no string, also how to quote it."""
+    shown = _show(given)
+    if hint is not str or isinstance(given, str | list | dict):
+        return shown
+    kind = "true or false" if isinstance(given, bool) else "a number"
+    if isinstance(given, datetime.date | datetime.time):
+        kind, shown = "a date or time", given.isoformat()
+    shown = shown.lower() if isinstance(given, bool) else shown
+    quoted = f"--set \"{path}='{shown}'\"" if where.startswith("--set ") else f'"{shown}"'
+    return f"{shown}, which is {kind} in TOML: quote it, {quoted}"
 
 
 def _is_text(text: str) -> bool:

@@ -6,9 +6,11 @@ traceback and ends with ``exit_code``; library users catch the classes.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+_NEEDED = ("numpy", "scipy", "h5py", "click", "threadpoolctl", "tomli_w")  # pyproject.toml's dependencies
 _NO_MEMORY = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED")  # as CUDA and cuBLAS say it
 
 
@@ -67,6 +69,17 @@ class RunBusyError(EqnpError):
     """A run folder that another process is using."""
 
     exit_code = 9
+
+
+def missing_package(error: ModuleNotFoundError) -> BackendError | None:
+    """Return what to say of an import that failed, if it was of a package that pip installs with eqnp."""
+    name = (error.name or "").partition(".")[0]
+    if name not in _NEEDED:
+        return None
+    return BackendError(
+        f"the package {name.replace('_', '-')}, which eqnp needs, is not installed for {sys.executable}; "
+        "install eqnp with its packages: `pip install .` in the clone"
+    )
 
 
 @contextmanager

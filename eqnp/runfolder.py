@@ -6,6 +6,7 @@ import csv
 import io
 import os
 import re
+import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -44,8 +45,12 @@ class RunFolder:
         """
         folder = cls(path)
         make_folder(folder.path)
-        folder._require_empty()  # before the lock too: no lock file is left in a folder of something else
-        folder._acquire()
+        try:
+            folder._require_empty()  # before the lock too: no lock file is left in a folder of something else
+        except ConfigurationError:
+            if not os.path.isfile(folder.path / _LOCK):  # else a process may be making the run there just now
+                raise
+        folder._acquire("give another --out, or wait until it ends")
         try:
             folder._require_empty()
             folder.write_config(config_toml)
@@ -76,6 +81,8 @@ class RunFolder:
 
         It is made here, so that two runs that start in the same second get two folders.
         """
+        encoding = sys.getfilesystemencoding()  # in an ASCII locale it cannot hold every name
+        name = name.encode(encoding, "replace").decode(encoding)
         safe = re.sub(r"[^\w.-]+", "-", name).lstrip(".-") or "run"
         stem = f"{safe}-{time.strftime('%Y%m%d-%H%M%S')}"
         number = 1
@@ -158,9 +165,9 @@ class RunFolder:
     ) -> None:
         self.close()
 
-    def _acquire(self) -> None:
+    def _acquire(self, cure: str = "wait until it ends, or stop it") -> None:
         if not self._lock.acquire():
-            raise RunBusyError(f"{self.path}: in use by {self._lock.holder()}; wait until it ends, or stop it")
+            raise RunBusyError(f"{self.path}: in use by {self._lock.holder()}; {cure}")
         for part in self.path.glob(PART.format("*")):  # left by a process that was killed while writing
             with suppress(OSError):
                 part.unlink()

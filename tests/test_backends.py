@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import sys
 import tracemalloc
 from functools import partial
 
 import numpy as np
 import pytest
 import standin
+from commands import assert_fails, run
 from conftest import make_backend
 from fakecuda import CUDADriverError
 
@@ -248,6 +251,46 @@ def test_a_missing_part_of_cuda_is_one_line(standin_for_cupy, monkeypatch, missi
     with pytest.raises(BackendError, match=rf"\(Failed to find {missing}\).*\[ctk\].*--backend numpy"):
         get_backend("cupy")
     assert get_backend("auto").name == "numpy"
+
+
+BROKEN = {
+    "a folder that an uninstall left": (
+        None,
+        r"not installed properly: .*cupy is left of an earlier installation; remove",
+    ),
+    "an empty package": ("", r"not installed properly: .*cupy is left of an earlier installation; remove it or reinst"),
+    "a part of a package": ("__version__ = '14'", r"not installed properly: .*cupy is left of"),
+    "CuPy's own message": (
+        "raise ImportError('\\n' + '=' * 64 + '\\nCuPy is not correctly installed.\\n\\nIf ...\\n\\nOriginal error:\\n"
+        "  ImportError: libcuda.so.1: cannot open shared object file\\n' + '=' * 64)",
+        r"cannot be imported \(ImportError: libcuda.so.1: cannot open shared object file\); install it",
+    ),
+    "a message with a frame": (
+        "raise ImportError('\\n====\\nFailed to import CuPy.\\n====')",
+        r"\(Failed to import CuPy\.\)",
+    ),
+    "no message": ("raise ImportError('====')", r"\(ImportError\)"),
+    "another error": ("import os; os.nothing", r"not installed properly \(AttributeError: .*nothing.*\); reinstall"),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_what_is_left_of_cupy_is_one_line(capsys, tmp_path, monkeypatch, what):
+    code, words = BROKEN[what]
+    (tmp_path / "cupy").mkdir()
+    if code is not None:
+        (tmp_path / "cupy" / "__init__.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "cupy", raising=False)
+    monkeypatch.chdir(tmp_path)
+    result = run(capsys, "train", "--backend", "cupy")
+    assert_fails(result, 4, "backend cupy", "--backend numpy")
+    assert re.search(words, result.err) and "==" not in result.err, result.err
+    assert get_backend("auto").name == "numpy"
+    doctor = run(capsys, "doctor")
+    assert doctor.code == 0 and re.search(words, doctor.out), doctor.out
+    assert [path.name for path in tmp_path.iterdir()] == ["cupy"]
+    sys.modules.pop("cupy", None)
 
 
 @pytest.mark.parametrize("message", ["CUDA_ERROR_OUT_OF_MEMORY: out of memory", "CUBLAS_STATUS_ALLOC_FAILED"])

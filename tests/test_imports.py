@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 LADDER = [
-    "errors __init__ device backend products mkl storage environment workspace blocks",
+    "errors __init__ clone spelling device backend products mkl storage environment workspace blocks",
     "ops losses optim",
     "architecture moves",
     "connections",
@@ -22,10 +22,10 @@ LADDER = [
     "contrasts stencils",
     "estimators bptt sharding",
     "checkpoint runfolder diagnostics",
-    "config configfile presets learner measuring theorem settling plots training trajectories experiment",
+    "config keys configfile presets learner measuring theorem settling plots training trajectories experiment",
     "data",
     "from_scratch",
-    "cli",
+    "cli __main__",
 ]
 RUNG = {name: rung for rung, names in enumerate(LADDER) for name in names.split()}
 FORBIDDEN = {"torch", "jax", "autograd", "tensorflow", "tinygrad", "cupy", "mlx"}
@@ -54,7 +54,7 @@ def imported(path):
 
 def room(module):
     parts = module.split(".")
-    if len(parts) < 2 or parts[1].startswith("__"):
+    if len(parts) < 2 or (parts[1].startswith("__") and parts[1] != "__main__"):
         return "__init__"
     return parts[1]
 

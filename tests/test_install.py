@@ -80,11 +80,14 @@ def dependencies_only(folder: Path) -> str:
 
 
 @pytest.mark.parametrize("form", ["wheel", "sdist"])
-def test_installed_package_is_whole_and_alone(form, built, tmp_path):
+def test_installed_package_is_whole_and_alone(form, source, built, tmp_path):
     (artifact,) = built.glob("*.whl" if form == "wheel" else "*.tar.gz")
     python, installed = fresh_environment(tmp_path / "venv", artifact)
     assert {name for name in installed if not name.endswith(".dist-info")} == {"eqnp"}
     assert call(python, "-c", CHECK, cwd=tmp_path) == "ok\n"
+    assert "eqnp, version" in call(python, "-m", "eqnp", "--version", cwd=tmp_path)
+    assert call(python, "-c", CHECK, cwd=source) == "ok\n"  # the clone's folder eqnp hides what is installed
+    assert "eqnp, version" in call(python, "-m", "eqnp", "--version", cwd=source)
     command = tmp_path / "venv" / "bin" / "eqnp"
     assert "train" in call(command, "--help", cwd=tmp_path)
     options = "--quiet --out run --set training.epochs=1 --set data.train_samples=100 --set data.test_samples=50"
@@ -120,6 +123,23 @@ def test_other_pythons(version, built, tmp_path):
     assert call(inside, "-W", "error", "-c", CHECK, cwd=tmp_path) == "ok\n"
     options = "--quiet --out run --set training.epochs=1 --set data.train_samples=100 --set data.test_samples=50"
     call(inside, "-m", "eqnp.cli", "train", *options.split(), cwd=tmp_path)
+
+
+@pytest.mark.parametrize("version", ["3.9", "3.10"])
+def test_an_older_python_is_refused_in_one_line(version, built, source, tmp_path):
+    python = newest_pyenv(version) or shutil.which(f"python{version}")
+    if python is None:
+        pytest.skip(f"Python {version} is not on this machine")
+    call(python, "-m", "venv", tmp_path / "venv")
+    inside = tmp_path / "venv" / "bin" / "python"
+    (wheel,) = built.glob("*.whl")
+    for what in (source, wheel):
+        command = [inside, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", what]
+        done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
+        errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+        assert done.returncode and len(errors) == 1 and "requires a different Python" in errors[0], done.stderr
+    done = subprocess.run([python, "-m", "eqnp"], capture_output=True, text=True, check=False, cwd=source)
+    assert done.returncode == 4 and len(done.stderr.splitlines()) == 1 and "Python 3.11 or later" in done.stderr
 
 
 def newest_pyenv(version: str) -> str | None:

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from commands import SMALL_OPTIONS, run
+from commands import SMALL_OPTIONS, assert_fails, run
 
 from eqnp.cli.progress import Progress, clock, quoted
 from eqnp.cli.rows import show_row
@@ -76,6 +76,98 @@ def test_a_folder_whose_name_is_no_text(tmp_path):
     result = subprocess.run(words, capture_output=True, env=environment, check=False)
     assert result.returncode == 0, result.stderr
     assert path in result.stdout and os.path.exists(path + b"/best.h5")
+
+
+def test_a_path_that_the_file_system_cannot_name_is_one_line(capsys, monkeypatch):
+    def encode(**options):
+        "ž".encode("ascii")
+
+    monkeypatch.setattr("eqnp.cli.presets.presets.callback", encode)
+    with pytest.raises(UnicodeEncodeError):  # file names are UTF-8 here: a bug
+        run(capsys, "presets")
+    monkeypatch.setattr(sys, "getfilesystemencoding", lambda: "ascii")
+    assert_fails(run(capsys, "presets"), 2, r"'\u017e'", "ascii", "PYTHONUTF8=1")
+
+
+# One process for all commands; it prints each command's exit code.
+SEVERAL = "import sys; from eqnp.cli.main import main; print([main(each.split('|')) for each in sys.argv[1:]])"
+COMMANDS = [
+    ["train", "{}.toml", "--out", "{}", *SMALL_OPTIONS],
+    ["train", "--resume", "{}", "--epochs", "3"],
+    ["evaluate", "{}"],
+    ["check", "{}", "--samples", "0:3"],
+    ["check", "{}", "--samples", "0:3", "--settle", "--steps", "30"],
+    ["states", "{}", "--out", "{}.h5", "--samples", "0:2"],
+    ["bench", "{}.toml", *SMALL_OPTIONS, "--runs", "1", "--steps", "1", "--out", "{}.json"],
+    ["presets"],
+    ["presets", "digits"],
+    ["data", "list"],
+    ["doctor"],
+    ["train", "--help"],
+]
+WRONG = [["train", "{}"], ["evaluate", "no{}"], ["train", "--{}"], ["{}"], ["presets", "{}"], ["data", "fetch", "{}"]]
+
+
+def named(commands, name):
+    return [[word.replace("{}", name) for word in words] for words in commands]
+
+
+def several(commands):
+    return [sys.executable, "-c", SEVERAL, *("|".join(words) for words in commands)]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no locales of this kind")
+@pytest.mark.parametrize("streams", ["ascii", "latin-1"])
+def test_names_and_texts_that_the_locale_lacks(tmp_path, streams):
+    """A configuration, folder and files with Czech names in an ASCII locale: work is done and paths can be pasted."""
+    name = "žluť"
+    (tmp_path / f"{name}.toml").write_bytes(f'base = "digits"\nname = "{name}"\ndescription = "{name}"\n'.encode())
+    commands = named(COMMANDS, name)
+    unnamed = [word for word in commands[0] if word not in ("--out", name)]
+    override = ["train", "--epochs", "0", "--set", f"name={name}"]
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": streams}
+    call = several([*commands, unnamed, override, *named(WRONG, name)])
+    done = subprocess.run(call, cwd=tmp_path, env=os.environ | plain, capture_output=True, check=False)
+    assert b"Traceback" not in done.stderr
+    codes = [0] * (len(commands) + 2) + [2] * len(WRONG)
+    assert done.stdout.splitlines()[-1].decode() == str(codes), done.stderr.decode(errors="replace")
+    assert f"eqnp evaluate '{name}'\n".encode() in done.stdout and f"figures in {name}.json\n".encode() in done.stdout
+    assert (tmp_path / name / "best.h5").exists() and len(list((tmp_path / "runs").iterdir())) == 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no locales of this kind")
+def test_a_folder_that_the_locale_cannot_name_is_one_line(tmp_path):
+    (tmp_path / "c.toml").write_bytes('base = "digits"\n[data]\nname = "mnist"\nfolder = "/žluť"\n'.encode())
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    call = [sys.executable, "-m", "eqnp", "train", "c.toml"]
+    done = subprocess.run(call, cwd=tmp_path, env=os.environ | plain, capture_output=True, check=False)
+    assert done.returncode in (2, 3) and len(done.stderr.splitlines()) == 1, done.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no pseudo-terminals")
+@pytest.mark.parametrize("columns", [1, 15])
+def test_a_terminal_a_few_columns_wide(tmp_path, columns):
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    (tmp_path / "c.toml").write_text('base = "digits"\n')
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"} | {"TERM": "xterm"}
+    call = several(named([*COMMANDS, *WRONG], "c"))
+    process = subprocess.Popen(call, cwd=tmp_path, env=environment, stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    shown = b""
+    try:
+        while block := os.read(ours, 65536):
+            shown += block
+    except OSError:  # Linux' end of a terminal
+        pass
+    os.close(ours)
+    assert process.wait(timeout=60) == 0 and b"Traceback" not in shown, shown.decode(errors="replace")
+    assert shown.decode(errors="replace").splitlines()[-1] == str([0] * len(COMMANDS) + [2] * len(WRONG))
 
 
 def test_paths_in_suggested_commands_can_be_pasted():

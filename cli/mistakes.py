@@ -1,0 +1,196 @@
+"""Commands that answer a mistake on the command line with the words that were meant."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+from typing import Any
+
+import click
+
+from eqnp.cli.options import ShortForm, in_order
+from eqnp.cli.progress import quoted
+from eqnp.spelling import did_you_mean, near_words
+
+# What other programs call a command or an option.
+_OTHER_COMMANDS = {
+    "help": "--help",
+    "version": "--version",
+    "resume": "train --resume RUN",
+    "run": "train",
+    "fit": "train",
+    "test": "evaluate",
+    "benchmark": "bench",
+    "download": "data fetch",
+    "fetch": "data fetch",
+    "list": "presets",
+}
+_OTHER_OPTIONS = {
+    "gpu": "--backend cupy",
+    "cuda": "--backend cupy",
+    "output": "--out",
+    "output-dir": "--out",
+    "outdir": "--out",
+    "o": "--out",
+    "overwrite": "--force",
+    "f": "--force",
+    "q": "--quiet",
+    "silent": "--quiet",
+    "j": "--threads",
+    "continue": "--resume",
+}
+
+
+class Command(click.Command):
+    """A command that names what was meant by an option, a setting or a word that it does not know."""
+
+    allow_extra_args = True  # click would say only that there are some
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the command's words, as click does, and look for what it accepts or refuses without a cure."""
+        given = list(args)
+        try:
+            rest = super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            raise click.UsageError(_unknown_option(self, error.option_name, given), ctx) from None
+        if not ctx.resilient_parsing:
+            self._look(ctx, given)
+            in_order(self, ctx, given)
+        return rest
+
+    def _look(self, ctx: click.Context, given: list[str]) -> None:
+        for text in ctx.params.get("overrides", ()):
+            if "=" not in text:
+                after = given[given.index(text) + 1 :][:1] if text in given else []
+                value = after[0] if after and not after[0].startswith("-") else "VALUE"
+                raise click.UsageError(
+                    f"--set {text}: a key and its value are one word, give key=value: "
+                    f"{_setting(_key(text) or text, value.removeprefix('='))}",
+                    ctx,
+                )
+        arguments = [ctx.params[each.name] for each in self.params if isinstance(each, click.Argument) and each.name]
+        for word in [str(each) for each in arguments if each is not None] + ctx.args:
+            key, equals, value = word.partition("=")
+            if equals and "overrides" in ctx.params and _key(key) and not os.path.exists(word):
+                raise click.UsageError(f"{word}: did you mean {_setting(_key(key), value)}?", ctx)
+            if _is_number(word) and "--lr" in given[:-1]:
+                rate = given[given.index("--lr") + 1]
+                raise click.UsageError(f"{word}: rates by layer are one word: --lr '[{rate}, {word}]'", ctx)
+        if ctx.args:
+            usage = " ".join(each for param in self.params for each in param.get_usage_pieces(ctx))
+            raise click.UsageError(f"unexpected {ctx.args[0]!r}: {ctx.command_path} takes {usage or 'no words'}", ctx)
+
+
+class Group(click.Group):
+    """A group that names what was meant by a command or an option that it does not know."""
+
+    command_class = Command
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the words before the command."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            token = error.option_name
+            near = near_words(token, _options(self))
+            hint = did_you_mean(near) or f"options stand behind their command, as in `eqnp train {token} ...`"
+            raise click.UsageError(f"no option {token} before a command; {hint}", ctx) from None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that is named first, or say which was meant."""
+        name, known = args[0], self.list_commands(ctx)
+        if name not in known and not name.startswith("-"):
+            other = _OTHER_COMMANDS.get(name) if ctx.parent is None else None
+            hint = did_you_mean(repr(each) for each in ([other] if other else near_words(name, known)))
+            raise click.UsageError(f"no command {name!r}; {hint or 'choose one of ' + ', '.join(known)}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+def refuse_run(source: str | None, *commands: str) -> None:
+    """Say what to do with a run folder, if ``source`` is one where a preset or a configuration is expected.
+
+    Raises:
+        UsageError: it is a folder; ``commands`` say what each does, "{run}" standing for the folder.
+    """
+    from eqnp import presets
+
+    if source is None or source in presets.names() or not os.path.isdir(source):
+        return
+    if not os.path.isfile(os.path.join(source, "config.toml")):
+        raise click.UsageError(f"{source}: is a folder, not a preset or a configuration (a file ending in .toml)")
+    cures = ", ".join(each.format(run=quoted(Path(source))) for each in commands)
+    raise click.UsageError(f"{source}: is a run folder; {cures}")
+
+
+def _unknown_option(command: click.Command, name: str, given: list[str]) -> str:
+    """Return the message for an option that is not there: the nearest ones, or the key of the configuration."""
+    token, value = _as_given(name, given)
+    shown = dict.fromkeys(_meant(command, token.lstrip("-"), value))
+    hint = did_you_mean(list(shown)[:3])
+    return f"no option {token}" + (f"; {hint}" if hint else "")
+
+
+def _as_given(name: str, given: list[str]) -> tuple[str, str]:
+    """Return the word that click took for an unknown option, and the value with it, if there is one."""
+    for n, word in enumerate(given):
+        token, equals, value = word.partition("=")
+        if token == name or (len(name) == 2 and word.startswith(name) and not word.startswith("--")):
+            after = given[n + 1 : n + 2]
+            return token, value if equals else after[0] if after and not after[0].startswith("-") else ""
+    return name, ""
+
+
+def _meant(command: click.Command, word: str, value: str) -> list[str]:
+    """Return what may have been meant by the option ``word``, the likeliest first."""
+    options = _options(command)
+    other = _OTHER_OPTIONS.get(word.replace("_", "-").lower())
+    if other and other.split()[0] in options:
+        return [other]
+    keys, names = [], []
+    if "--set" in options:
+        from eqnp.keys import named_keys, names_of_keys
+
+        keys, names = named_keys(word), names_of_keys()
+    if not keys:
+        near = near_words(word.replace("_", "-"), [o[2:] for o in options] + [each.replace("_", "-") for each in names])
+        found = [[f"--{each}"] if f"--{each}" in options else named_keys(each) for each in near]
+        words = [each for some in found for each in some]
+    else:
+        words = keys
+    return [each if each.startswith("--") else _short_or_set(command, each, value) for each in words]
+
+
+def _short_or_set(command: click.Command, key: str, value: str) -> str:
+    """Return how a key is set on the command line: by its own option where the command has one."""
+    for param in command.params:
+        if isinstance(param, ShortForm) and param.configuration_key == key:
+            return f"{param.opts[0]} {value}".strip()
+    return _setting(key, value)
+
+
+def _setting(key: str, value: str) -> str:
+    return f"--set {shlex.quote(key + '=' + value) if value else key + '=...'}"
+
+
+def _key(text: str) -> str:
+    """Return the whole name of a key that may be given without its table, or nothing if it looks like no key."""
+    from eqnp.keys import TABLES, named_keys
+
+    text = text.strip()
+    return next(iter(named_keys(text)), text if text.partition(".")[0] in TABLES else "")
+
+
+def _options(command: click.Command) -> list[str]:
+    names = [name for param in command.params for name in (*param.opts, *param.secondary_opts)]
+    return [name for name in (*names, "--help") if name.startswith("--")]
+
+
+def _is_number(word: Any) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,39 @@
+"""Which known word somebody meant: by the fewest slips of a finger, or by its beginning."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+MOST = 3  # words that a message suggests
+
+
+def slips(a: str, b: str) -> int:
+    """Return how many letters were left out, put in, replaced or swapped with the next one to make ``b`` of ``a``."""
+    rows = [list(range(len(b) + 1))]
+    for i, x in enumerate(a, start=1):
+        row = [i]
+        for j, y in enumerate(b, start=1):
+            best = min(row[j - 1] + 1, rows[-1][j] + 1, rows[-1][j - 1] + (x != y))
+            if i > 1 and j > 1 and (x, a[i - 2]) == (b[j - 2], y):
+                best = min(best, rows[-2][j - 2] + 1)
+            row.append(best)
+        rows.append(row)
+    return rows[-1][-1]
+
+
+def near_words(word: str, known: Iterable[str]) -> list[str]:
+    """Return the known words that ``word`` may stand for, the likeliest first; none if it is like none of them."""
+    words, allowed = list(dict.fromkeys(known)), max(1, min(len(word) // 3, 3))
+    lengths = [each for each in words if abs(len(each) - len(word)) <= allowed]
+    distance = {each: slips(word.lower(), each.lower()) for each in lengths}
+    least = min(distance.values(), default=allowed + 1)
+    if least <= allowed:
+        return [each for each in lengths if distance[each] == least][:MOST]
+    return difflib.get_close_matches(word, words, 1)
+
+
+def did_you_mean(words: Iterable[str]) -> str:
+    """Return ``did you mean A?``, ``A or B?`` or ``A, B or C?``; nothing for no words."""
+    *most, last = [*words] or [""]
+    return f"did you mean {', '.join(most)}{' or ' if most else ''}{last}?" if last else ""
