@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import textwrap
+from collections.abc import Sequence
 
 import click
 
@@ -23,3 +24,9 @@ def show_row(name: str, text: str, width: int, indent: str = "") -> None:
             line, terminal_width(), subsequent_indent=" " * len(begin), break_long_words=False, break_on_hyphens=False
         )
     click.echo(line)
+
+
+def show_changed(changed: Sequence[str]) -> None:
+    """Print what ``--set`` changed of a run's configuration, a line for each key."""
+    for line in changed:
+        click.echo(f"with         {line}")

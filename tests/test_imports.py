@@ -22,7 +22,8 @@ LADDER = [
     "contrasts stencils",
     "estimators bptt sharding",
     "checkpoint runfolder diagnostics",
-    "config configfile presets learner measuring theorem settling plots training trajectories experiment",
+    "config configfile presets changes history",
+    "learner measuring theorem settling plots training trajectories experiment",
     "data",
     "cli",
 ]
