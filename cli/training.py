@@ -69,11 +69,11 @@ def resume_run(path: Path, overrides: tuple[str, ...], backend: Place, progress:
         if config != session.config:
             session = Session.on(config, chosen, session.dataset)
         changes = differences(before, config)
+        folder.truncate_metrics(state.epoch)
         moved = date_changes(folder, changes, config, describe_environment(chosen.name), state)
         say_changes([*changes, *moved], state, session.chooses, progress)
         if comparable(changes, session.chooses == "validation"):
             state = replace(state, best_error=math.inf, best_epoch=0)
-        folder.truncate_metrics(state.epoch)
         if config != written:
             folder.write_config(to_toml(config))
         return _Run(session, folder, progress).go_on(_recounted(state, before, config))
