@@ -2,57 +2,67 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from eqnp.changes import Change, comparable, flat
+from eqnp.changes import Change, comparable, differences, flat
 from eqnp.cli.progress import Progress
 from eqnp.config import Config
 from eqnp.history import environment_changes, new_rows
 from eqnp.runfolder import RunFolder
 from eqnp.training import State
 
+KEPT = (
+    "the cosine of the learning rate keeps its length, {} epochs, so that the rate does not jump; "
+    "--set optimizer.T_max=... changes it"
+)
 
-def date_changes(
-    folder: RunFolder, changes: Sequence[Change], config: Config, environment: Mapping[str, Any], state: State
-) -> list[Change]:
-    """Write the changes of the configuration and of the environment to history.csv before anything depends on them.
 
-    Return those of the environment: other versions, another machine or backend.
+def take_up_changes(
+    folder: RunFolder,
+    before: Config,
+    config: Config,
+    environment: Mapping[str, Any],
+    state: State,
+    progress: Progress,
+) -> State:
+    """Say and date what has changed since ``before`` where the run goes on with ``config`` from ``state``.
+
+    Changes are those of the configuration and of the environment (other versions, another machine or backend). Return
+    the state, with no lowest error where errors before and after the changes cannot be compared.
     """
-    rows = folder.rows(folder.history_path)
+    folder.truncate_metrics(state.epoch)
+    changes, rows = differences(before, config), folder.history()
     moved = environment_changes(folder.environment(), rows, environment)
     current = flat(config) | {f"environment.{name}": value for name, value in environment.items()}
-    more = new_rows(rows, [*changes, *moved], current, state.epoch, state.batch)
-    folder.append_rows(folder.history_path, more)
-    return moved
-
-
-def say_changes(changes: Sequence[Change], state: State, chooses: str, progress: Progress) -> None:
-    """Say which keys change where the run goes on, and what that means for its rate and its errors."""
-    for change in changes:
+    folder.append_rows(folder.history_path, new_rows(rows, [*changes, *moved], current, state.epoch, state.batch))
+    for change in (*changes, *moved):
         progress.message(f"from epoch {state.epoch + 1}, batch {state.batch + 1}: {change}")
-    if any(change.key == "optimizer.T_max" and not change.old for change in changes):
+    return _compared_anew(changes, bool(config.data.validation), state, progress)
+
+
+def _compared_anew(changes: Sequence[Change], validation: bool, state: State, progress: Progress) -> State:
+    first = comparable(changes, validation)
+    if first is None:
+        return state
+    if state.best_error <= 100:
+        word = "best validation" if validation else "lowest test"
         progress.message(
-            "the cosine of the learning rate keeps its length, so that the rate does not jump; "
-            "--set optimizer.T_max=... changes it"
-        )
-    first = comparable(changes, chooses == "validation")
-    if first and state.best_error <= 100:
-        word = "best" if chooses == "validation" else "lowest"
-        progress.message(
-            f"errors before and after this change of {first.key} cannot be compared: the {word} {chooses} error "
+            f"errors before and after this change of {first.key} cannot be compared: the {word} error "
             f"({state.best_error:.2f} % so far) starts anew, and best.h5 stays until the next epoch is done"
         )
+    return replace(state, best_error=math.inf, best_epoch=0)
 
 
-def nothing_to_do(state: State, config: Config, changes: Sequence[Change], run: str) -> str:
-    """Return why a run does not go on, what became of the changes that were asked for, and how it would go on."""
-    asked, o = config.training.epochs, config.optimizer
+def nothing_to_do(state: State, written: Config, asked: Config, run: str) -> str:
+    """Return why a run does not go on, what became of the changes ``asked`` for, and how it would go on."""
     batches = f" and {state.batch} batches" if state.batch else ""
-    done = f"{state.epoch} epochs{batches} are done and training.epochs is {asked}"
-    more = max(2 * state.epoch, 1)
-    ends = o.schedule == "cosine" and not o.minimum_rate and state.epoch > 0
-    options = f"--set training.epochs={more}" + f" --set optimizer.T_max={more}" * ends
-    left = "; nothing was changed" if changes else ""
+    done = f"{state.epoch} epochs{batches} are done and training.epochs is {asked.training.epochs}"
+    left = "; nothing was changed" if written != asked else ""
+    more, o = max(2 * state.epoch, 1), written.optimizer
+    options = f"--set training.epochs={more}"
+    if o.schedule == "cosine" and not o.minimum_rate and state.epoch and (o.T_max or written.training.epochs) < more:
+        options += f" --set optimizer.T_max={more}"  # or the rate would be 0
     return f"nothing to do: {done}{left}; `eqnp train --resume {run} {options}` goes on"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Iterator
@@ -13,11 +12,11 @@ from pathlib import Path
 import click
 
 from eqnp import checkpoint
-from eqnp.changes import comparable, differences, keep_schedule, require_resumable
+from eqnp.changes import differences, keep_schedule, require_resumable
 from eqnp.cli.options import Place
 from eqnp.cli.progress import Progress, clock, quoted
 from eqnp.cli.results import summary
-from eqnp.cli.resuming import date_changes, nothing_to_do, say_changes
+from eqnp.cli.resuming import KEPT, nothing_to_do, take_up_changes
 from eqnp.cli.session import CONFIG, KIND, Session, config_in, open_backend
 from eqnp.cli.signals import StopRequest
 from eqnp.config import Config
@@ -63,20 +62,16 @@ def resume_run(path: Path, overrides: tuple[str, ...], backend: Place, progress:
         session = Session.start(config, chosen)
         state = session.state_in(folder.last_path, content)
         if state.epoch >= config.training.epochs:
-            progress.message(nothing_to_do(state, config, differences(written, config), quoted(path)))
+            progress.message(nothing_to_do(state, written, config, quoted(path)))
             return _Run(Session.start(written, chosen), folder, progress).conclude(state)
-        config = keep_schedule(before, config, state.epoch, overrides)
-        if config != session.config:
-            session = Session.on(config, chosen, session.dataset)
-        changes = differences(before, config)
-        folder.truncate_metrics(state.epoch)
-        moved = date_changes(folder, changes, config, describe_environment(chosen.name), state)
-        say_changes([*changes, *moved], state, session.chooses, progress)
-        if comparable(changes, session.chooses == "validation"):
-            state = replace(state, best_error=math.inf, best_epoch=0)
-        if config != written:
-            folder.write_config(to_toml(config))
-        return _Run(session, folder, progress).go_on(_recounted(state, before, config))
+        kept = keep_schedule(before, config, state.epoch, overrides)
+        state = take_up_changes(folder, before, kept, describe_environment(chosen.name), state, progress)
+        if kept != config:
+            progress.message(KEPT.format(kept.optimizer.T_max))
+            session = Session.on(kept, chosen, session.dataset)
+        if kept != written:
+            folder.write_config(to_toml(kept))
+        return _Run(session, folder, progress).go_on(_recounted(state, before, kept))
 
 
 def _recounted(state: State, before: Config, now: Config) -> State:

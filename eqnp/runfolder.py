@@ -8,7 +8,7 @@ import os
 import re
 import time
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -107,12 +107,16 @@ class RunFolder:
         """Return the rows of metrics.csv as text, by column; see ``rows``."""
         return self.rows(self.metrics_path)
 
-    def rows(self, path: Path) -> list[dict[str, str]]:
+    def history(self) -> list[dict[str, str]]:
+        """Return the rows of history.csv as text, by column; see ``rows`` and ``eqnp.history``."""
+        return self.rows(self.history_path, {"epoch", "batch", "key", "old", "new"})
+
+    def rows(self, path: Path, needed: Set[str] = frozenset({"epoch"})) -> list[dict[str, str]]:
         """Return the rows of a table of the run as text, by column. A last line without its end is left out.
 
         Raises:
-            ConfigurationError: the file cannot be read, columns have no names of their own, or a row has more cells
-                than there are columns, or no epoch.
+            ConfigurationError: the file cannot be read, columns have no names of their own or a ``needed`` one is not
+                there, or a row has more cells than there are columns, or no epoch.
         """
         try:
             text = path.read_text("utf-8-sig", "replace")
@@ -127,7 +131,7 @@ class RunFolder:
             columns, rows = reader.fieldnames or [], list(reader)
         except csv.Error as error:
             raise _damaged(path, f"is damaged ({error})") from error
-        if whole and not ("epoch" in columns and all(columns) and len(set(columns)) == len(columns)):
+        if whole and not (needed <= set(columns) and all(columns) and len(set(columns)) == len(columns)):
             raise _damaged(path, "its first line is damaged")
         for number, row in enumerate(rows, start=1):
             if None in row or not re.fullmatch(r"[0-9]{1,10}", row["epoch"]):

@@ -190,6 +190,13 @@ def test_epochs_at_a_rate_of_zero_are_refused_with_what_to_do(capsys, tmp_path):
     assert rates(folder)[3] > 0
 
 
+def test_a_cosine_that_is_given_is_taken_and_not_called_kept(capsys, folder):
+    result = run(capsys, "train", "--resume", folder, *overrides("training.epochs=4", "optimizer.T_max=4"))
+    assert result.code == 0 and "does not jump" not in result.err, result.err
+    assert "optimizer.T_max = 4 instead of 0" in result.err and rates(folder)[2] > rates(folder)[3] > 0.005
+    assert "T_max" not in run(capsys, "train", "--resume", folder).err
+
+
 def test_a_run_that_has_not_begun_may_have_another_cosine(capsys, tmp_path):
     folder = tmp_path / "run"
     assert train_small(capsys, folder, *overrides("training.epochs=0")).code == 0
@@ -249,8 +256,9 @@ def test_another_machine_or_version_is_dated_too(capsys, folder):
     assert len(table(folder / "history.csv")) == len(rows) + 1
 
 
-def test_a_damaged_history_is_refused_and_kept(capsys, folder):
-    (folder / "history.csv").write_text("x\n1\n")
+@pytest.mark.parametrize("text", ["x\n1\n", "epoch,key\n1,a\n", "epoch,batch,key,old,new\nx,0,a,1,2\n"])
+def test_a_damaged_history_is_refused_and_kept(capsys, folder, text):
+    (folder / "history.csv").write_text(text)
     before = contents(folder)
     result = run(capsys, "train", "--resume", folder, *overrides("training.epochs=3"))
     assert_fails(result, 2, "history.csv", "damaged")
