@@ -57,9 +57,16 @@ def _cell(rows: list[dict[str, str]], column: str, epoch: int) -> str:
     return ""
 
 
+def progress_of(state: State) -> str:
+    """Return how far a run is: ``3 epochs``, ``1 epoch and 20 batches``."""
+    parts = [(state.epoch, "epoch"), *([(state.batch, "batch")] if state.batch else [])]
+    plural = {"epoch": "epochs", "batch": "batches"}
+    return " and ".join(f"{count} {name if count == 1 else plural[name]}" for count, name in parts)
+
+
 def which_weights(path: Path, session: Session, state: State, checkpoint: str, split: str) -> list[tuple[str, str]]:
     """Return whose error on ``split`` was measured and what chose those weights, as names and texts."""
-    line = f"{checkpoint}.h5 after {state.epoch} epochs and {state.batch} batches"
+    line = f"{checkpoint}.h5 after {progress_of(state)}"
     if checkpoint == "last":
         return [("weights", line)]
     rows = [("weights", f"{line}, with the {_word(session)} {session.chooses} error")]

@@ -9,6 +9,7 @@ from typing import Any
 
 from eqnp.changes import Change, comparable, differences, flat
 from eqnp.cli.progress import Progress
+from eqnp.cli.results import progress_of
 from eqnp.config import Config
 from eqnp.history import environment_changes, new_rows
 from eqnp.runfolder import RunFolder
@@ -58,8 +59,8 @@ def _compared_anew(changes: Sequence[Change], validation: bool, state: State, pr
 
 def nothing_to_do(state: State, written: Config, asked: Config, run: str) -> str:
     """Return why a run does not go on, what became of the changes ``asked`` for, and how it would go on."""
-    batches = f" and {state.batch} batches" if state.batch else ""
-    done = f"{state.epoch} epochs{batches} are done and training.epochs is {asked.training.epochs}"
+    verb = "is" if (state.epoch, state.batch) == (1, 0) else "are"
+    done = f"{progress_of(state)} {verb} done and training.epochs is {asked.training.epochs}"
     left = "; nothing was changed" if written != asked else ""
     more, o = max(2 * state.epoch, 1), written.optimizer
     options = f"--set training.epochs={more}"

@@ -131,7 +131,7 @@ def test_without_a_validation_set_the_lowest_is_not_called_best_and_the_last_is_
     assert "best " not in result.out.replace("best.h5 ", "")
     assert not (folder / "test.csv").exists()
     result = run(capsys, "evaluate", folder)
-    assert "best.h5 after 2 epochs and 0 batches, with the lowest test error" in result.out
+    assert "best.h5 after 2 epochs, with the lowest test error" in result.out
     assert "30.00 % after epoch 3 (metrics.csv), the one to report" in result.out
     assert "to report" not in run(capsys, "evaluate", folder, "--checkpoint", "last").out
 
@@ -142,6 +142,7 @@ def test_the_validation_set_wherever_there_are_splits(capsys, tmp_path):
     result = run(capsys, "evaluate", folder, *there)
     assert "validation error" in result.out and "of 50 samples" in result.out
     assert f"{float(table(folder / 'metrics.csv')[-1]['validation_error_percent']):.2f} %" in result.out
+    assert max(map(len, result.out.splitlines())) < 80
     assert "with the best validation error" in result.out and "to report" not in result.out
     assert run(capsys, "states", folder, "--out", tmp_path / "s.h5", *there, "--samples", "49").code == 0
     assert "2 validation samples" in run(capsys, "check", folder, *there, "--samples", "0:2").out
