@@ -62,6 +62,8 @@ def nothing_to_do(state: State, written: Config, asked: Config, run: str) -> str
     verb = "is" if (state.epoch, state.batch) == (1, 0) else "are"
     done = f"{progress_of(state)} {verb} done and training.epochs is {asked.training.epochs}"
     left = "; nothing was changed" if written != asked else ""
+    if state.epoch < written.training.epochs:
+        return f"nothing to do: {done}{left}; `eqnp train --resume {run}` goes on to epoch {written.training.epochs}"
     more, o = max(2 * state.epoch, 1), written.optimizer
     options = f"--set training.epochs={more}"
     if o.schedule == "cosine" and not o.minimum_rate and state.epoch and (o.T_max or written.training.epochs) < more:

@@ -11,7 +11,7 @@ import numpy as np
 
 from eqnp import checkpoint
 from eqnp.backend import Array, Backend, get_backend
-from eqnp.changes import differences, require_readable
+from eqnp.changes import describe, differences, require_readable
 from eqnp.cli.options import Place
 from eqnp.cli.progress import Progress, quoted
 from eqnp.config import Config
@@ -118,7 +118,7 @@ def open_run(path: Path, backend: Place, overrides: tuple[str, ...], which: str)
     changes = differences(written, config)
     require_readable(changes, quoted(path))
     session = Session.start(config, open_backend(backend))
-    session = replace(session, changed=tuple(map(str, changes)))
+    session = replace(session, changed=tuple(map(describe, changes)))
     file = folder.best_path if which == "best" else folder.last_path
     content = checkpoint.load(file, kind=KIND)
     state = session.state_in(file, content)

@@ -37,6 +37,8 @@ _OF_MEASURING = (
     "dynamics.schedule",
     "dynamics.omega",
 )
+# Keys that have no effect on weights that are only looked at.
+_OF_UPDATES = ("name", "description", "data.flip", "data.crop", "training.epochs", "optimizer.")
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,11 @@ def require_readable(changes: Sequence[Change], run: str) -> None:
         ConfigurationError: one of the keys says what the weights are; the first one is named.
     """
     _require(changes, _OF_WEIGHTS, run)
+
+
+def describe(change: Change) -> str:
+    """Return a change as it stands beside what was measured on the weights of a run."""
+    return f"{change}{' (no effect here)' if change.key.startswith(_OF_UPDATES) else ''}"
 
 
 def _require(changes: Sequence[Change], fixed: Mapping[str, str], run: str) -> None:

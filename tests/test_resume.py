@@ -150,6 +150,21 @@ def test_errors_that_cannot_be_compared_start_anew(capsys, tmp_path, setting):
     assert checkpoint.load(folder / "best.h5", kind="training")["progress"]["epoch"] == 4
 
 
+def test_fewer_epochs_than_done_of_a_run_that_was_stopped(capsys, folder):
+    """The command that goes on is the plain one, since config.toml still asks for two epochs."""
+    content = checkpoint.load(folder / "last.h5", kind="training")
+    content["progress"]["epoch"] = 1
+    checkpoint.save(folder / "last.h5", content, kind="training")
+    before = contents(folder)
+    result = run(capsys, "train", "--resume", folder, *overrides("training.epochs=1"))
+    assert result.code == 0 and contents(folder) == before
+    assert (
+        f"1 epoch is done and training.epochs is 1; nothing was changed; `eqnp train --resume {folder}`" in result.err
+    )
+    assert run(capsys, *result.err.split("`")[1].split()[1:]).code == 0
+    assert checkpoint.load(folder / "last.h5", kind="training")["progress"]["epoch"] == 2
+
+
 def rates(folder):
     return [float(row["largest_rate"]) for row in table(folder / "metrics.csv")]
 
@@ -273,11 +288,13 @@ def test_what_is_changed_for_a_run_is_refused_or_shown(capsys, folder, monkeypat
     words = [command[0], folder, *command[1:]]
     for setting in ("model.activation=tanh", "model.layers.0.pool=average", "training.seed=3", "data.validation=0.1"):
         assert_fails(run(capsys, *words, *overrides(setting)), 2, setting.split("=")[0], "since the start of the run")
-    shown = run(capsys, *words, *overrides("dynamics.T1=5", "dynamics.T2=2", "training.batch_size=9"))
+    settings = ("dynamics.T1=5", "dynamics.T2=2", "training.batch_size=9", "optimizer.rates=0.5")
+    shown = run(capsys, *words, *overrides(*settings))
     assert shown.code == 0, shown.err
     assert [line.split()[1:] for line in shown.out.splitlines() if line.startswith("with ")] == [
         ["dynamics.T1", "=", "5", "instead", "of", "4"],
         ["training.batch_size", "=", "9", "instead", "of", "20"],
+        ["optimizer.rates", "=", "0.5", "instead", "of", "0.1", "(no", "effect", "here)"],
     ]
 
 
