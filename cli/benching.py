@@ -9,13 +9,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from eqnp.backend import Backend, get_backend
+from eqnp.backend import Backend
 from eqnp.cli.options import Place
 from eqnp.cli.progress import clock
-from eqnp.cli.session import Session
+from eqnp.cli.session import Session, open_backend
 from eqnp.config import Config
 from eqnp.configfile import load
-from eqnp.data import SAMPLES, found, noise
+from eqnp.data import SAMPLES, found, noise, validation_count
 from eqnp.environment import describe_environment
 from eqnp.experiment import with_threads
 from eqnp.measuring import free_phases, interleave, peak_memory
@@ -34,7 +34,7 @@ def measure(
     progress: Callable[[str], None],
 ) -> dict[str, Any]:
     """Return the figures of a bench, nested by name, as its JSON file holds them. Times in seconds, sizes in MB."""
-    config, backend = with_threads(load(source, overrides)), get_backend(*place)
+    config, backend = with_threads(load(source, overrides)), open_backend(place)
     session, samples = _session(config, backend)
     learner, batches, state = session.learner, session.training_batches(), session.initial_state()
     x, labels = batches.batch(0, 0)
@@ -80,7 +80,7 @@ def _session(config: Config, backend: Backend) -> tuple[Session, int]:
         session = Session.start(config, backend)
         return session, session.count("train")
     session = Session.on(config, backend, noise(d.name, config.training.batch_size))
-    return session, d.train_samples or SAMPLES[d.name]
+    return session, d.train_samples or SAMPLES[d.name] - validation_count(d.validation, SAMPLES[d.name])
 
 
 def bench_table(content: dict[str, Any]) -> str:

@@ -50,6 +50,7 @@ def check(
     """
     from eqnp import checkpoint as files
     from eqnp.cli import checking
+    from eqnp.cli.rows import show_changed
     from eqnp.cli.session import open_weights
     from eqnp.errors import ConfigurationError
     from eqnp.storage import make_folder
@@ -72,6 +73,7 @@ def check(
         make_folder(out)  # before the work, in case that it cannot be made
     content = measure(session, parameters, samples, split, steps)
     click.echo(table(content))
+    show_changed(session.changed)
     if out is not None:
         files.save(out / f"{name}.h5", content, kind=name)
         written = [f"{name}.h5", *(_plots(content, out, plots) if plots != "none" else [])]

@@ -28,6 +28,8 @@ from eqnp.cli.options import (
 def evaluate(run: Path, checkpoint: str, split: str, backend: Place, overrides: tuple[str, ...]) -> None:
     """Measure the error of a run: settle every sample freely and compare its output with its label."""
     from eqnp.cli.progress import Progress
+    from eqnp.cli.results import which_weights
+    from eqnp.cli.rows import show_changed
     from eqnp.cli.session import open_run
     from eqnp.sharding import thread_map
     from eqnp.training import evaluate as evaluate_batches
@@ -48,4 +50,6 @@ def evaluate(run: Path, checkpoint: str, split: str, backend: Place, overrides: 
     )
     click.echo(f"{split} loss    {tally.loss:.4f}")
     click.echo(f"residual     {tally.residual:.1e} after {session.learner.T1} free steps at most")
-    click.echo(f"weights      {checkpoint}.h5 after {state.epoch} epochs and {state.batch} batches")
+    show_changed(session.changed)
+    for name, text in which_weights(run, session, state, checkpoint, split):
+        click.echo(f"{name:<11}  {text}")

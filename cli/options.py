@@ -177,12 +177,17 @@ def checkpoint_option(function: F) -> F:
         type=click.Choice(["best", "last"]),
         default="best",
         show_default=True,
-        help="Which of the run's two checkpoints to read.",
+        help="Which of the run's checkpoints to read: after its last epoch, or after that with the lowest error on the "
+        "validation set (without data.validation: on the test set).",
     )(function)
 
 
 def split_option(function: F) -> F:
-    """Add ``--split test|train``."""
+    """Add ``--split test|train|validation``."""
     return click.option(
-        "--split", type=click.Choice(["test", "train"]), default="test", show_default=True, help="Which samples."
+        "--split",
+        type=click.Choice(["test", "train", "validation"]),
+        default="test",
+        show_default=True,
+        help="Which samples; validation: those that data.validation holds out.",
     )(function)

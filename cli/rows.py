@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import textwrap
+from collections.abc import Sequence
 
 import click
 
@@ -32,3 +33,9 @@ def show_row(name: str, text: str, width: int, indent: str = "") -> None:
     if sys.stdout is not None and sys.stdout.isatty() and len(begin) < terminal_width() // 2:
         line = filled(line, " " * len(begin))
     click.echo(line)
+
+
+def show_changed(changed: Sequence[str]) -> None:
+    """Print what ``--set`` changed of a run's configuration, a line for each key."""
+    for line in changed:
+        click.echo(f"with         {line}")

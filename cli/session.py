@@ -11,18 +11,21 @@ import numpy as np
 
 from eqnp import checkpoint
 from eqnp.backend import Array, Backend, get_backend
+from eqnp.changes import describe, differences, require_readable
 from eqnp.cli.options import Place
+from eqnp.cli.progress import Progress, quoted
 from eqnp.config import Config
-from eqnp.configfile import load
-from eqnp.data import Augmentation, Batches, Dataset, Normalisation, lasting_folder
+from eqnp.configfile import load, parse
+from eqnp.data import Augmentation, Batches, Dataset, Normalisation, hold_out, lasting_folder
 from eqnp.data import load as load_data
-from eqnp.errors import CheckpointError
+from eqnp.errors import CheckpointError, ConfigurationError
 from eqnp.experiment import from_content, make_learner
 from eqnp.learner import Learner
 from eqnp.runfolder import RunFolder
 from eqnp.training import State, initial_state
 
 KIND = "training"  # of a run's checkpoints
+CONFIG = "config"  # in a checkpoint: the configuration that made it, as TOML
 
 
 @dataclass(frozen=True)
@@ -32,12 +35,16 @@ class Session:
     config: Config
     dataset: Dataset
     learner: Learner
+    changed: tuple[str, ...] = ()  # what --set changed of a run's configuration, a line for each key
 
     @classmethod
     def start(cls, config: Config, backend: Backend) -> Session:
         """Read the data and build the learner."""
         d = config.data
-        return cls.on(config, backend, load_data(d.name, d.folder or None, d.train_samples, d.test_samples))
+        if not d.validation:
+            return cls.on(config, backend, load_data(d.name, d.folder or None, d.train_samples, d.test_samples))
+        dataset = load_data(d.name, d.folder or None, 0, d.test_samples)
+        return cls.on(config, backend, hold_out(dataset, d.validation, config.training.seed, d.train_samples))
 
     @classmethod
     def on(cls, config: Config, backend: Backend, dataset: Dataset) -> Session:
@@ -49,9 +56,18 @@ class Session:
         """Return the state of a run that has not begun."""
         return initial_state(self.learner, self.config.model.gain, self.config.training.dtype)
 
+    @property
+    def chooses(self) -> str:
+        """The split that chooses between epochs: ``validation`` if there is such a set, else ``test``."""
+        return "validation" if self.dataset.validation_labels is not None else "test"
+
     def restore(self, path: Path) -> State:
         """Return the state in a checkpoint of this configuration."""
-        content = checkpoint.load(path, kind=KIND)
+        return self.state_in(path, checkpoint.load(path, kind=KIND))
+
+    def state_in(self, path: Path, content: Mapping[str, object]) -> State:
+        """Return the state in the ``content`` of the checkpoint at ``path``."""
+        content = {name: value for name, value in content.items() if name != CONFIG}
         try:
             return from_content(content, self.learner, self.initial_state())
         except CheckpointError as error:
@@ -63,7 +79,7 @@ class Session:
         return self._batches("train", augmentation=Augmentation(d.flip, d.crop))
 
     def ordered_batches(self, split: str) -> Batches:
-        """Return the images of ``split`` (test or train) in order, as they are."""
+        """Return the images of ``split`` (test, train or validation) in order, as they are."""
         return self._batches(split, in_order=True)
 
     def samples(self, split: str, indices: list[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -78,6 +94,10 @@ class Session:
 
     def _split(self, split: str) -> tuple[np.ndarray, np.ndarray]:
         d = self.dataset
+        if split == "validation":
+            if d.validation_images is None or d.validation_labels is None:
+                raise ConfigurationError("--split validation: no samples are held out (data.validation = 0)")
+            return d.validation_images, d.validation_labels
         return (d.test_images, d.test_labels) if split == "test" else (d.train_images, d.train_labels)
 
     def _batches(self, split: str, **options: object) -> Batches:
@@ -100,8 +120,35 @@ def with_lasting_folder(config: Config, search: bool = True) -> Config:
 def open_run(path: Path, backend: Place, overrides: tuple[str, ...], which: str) -> tuple[Session, State]:
     """Return a run's session and the state in its ``which`` ("best" or "last") checkpoint, for reading."""
     folder = RunFolder.open(path)
-    session = Session.start(load(str(folder.config_path), overrides), get_backend(*backend))
-    return session, session.restore(folder.best_path if which == "best" else folder.last_path)
+    written, config = load(str(folder.config_path)), load(str(folder.config_path), overrides)
+    changes = differences(written, config)
+    require_readable(changes, quoted(path))
+    session = Session.start(config, open_backend(backend))
+    session = replace(session, changed=tuple(map(describe, changes)))
+    file = folder.best_path if which == "best" else folder.last_path
+    content = checkpoint.load(file, kind=KIND)
+    state = session.state_in(file, content)
+    require_readable(differences(config_in(file, content) or written, written), quoted(path))
+    return session, state
+
+
+def config_in(path: Path, content: Mapping[str, object]) -> Config | None:
+    """Return the configuration in the ``content`` of the checkpoint at ``path``; None: it is older than such a record.
+
+    Raises:
+        CheckpointError: it has a key that this version does not know.
+    """
+    if CONFIG not in content:
+        return None
+    try:
+        return parse("its configuration", str(content[CONFIG]))
+    except ConfigurationError as error:
+        raise CheckpointError(f"{path}: {error}; read it with the eqnp that made it") from None
+
+
+def open_backend(place: Place) -> Backend:
+    """Return the backend of a command, and say on stderr which one ``auto`` took and why."""
+    return get_backend(*place, report=Progress().message)
 
 
 def open_weights(
@@ -111,6 +158,6 @@ def open_weights(
     if target is not None and os.path.isdir(target):
         session, state = open_run(Path(target), backend, overrides, which)
     else:
-        session = Session.start(load(target, overrides), get_backend(*backend))
+        session = Session.start(load(target, overrides), open_backend(backend))
         state = session.initial_state()
     return session, state.parameters

@@ -47,6 +47,7 @@ def states(
     one array (step, sample, ...) per layer, s1 the lowest. docs/files.md shows how to plot it in five lines.
     """
     from eqnp import checkpoint as files
+    from eqnp.cli.rows import show_changed
     from eqnp.cli.selection import parse_selection
     from eqnp.cli.session import open_run
     from eqnp.storage import require_place
@@ -59,5 +60,8 @@ def states(
     wanted = parse_selection("--steps", steps, max(session.learner.T1, session.learner.T2) + 1) if steps else None
     content = record(session.learner, state.parameters, x, labels, wanted)
     content["samples"] |= {"index": files.integers(chosen), "split": split, "dataset": session.dataset.name}
+    if session.changed:
+        content["changed"] = "; ".join(session.changed)
     files.save(out, content, kind="states")
     click.echo(f"{out}: {len(chosen)} samples, {', '.join(content['phases'])}")
+    show_changed(session.changed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,10 +12,12 @@ from pathlib import Path
 import click
 
 from eqnp import checkpoint
-from eqnp.backend import get_backend
+from eqnp.changes import differences, keep_schedule, require_resumable
 from eqnp.cli.options import Place
 from eqnp.cli.progress import Progress, clock, quoted
-from eqnp.cli.session import KIND, Session, with_lasting_folder
+from eqnp.cli.results import summary
+from eqnp.cli.resuming import KEPT, nothing_to_do, take_up_changes
+from eqnp.cli.session import CONFIG, KIND, Session, config_in, open_backend, with_lasting_folder
 from eqnp.cli.signals import StopRequest
 from eqnp.config import Config
 from eqnp.configfile import load, to_toml
@@ -35,27 +38,41 @@ def start_run(
 ) -> int:
     """Train from the beginning in a new run folder; return the exit code."""
     config = with_lasting_folder(with_threads(load(source, overrides)))
-    chosen = get_backend(*backend)
+    chosen = open_backend(backend)
     session = Session.start(
         config, chosen
     )  # everything that can be wrong with the input is found before a folder is made
     state = session.initial_state()
     with RunFolder.create(out or RunFolder.default_path(config.name), to_toml(config)) as folder:
         folder.write_environment(describe_environment(chosen.name))
-        checkpoint.save(folder.last_path, to_content(state), kind=KIND)
-        return _Run(session, folder, progress).go_on(state)
+        run = _Run(session, folder, progress)
+        run.write(folder.last_path, state)
+        return run.go_on(state)
 
 
 def resume_run(path: Path, overrides: tuple[str, ...], backend: Place, progress: Progress) -> int:
     """Go on with a run from its ``last.h5``; return the exit code."""
     with RunFolder.open(path, lock=True) as folder:
+        content = checkpoint.load(folder.last_path, kind=KIND)
+        written = load(str(folder.config_path))
+        # As it was trained until now, and as it is to go on.
+        before = with_lasting_folder(config_in(folder.last_path, content) or written, search=False)
         config = with_lasting_folder(with_threads(load(str(folder.config_path), overrides)), search=False)
-        session = Session.start(config, get_backend(*backend))
-        state = _recounted(session.restore(folder.last_path), load(str(folder.config_path)), config)
-        folder.truncate_metrics(state.epoch)
-        if overrides:
-            folder.write_config(to_toml(config))
-        return _Run(session, folder, progress).go_on(state)
+        require_resumable(differences(before, config), quoted(path))
+        chosen = open_backend(backend)
+        session = Session.start(config, chosen)
+        state = session.state_in(folder.last_path, content)
+        if state.epoch >= config.training.epochs:
+            progress.message(nothing_to_do(state, written, config, quoted(path)))
+            return _Run(Session.start(written, chosen), folder, progress).conclude(state)
+        kept = keep_schedule(before, config, state.epoch, overrides)
+        state = take_up_changes(folder, before, kept, describe_environment(chosen.name), state, progress)
+        if kept != config:
+            progress.message(KEPT.format(kept.optimizer.T_max))
+            session = Session.on(kept, chosen, session.dataset)
+        if kept != written:
+            folder.write_config(to_toml(kept))
+        return _Run(session, folder, progress).go_on(_recounted(state, before, kept))
 
 
 def _recounted(state: State, before: Config, now: Config) -> State:
@@ -77,7 +94,8 @@ class _Run:
         self.progress = progress
         self.epochs = session.config.training.epochs
         self.training = session.training_batches()
-        self.test = session.ordered_batches("test")
+        self.chooses = session.chooses
+        self.judge = session.ordered_batches(self.chooses)
         self._resume = f"eqnp train --resume {quoted(folder.path)}"
 
     def go_on(self, state: State) -> int:
@@ -93,8 +111,35 @@ class _Run:
         if stop.exit_code is not None:
             self.progress.message(f"stopped; `{self._resume}` goes on from here", to_paste=True)
             return stop.exit_code
-        click.echo(self._summary(state))
+        return self.conclude(state)
+
+    def conclude(self, state: State) -> int:
+        """Evaluate the test set, where it was held back until the end, and say what the run has come to."""
+        if self.chooses == "validation" and os.path.isfile(self.folder.best_path):
+            with StopRequest() as stop, thread_map(self.session.config.training.threads) as run:
+                try:
+                    self._test(state, run, stop)
+                except _Stopped:
+                    self.progress.message(
+                        f"stopped before the test set was evaluated; `{self._resume}` does that", to_paste=True
+                    )
+                    return stop.exit_code or 0
+        click.echo(summary(self.folder, self.session, state))
         return 0
+
+    def _test(self, state: State, run: Map, stop: StopRequest) -> None:
+        """Evaluate the test set by the weights that the validation set chose; once after so many epochs."""
+        chosen = self.session.restore(self.folder.best_path)
+        row = {"epoch": state.epoch, "best_epoch": chosen.epoch}
+        done = self.folder.rows(self.folder.test_path)
+        if done and [done[-1].get(name) for name in row] == [str(value) for value in row.values()]:
+            return
+        test = self.session.ordered_batches("test")
+        show = partial(self._show_evaluation, stop, test.count)
+        result = evaluate(self.session.learner, chosen.parameters, test, run, show)
+        self.progress.clear()
+        measured = {"test_loss": result.loss, "test_error_percent": result.error, "test_residual": result.residual}
+        self.folder.append_rows(self.folder.test_path, [row | measured | {"samples": result.samples}])
 
     def _epoch(self, state: State, run: Map, stop: StopRequest) -> State:
         """Train one epoch, or its rest, then evaluate and save. A stop inside either saves and returns early."""
@@ -112,13 +157,14 @@ class _Run:
                 self._save(state)
                 saved = time.monotonic()
         try:
-            result = evaluate(learner, state.parameters, self.test, run, partial(self._show_evaluation, stop))
+            show = partial(self._show_evaluation, stop, self.judge.count)
+            result = evaluate(learner, state.parameters, self.judge, run, show)
         except BaseException as error:  # no memory, or a signal: what was learned is kept
             self._save(state)
             if isinstance(error, _Stopped):
                 return state
             raise
-        require_finite(state, result.loss)
+        require_finite(state, result.loss, self.chooses)
         return self._finish_epoch(state, result)
 
     def _updates(self, state: State, run: Map) -> Iterator[State]:
@@ -147,22 +193,23 @@ class _Run:
         """Write metrics and checkpoints of a full epoch, and return the state at the start of the next."""
         angles = {f"angle_{name}": angle for name, angle in alignment_angles(state.parameters).items()}
         rate = max(self.session.learner.rates(state.epoch).values())
-        self.folder.append_metrics(_metrics(state, result, rate) | angles)
+        self.folder.append_metrics(_metrics(state, self.chooses, result, rate) | angles)
         after = next_epoch(state)
         if result.error < state.best_error:
-            after = replace(after, best_error=result.error)
-            self._write(self.folder.best_path, after)
-        self._write(self.folder.last_path, after)
-        self.progress.message(_epoch_line(state, result, self.epochs))
+            after = replace(after, best_error=result.error, best_epoch=after.epoch)
+            self.write(self.folder.best_path, after)
+        self.write(self.folder.last_path, after)
+        self.progress.message(_epoch_line(state, self.chooses, result, self.epochs))
         return after
 
     def _save(self, state: State) -> None:
         """Save a state whose weights nobody has looked at yet."""
         require_finite(state)
-        self._write(self.folder.last_path, state)
+        self.write(self.folder.last_path, state)
 
-    def _write(self, path: Path, state: State) -> None:
-        checkpoint.save(path, to_content(state), kind=KIND)
+    def write(self, path: Path, state: State) -> None:
+        """Write a checkpoint, with the configuration that made it."""
+        checkpoint.save(path, to_content(state) | {CONFIG: to_toml(self.session.config)}, kind=KIND)
 
     def _show(self, state: State, rate: float) -> None:
         tally, count = state.tally, self.training.count
@@ -178,32 +225,23 @@ class _Run:
             ]
         )
 
-    def _show_evaluation(self, stop: StopRequest, index: int) -> None:
+    def _show_evaluation(self, stop: StopRequest, count: int, index: int) -> None:
         if stop.exit_code is not None:
             raise _Stopped
-        self.progress.update([f"evaluating  batch {index}/{self.test.count}"])
+        self.progress.update([f"evaluating  batch {index}/{count}"])
 
     def _title(self, state: State) -> str:
         config, network = self.session.config, self.session.learner.network
         weights = sum(p.size for p in state.parameters.values())
         where = f"epoch {state.epoch + 1}, batch {state.batch + 1}" if state.epoch or state.batch else "the beginning"
+        held = ""
+        if self.chooses == "validation":
+            train, validation = map(self.session.count, ("train", "validation"))
+            held = f" ({train} samples to train on, {validation} for validation)"
         return (
-            f"{config.name}: {' - '.join(map(str, network.architecture.layers))} on {self.session.dataset.name}, "
+            f"{config.name}: {' - '.join(map(str, network.architecture.layers))} on {self.session.dataset.name}{held}, "
             f"{weights} parameters, {_method(config, self.session.learner.segment)}, from {where}, "
             f"in {self.folder.path}"
-        )
-
-    def _summary(self, state: State) -> str:
-        best = f"{state.best_error:.2f} %" if state.best_error <= 100 else "not measured"
-        return "\n".join(
-            [
-                f"best test error  {best}",
-                f"run folder       {self.folder.path}",
-                f"  weights        {self.folder.best_path.name} (best), {self.folder.last_path.name} (to go on from)",
-                f"  metrics        {self.folder.metrics_path.name}",
-                f"  configuration  {self.folder.config_path.name}",
-                f"next             eqnp evaluate {quoted(self.folder.path)}",
-            ]
         )
 
 
@@ -218,24 +256,24 @@ def _method(config: Config, segment: int) -> str:
     return f"{kind}{algorithm}{common}"
 
 
-def _epoch_line(state: State, result: Tally, epochs: int) -> str:
+def _epoch_line(state: State, split: str, result: Tally, epochs: int) -> str:
     return (
         f"epoch {state.epoch + 1}/{epochs}: train loss {state.tally.loss:.4f} error {state.tally.error:.2f} %, "
-        f"test loss {result.loss:.4f} error {result.error:.2f} %, residual {state.tally.residual:.1e}, "
+        f"{split} loss {result.loss:.4f} error {result.error:.2f} %, residual {state.tally.residual:.1e}, "
         f"{clock(state.seconds)}"
     )
 
 
-def _metrics(state: State, result: Tally, rate: float) -> dict[str, float]:
-    """Return a row of metrics.csv; errors in percent, seconds of training."""
+def _metrics(state: State, split: str, result: Tally, rate: float) -> dict[str, float]:
+    """Return a row of metrics.csv, with the ``result`` on ``split``; errors in percent, seconds of training."""
     return {
         "epoch": state.epoch + 1,
         "train_loss": state.tally.loss,
         "train_error_percent": state.tally.error,
-        "test_loss": result.loss,
-        "test_error_percent": result.error,
+        f"{split}_loss": result.loss,
+        f"{split}_error_percent": result.error,
         "train_residual": state.tally.residual,
-        "test_residual": result.residual,
+        f"{split}_residual": result.residual,
         "largest_rate": rate,
         "seconds": round(state.seconds, 3),
     }

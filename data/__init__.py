@@ -1,6 +1,6 @@
 """Datasets as NumPy arrays on the host.
 
-Read ``idx`` and ``cifar``, then ``published``, ``layout``, ``locate``, ``datasets``; after them ``batches``,
+Read ``idx`` and ``cifar``, then ``published``, ``layout``, ``locate``, ``datasets``; after them ``validation``, ``batches``,
 ``download`` and ``fetch``.
 """
 
@@ -8,6 +8,7 @@ from eqnp.data.batches import Augmentation, Batches, Normalisation
 from eqnp.data.datasets import SAMPLES, Dataset, describe, found, load, noise
 from eqnp.data.fetch import fetch
 from eqnp.data.locate import find, lasting_folder
+from eqnp.data.validation import hold_out, validation_count
 
 __all__ = [
     "SAMPLES",
@@ -19,7 +20,9 @@ __all__ = [
     "fetch",
     "find",
     "found",
+    "hold_out",
     "lasting_folder",
     "load",
     "noise",
+    "validation_count",
 ]

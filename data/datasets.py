@@ -38,6 +38,8 @@ class Dataset:
     test_labels: np.ndarray
     classes: tuple[str, ...]
     source: str
+    validation_images: np.ndarray | None = None  # held out from the training images
+    validation_labels: np.ndarray | None = None
 
 
 def load(name: str, folder: str | Path | None = None, train_samples: int = 0, test_samples: int = 0) -> Dataset:

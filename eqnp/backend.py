@@ -85,10 +85,16 @@ def to_host(array: Array) -> np.ndarray:
     return array if isinstance(array, (np.ndarray, np.generic)) else array.get()
 
 
-def get_backend(name: str = "numpy", device: int = 0, memory_gb: float = 0.0) -> Backend:
+def get_backend(
+    name: str = "numpy",
+    device: int = 0,
+    memory_gb: float = 0.0,
+    report: Callable[[str], None] = lambda line: None,
+) -> Backend:
     """Return the backend called ``name``: ``numpy``, ``cupy``, or ``auto`` (CuPy if a GPU answers, else NumPy).
 
-    CuPy then uses GPU number ``device`` and at most ``memory_gb`` GB of it (0: all).
+    CuPy then uses GPU number ``device`` and at most ``memory_gb`` GB of it (0: all). ``report`` is given a line that
+    says what ``auto`` took and why.
 
     Raises:
         BackendError: the name is unknown, CuPy is not installed, no GPU answers it, or there is none of that number.
@@ -99,9 +105,13 @@ def get_backend(name: str = "numpy", device: int = 0, memory_gb: float = 0.0) ->
         return _cupy_backend(device, memory_gb)
     if name == "auto":
         try:
-            return _cupy_backend(device, memory_gb)
-        except BackendError:
+            backend = _cupy_backend(device, memory_gb)
+        except BackendError as error:
+            reason = str(error).removeprefix("backend cupy: ").partition("; ")[0]
+            report(f"backend auto: numpy ({reason})")
             return Backend("numpy", np)
+        report(f"backend auto: cupy (GPU {device} is available)")
+        return backend
     raise BackendError(f"unknown backend {name!r}: choose one of {', '.join(NAMES)}")
 
 

@@ -46,6 +46,11 @@ class Data:
     crop: int = key(0, "pixels of edge padding for random crops of the training images; 0: none", low=0)
     train_samples: int = key(0, "use only the first of the training samples; 0: all", low=0)
     test_samples: int = key(0, "use only the first of the test samples; 0: all", low=0)
+    validation: float = key(
+        0.0,
+        "hold out training samples, and choose best.h5 by them; below 1: that share of them; else so many; 0: none",
+        low=0,
+    )
 
 
 @dataclass(frozen=True)
@@ -216,6 +221,10 @@ def check(config: Config) -> None:
         raise ConfigurationError("model.dropout_scaling: belongs to dropout; set keep of a layer below 1")
     if config.dynamics.omega >= 2:
         raise ConfigurationError(f"dynamics.omega: {config.dynamics.omega} is not below 2: states would not settle")
+    if config.data.validation >= 1 and not config.data.validation.is_integer():
+        raise ConfigurationError(
+            f"data.validation: {config.data.validation} is neither a share below 1 nor a whole number of samples"
+        )
     _check_kind(config)
     for what in ("momentum", "beta1", "beta2"):
         if getattr(optimizer, what) >= 1:

@@ -47,6 +47,15 @@ def load(source: str | None = None, overrides: Sequence[str] = ()) -> Config:
     return config
 
 
+def parse(where: str, text: str) -> Config:
+    """Return the configuration in ``text``, as ``to_toml`` writes it; ``where`` it is from stands in messages.
+
+    Raises:
+        ConfigurationError: not TOML, or a key that is wrong.
+    """
+    return _build(Config, _parse(where, text), where, "")
+
+
 def preset_text(name: str) -> str:
     """Return the TOML of a preset, comments included.
 

@@ -161,6 +161,7 @@ def to_content(state: State) -> dict[str, Any]:
             "batch": state.batch,
             "seconds": state.seconds,
             "best_error": state.best_error,
+            "best_epoch": state.best_epoch,
             **asdict(state.tally),
         },
     }
@@ -173,6 +174,8 @@ def from_content(content: Mapping[str, Any], learner: Learner, template: State) 
         CheckpointError: a name, shape or dtype differs, a weight is not finite, or a number of the progress cannot be;
             the first one is named.
     """
+    if isinstance(content.get("progress"), Mapping):  # older ones do not say in which epoch the best error was
+        content = {**content, "progress": {"best_epoch": 0, **content["progress"]}}
     restore_into(to_content(template), content)
     _check_weights(content["parameters"])
     _check_numbers("optimizer", content["optimizer"])
@@ -180,7 +183,7 @@ def from_content(content: Mapping[str, Any], learner: Learner, template: State) 
     _check_numbers("progress", progress)
     if progress["batch"] > progress["samples"]:  # every batch has a sample
         raise _impossible("progress.batch", f"{progress['batch']} after {progress['samples']} samples")
-    own = {key: progress.pop(key) for key in ("epoch", "batch", "seconds", "best_error")}
+    own = {key: progress.pop(key) for key in ("epoch", "batch", "seconds", "best_error", "best_epoch")}
     return State(
         parameters=_device(content["parameters"], learner.backend),
         optimizer=_device(content["optimizer"], learner.backend),

@@ -8,7 +8,8 @@ import os
 import re
 import sys
 import time
-from collections.abc import Mapping
+import tomllib
+from collections.abc import Mapping, Sequence, Set
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -30,6 +31,8 @@ class RunFolder:
         self.config_path = self.path / "config.toml"
         self.environment_path = self.path / "environment.toml"
         self.metrics_path = self.path / "metrics.csv"
+        self.history_path = self.path / "history.csv"
+        self.test_path = self.path / "test.csv"
         self.last_path = self.path / "last.h5"
         self.best_path = self.path / "best.h5"
         self._lock = FileLock(self.path / _LOCK)
@@ -100,58 +103,70 @@ class RunFolder:
         """Write environment.toml. What is not UTF-8, such as a file's name in the command, is replaced by "?"."""
         write_atomic(self.environment_path, tomli_w.dumps(environment).encode(errors="replace"))
 
+    def environment(self) -> dict[str, Any]:
+        """Return what environment.toml says, or nothing if it is not there or damaged: no run depends on it."""
+        try:
+            return tomllib.loads(self.environment_path.read_text("utf-8"))
+        except (OSError, ValueError):
+            return {}
+
     def metrics(self) -> list[dict[str, str]]:
-        """Return the rows of metrics.csv as text, by column. A last line without its end is left out.
+        """Return the rows of metrics.csv as text, by column; see ``rows``."""
+        return self.rows(self.metrics_path)
+
+    def history(self) -> list[dict[str, str]]:
+        """Return the rows of history.csv as text, by column; see ``rows`` and ``eqnp.history``."""
+        return self.rows(self.history_path, {"epoch", "batch", "key", "old", "new"})
+
+    def rows(self, path: Path, needed: Set[str] = frozenset({"epoch"})) -> list[dict[str, str]]:
+        """Return the rows of a table of the run as text, by column. A last line without its end is left out.
 
         Raises:
-            ConfigurationError: the file cannot be read, columns have no names of their own, or a row has more cells
-                than there are columns, or no epoch.
+            ConfigurationError: the file cannot be read, columns have no names of their own or a ``needed`` one is not
+                there, or a row has more cells than there are columns, or no epoch.
         """
         try:
-            text = self.metrics_path.read_text("utf-8-sig", "replace")
+            text = path.read_text("utf-8-sig", "replace")
         except FileNotFoundError:
             return []
         except OSError as error:
             reason = error.strerror or error
-            raise ConfigurationError(f"{self.metrics_path}: cannot be read ({reason}); move it away") from error
+            raise ConfigurationError(f"{path}: cannot be read ({reason}); move it away") from error
         whole = text[: text.rfind("\n") + 1]
         try:
             reader = csv.DictReader(io.StringIO(whole), restval="")
             columns, rows = reader.fieldnames or [], list(reader)
         except csv.Error as error:
-            raise self._damaged(f"is damaged ({error})") from error
-        if whole and not ("epoch" in columns and all(columns) and len(set(columns)) == len(columns)):
-            raise self._damaged("its first line is damaged")
+            raise _damaged(path, f"is damaged ({error})") from error
+        if whole and not (needed <= set(columns) and all(columns) and len(set(columns)) == len(columns)):
+            raise _damaged(path, "its first line is damaged")
         for number, row in enumerate(rows, start=1):
             if None in row or not re.fullmatch(r"[0-9]{1,10}", row["epoch"]):
-                raise self._damaged(f"row {number} is damaged")
+                raise _damaged(path, f"row {number} is damaged")
         return rows
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
-        """Add a row to metrics.csv. The file is written anew, so that no row is ever half there."""
-        self._write_metrics([*self.metrics(), row])
+        """Add a row to metrics.csv; see ``append_rows``."""
+        self.append_rows(self.metrics_path, [row])
+
+    def append_rows(self, path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Add rows to a table of the run. The file is written anew, so that no row is ever half there."""
+        if rows:
+            _write_rows(path, [*self.rows(path), *rows])
 
     def truncate_metrics(self, last_epoch: int) -> None:
         """Drop the rows of epochs after ``last_epoch``, which a run that goes on from a checkpoint will write again.
 
+        Of metrics.csv, and of test.csv in the same way.
+
         Raises:
-            ConfigurationError: the file is damaged; nothing is dropped.
+            ConfigurationError: a file is damaged; nothing is dropped from it.
         """
-        rows = self.metrics()
-        if rows:
-            self._write_metrics([row for row in rows if int(row["epoch"]) <= last_epoch])
-
-    def _damaged(self, what: str) -> ConfigurationError:
-        return ConfigurationError(f"{self.metrics_path}: {what}; mend it or move the file away")
-
-    def _write_metrics(self, rows: list[Mapping[str, Any]]) -> None:
-        columns = list(dict.fromkeys(key for row in rows for key in row))
-        text = io.StringIO()
-        if columns:
-            writer = csv.DictWriter(text, columns, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-        write_atomic(self.metrics_path, text.getvalue().encode())
+        for path in (self.metrics_path, self.test_path):
+            rows = self.rows(path)
+            kept = [row for row in rows if int(row["epoch"]) <= last_epoch]
+            if len(kept) < len(rows):
+                _write_rows(path, kept)
 
     def close(self) -> None:
         """Free the lock, if it is held."""
@@ -183,6 +198,20 @@ class RunFolder:
             raise disk_error(self.path, error) from error
         if set(items) - {_LOCK}:
             raise ConfigurationError(f"{self.path}: is not empty and has no run; give another --out")
+
+
+def _damaged(path: Path, what: str) -> ConfigurationError:
+    return ConfigurationError(f"{path}: {what}; mend it or move the file away")
+
+
+def _write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    text = io.StringIO()
+    if columns:
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    write_atomic(path, text.getvalue().encode())
 
 
 def _missing(path: Path) -> str:

@@ -70,7 +70,8 @@ class State:
     batch: int = 0
     tally: Tally = field(default_factory=Tally)
     seconds: float = 0.0  # of training in this epoch
-    best_error: float = math.inf
+    best_error: float = math.inf  # the lowest so far, on the validation set if there is one, else on the test set
+    best_epoch: int = 0  # after how many epochs that was; 0: not known
 
 
 def initial_state(learner: Learner, gain: float, dtype: str) -> State:
@@ -110,14 +111,14 @@ def train_batch(learner: Learner, state: State, x: np.ndarray, labels: np.ndarra
     return replace(state, parameters=parameters, optimizer=optimizer, batch=state.batch + 1, tally=state.tally + tally)
 
 
-def require_finite(state: State, loss: float = 0.0) -> None:
-    """Look whether the weights, and a loss that they have, are still numbers; after an update no batch may tell.
+def require_finite(state: State, loss: float = 0.0, split: str = "test") -> None:
+    """Look whether the weights, and their loss on ``split``, are still numbers; after an update no batch may tell.
 
     Raises:
         DivergedError: they are not.
     """
     if not math.isfinite(loss):
-        raise _diverged(f"in epoch {state.epoch + 1}: the test loss is {loss}")
+        raise _diverged(f"in epoch {state.epoch + 1}: the {split} loss is {loss}")
     for name, p in state.parameters.items():
         if not bool((abs(p) < math.inf).all()):
             raise _diverged(f"in epoch {state.epoch + 1}, before batch {state.batch + 1}: {name} is no longer finite")

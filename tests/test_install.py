@@ -91,7 +91,7 @@ def test_installed_package_is_whole_and_alone(form, source, built, tmp_path):
     command = tmp_path / "venv" / "bin" / "eqnp"
     assert "train" in call(command, "--help", cwd=tmp_path)
     options = "--quiet --out run --set training.epochs=1 --set data.train_samples=100 --set data.test_samples=50"
-    assert "best test error" in call(command, "train", *options.split(), cwd=tmp_path)
+    assert "lowest test error" in call(command, "train", *options.split(), cwd=tmp_path)
 
 
 def test_editable_install_works_from_anywhere(source, tmp_path):

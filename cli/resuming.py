@@ -1,0 +1,71 @@
+"""Going on with a run: what has changed since, said and dated before anything depends on it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from eqnp.changes import Change, comparable, differences, flat
+from eqnp.cli.progress import Progress
+from eqnp.cli.results import progress_of
+from eqnp.config import Config
+from eqnp.history import environment_changes, new_rows
+from eqnp.runfolder import RunFolder
+from eqnp.training import State
+
+KEPT = (
+    "the cosine of the learning rate keeps its length, {} epochs, so that the rate does not jump; "
+    "--set optimizer.T_max=... changes it"
+)
+
+
+def take_up_changes(
+    folder: RunFolder,
+    before: Config,
+    config: Config,
+    environment: Mapping[str, Any],
+    state: State,
+    progress: Progress,
+) -> State:
+    """Say and date what has changed since ``before`` where the run goes on with ``config`` from ``state``.
+
+    Changes are those of the configuration and of the environment (other versions, another machine or backend). Return
+    the state, with no lowest error where errors before and after the changes cannot be compared.
+    """
+    folder.truncate_metrics(state.epoch)
+    changes, rows = differences(before, config), folder.history()
+    moved = environment_changes(folder.environment(), rows, environment)
+    current = flat(config) | {f"environment.{name}": value for name, value in environment.items()}
+    folder.append_rows(folder.history_path, new_rows(rows, [*changes, *moved], current, state.epoch, state.batch))
+    for change in (*changes, *moved):
+        progress.message(f"from epoch {state.epoch + 1}, batch {state.batch + 1}: {change}")
+    return _compared_anew(changes, bool(config.data.validation), state, progress)
+
+
+def _compared_anew(changes: Sequence[Change], validation: bool, state: State, progress: Progress) -> State:
+    first = comparable(changes, validation)
+    if first is None:
+        return state
+    if state.best_error <= 100:
+        word = "best validation" if validation else "lowest test"
+        progress.message(
+            f"errors before and after this change of {first.key} cannot be compared: the {word} error "
+            f"({state.best_error:.2f} % so far) starts anew, and best.h5 stays until the next epoch is done"
+        )
+    return replace(state, best_error=math.inf, best_epoch=0)
+
+
+def nothing_to_do(state: State, written: Config, asked: Config, run: str) -> str:
+    """Return why a run does not go on, what became of the changes ``asked`` for, and how it would go on."""
+    verb = "is" if (state.epoch, state.batch) == (1, 0) else "are"
+    done = f"{progress_of(state)} {verb} done and training.epochs is {asked.training.epochs}"
+    left = "; nothing was changed" if written != asked else ""
+    if state.epoch < written.training.epochs:
+        return f"nothing to do: {done}{left}; `eqnp train --resume {run}` goes on to epoch {written.training.epochs}"
+    more, o = max(2 * state.epoch, 1), written.optimizer
+    options = f"--set training.epochs={more}"
+    if o.schedule == "cosine" and not o.minimum_rate and state.epoch and (o.T_max or written.training.epochs) < more:
+        options += f" --set optimizer.T_max={more}"  # or the rate would be 0
+    return f"nothing to do: {done}{left}; `eqnp train --resume {run} {options}` goes on"
