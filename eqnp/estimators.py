@@ -15,6 +15,7 @@ from functools import partial
 from eqnp.backend import Array, array_module
 from eqnp.contrasts import Contrast, default_contrast
 from eqnp.dynamics import Relaxation, relax
+from eqnp.inputs import require_count
 from eqnp.networks import Gradient, Network, Parameters, States
 from eqnp.prepared import Beta, Masks, PreparedNetwork, PreparedWeights
 from eqnp.stencils import Stencil
@@ -60,9 +61,15 @@ def estimate(
     x is (N, ...), target (N, K) one-hot. ``joint`` runs all nudged phases at once as one larger batch: the same numbers
     with fewer, larger calls. ``contrast`` None is the one that suits the network; ``masks`` are those of dropout;
     ``tolerance``, ``schedule``, ``every`` and ``omega`` are those of ``relax``.
+
+    Raises:
+        ValueError: an array has another shape, dtype or module than the network needs, or a number is out of its range.
     """
+    require_count("T1", T1, 1)
+    require_count("T2", T2, 1, why=": without nudged steps every gradient is zero")
     settled = partial(relax, tolerance=tolerance, schedule=schedule, every=every, omega=omega)
     prepared = PreparedNetwork(network, parameters, x, masks)
+    prepared.require_target(target)
     free = settled(prepared, prepared.zero_states(), T1)
 
     def settle(network: PreparedNetwork, states: States, beta: Beta, target: Array) -> Relaxation:
