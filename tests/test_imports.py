@@ -22,7 +22,7 @@ LADDER = [
     "contrasts stencils",
     "estimators bptt sharding",
     "checkpoint runfolder diagnostics",
-    "config configfile presets learner measuring theorem settling plots training trajectories experiment",
+    "config configfile presets learner measuring theorem settling plots training trajectories experiment precision",
     "data",
     "cli",
 ]
