@@ -68,6 +68,8 @@ def check(
     )
     if out is not None:
         make_folder(out)  # before the work, in case that it cannot be made
+    if warning := checking.rounding(session, parameters, samples, split):
+        click.echo(warning, err=True)
     content = measure(session, parameters, samples, split, steps)
     click.echo(table(content))
     if out is not None:
