@@ -48,6 +48,7 @@ def check(
     """
     from eqnp import checkpoint as files
     from eqnp.cli import checking
+    from eqnp.cli.progress import Progress
     from eqnp.cli.session import open_weights
     from eqnp.errors import ConfigurationError
     from eqnp.storage import make_folder
@@ -69,7 +70,7 @@ def check(
     if out is not None:
         make_folder(out)  # before the work, in case that it cannot be made
     if warning := checking.rounding(session, parameters, samples, split):
-        click.echo(warning, err=True)
+        Progress().message(warning)
     content = measure(session, parameters, samples, split, steps)
     click.echo(table(content))
     if out is not None:

@@ -6,11 +6,12 @@ become e = J e + rho, with J the step's derivative; and
 
     noise = sum of c_k [dPhi/dtheta (s + e_k) - dPhi/dtheta (s)],    |noise| = O(|rho| |dPhi/dtheta| / beta)
 
-The noise is found by doing exactly this. rho is measured, layer by layer: one step in float32 against the same step in
+The noise is found by doing exactly this. rho is measured, unit by unit: one step in float32 against the same step in
 float64. Then phases of T2 steps in float64, to which noise of that size is added, are contrasted as the estimator does.
-Units on a clip are not rounded, and the drive of the static input is the same number in all phases. The products of
-the contrast are rounded once more, by c_k eps |dPhi/dtheta| / sqrt(12) each. Random signs do not show that rounding is
-partly alike in units that see the same: measured, that doubles it.
+For a run in float64 the result is smaller by the ratio of the spacings. Units on a clip are not rounded, and the drive
+of the static input is the same number in all phases. The products of the contrast are rounded once more, by c_k eps
+|dPhi/dtheta| / sqrt(12) each. Random signs do not show that rounding is partly alike in units that see the same:
+measured, that doubles it.
 
 Measured against the difference of estimates in float32 and float64, for every kind of network and estimator, initial
 and trained, at beta from 1e-1 to 1e-5, the share is right within a factor of 4, most often within 2, as long as it is
@@ -37,6 +38,7 @@ from eqnp.networks import Gradient, States
 from eqnp.prepared import PreparedNetwork
 from eqnp.stencils import make_stencil
 
+SINGLE = float(np.finfo(np.float32).eps)
 ENOUGH = 0.05  # rounding above this share of a gradient is not small
 ALIKE = 2.0  # by how much rounding that is partly alike adds up to more than rounding of random sign does
 SAMPLES = 16  # at most; the share hardly depends on how many
@@ -98,11 +100,10 @@ def estimate_rounding(learner: Learner, parameters: Mapping[str, Array], x: np.n
     free = [s.astype(np.float64) for s in start]
     gradient = _gradient(learner, double, free, target)
     double.input_drive, double.input_winner = single.input_drive.astype(np.float64), single.input_winner
-    eps, eps_single = (float(np.finfo(dtype).eps) for dtype in (x.dtype, np.float32))
-    rho = [r * (ALIKE * eps / eps_single) for r in _rounding_of_a_step(learner, single, double, start)]
-    noise = _noise(learner, double, free, rho, target, eps)
+    noise = _noise(learner, double, free, _rounding_of_a_step(learner, single, double, start), target)
+    eps = float(np.finfo(x.dtype).eps)
     shares = {
-        name: math.sqrt(noise[name] / square) / learner.beta
+        name: math.sqrt(noise[name] / square) / learner.beta * (eps / SINGLE)
         for name, g in gradient.items()
         if name.endswith(".weight") and not name.startswith("readout.") and (square := squared_norm(g))
     }
@@ -132,15 +133,18 @@ def _rounding_of_a_step(
 ) -> list[np.ndarray]:
     """Return |rho| of every unit (N, ...), 0 in units that are on a clip.
 
-    Where a pooling window takes another place the difference is no rounding: far outliers are left out.
+    It is at least that of storing a number, eps |s| / sqrt(24) on average: a free step may happen to be exact where one
+    that is nudged is not. Where a pooling window takes another place the difference is no rounding: far outliers are
+    left out.
     """
     exact = _step(learner, double, [s.astype(np.float64) for s in start])
     result = []
     for sigma, rounded, s in zip(single.network.activations, _step(learner, single, start), exact, strict=True):
         s, error = to_host(s), np.abs(to_host(rounded).astype(np.float64) - to_host(s))
-        inside = (s > sigma.low) & (s < sigma.high) & (error > 0)
-        most = 100 * np.median(error[inside]) if inside.any() else 0.0
-        result.append(np.where(inside & (error <= most), error, 0.0))
+        inside, stored = (s > sigma.low) & (s < sigma.high), np.abs(s) * SINGLE / math.sqrt(24)
+        found = error[inside & (error > 0)]
+        error = np.where(error <= 100 * np.median(found), error, 0.0) if found.size else error
+        result.append(np.where(inside, np.maximum(error, stored), 0.0))
     return result
 
 
@@ -149,14 +153,14 @@ def _step(learner: Learner, prepared: PreparedNetwork, states: States) -> States
 
 
 def _noise(
-    learner: Learner, prepared: PreparedNetwork, free: States, rho: Sequence[np.ndarray], target: Array, eps: float
+    learner: Learner, prepared: PreparedNetwork, free: States, rho: Sequence[np.ndarray], target: Array
 ) -> dict[str, float]:
-    """Return the squared norm of the noise times beta, by parameter."""
+    """Return the squared norm of the noise in float32 times beta, by parameter."""
     points = make_stencil(learner.estimator, 1.0, [learner.seed]).points
     generator = np.random.default_rng(0)
 
     def phase(size: float) -> States:
-        rounding = [learner.backend.asarray(size * r * generator.standard_normal(r.shape)) for r in rho]
+        rounding = [learner.backend.asarray(size * ALIKE * r * generator.standard_normal(r.shape)) for r in rho]
         states = free
         for _ in range(learner.T2):
             states = [s + e for s, e in zip(_step(learner, prepared, states), rounding, strict=True)]
@@ -165,7 +169,7 @@ def _noise(
     # beta 0 in every term: no nudging, and so nothing but rounding is left of the contrast
     terms = [(c, 0.0, phase(1.0 if beta else 0.0)) for beta, c in points]
     noise = {name: squared_norm(g) for name, g in learner.contrast(prepared, free, terms, target).items()}
-    products = sum(c**2 for _, c in points) * eps**2 / 12
+    products = sum(c**2 for _, c in points) * SINGLE**2 / 12
     for name, g in learner.contrast(prepared, free, [(1.0, 0.0, free)], target).items():
         if not _contrasted_first(learner, name):
             noise[name] += products * squared_norm(g)

@@ -61,7 +61,7 @@ def check_settling(
     quality = float(result[way]["own"][T1s.index(T1), T2s.index(T2)])
     if not math.isfinite(quality):
         raise DivergedError(
-            f"states or gradients are not finite with {schedule} steps, omega {omega:g}, T1 {T1}, T2 {T2}, beta {beta:g}; "
+            f"no finite gradient with dynamics.schedule {schedule}, omega {omega:g}, T1 {T1}, T2 {T2}, beta {beta:g}; "
             "lower model.gain, dynamics.omega or dynamics.beta"
         )
     settings = {"schedule": schedule, "omega": omega, "T1": T1, "T2": T2}
