@@ -40,6 +40,8 @@ class PreparedWeights:
 
     def __init__(self, network: Network, parameters: Parameters, dropout: bool = False) -> None:
         require_parameters(parameters, network.architecture.parameter_shapes())
+        self.network = network
+        self.dropout = dropout
         self.scales = _scales(network.architecture) if dropout else {}
         self.parameters = {k: w * self.scales[k] if k in self.scales else w for k, w in parameters.items()}
         prepared = {}
@@ -68,6 +70,11 @@ class PreparedNetwork:
         self.masks = masks
         if not isinstance(parameters, PreparedWeights):
             parameters = PreparedWeights(network, parameters, dropout=masks is not None)
+        if parameters.network is not network:
+            raise ValueError("the weights were prepared for another network; prepare them for this one")
+        if parameters.dropout != (masks is not None):
+            given = "no masks" if masks is None else "masks"
+            raise ValueError(f"the weights were prepared with dropout={parameters.dropout}, but there are {given}")
         self.parameters, self._scales = parameters.parameters, parameters.scales
         self._upward, self._downward = parameters.upward, parameters.downward
         require_input(x, network.architecture.input_shape, self.parameters["forward.0.weight"])

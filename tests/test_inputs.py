@@ -9,6 +9,7 @@ import standin
 
 from eqnp.architecture import Architecture, ConvLayer, DenseLayer
 from eqnp.bptt import bptt_gradient, implicit_gradient, trajectory
+from eqnp.contrasts import common_contrast, default_contrast, symmetric_contrast, vector_field_contrast
 from eqnp.dynamics import relax
 from eqnp.errors import ConfigurationError
 from eqnp.estimators import estimate
@@ -201,6 +202,29 @@ def test_states_and_masks_that_do_not_fit():
         PreparedNetwork(case.network, case.parameters, case.x, case.masks[:-1])
     with says(ValueError, r"mask of s\^1 has shape \(1,"):
         PreparedNetwork(case.network, case.parameters, case.x, [case.masks[0][:1], *case.masks[1:]])
+
+
+def test_weights_prepared_for_something_else():
+    case = nets.make("max", dropout=True)
+    with says(ValueError, "dropout=True", "no masks"):
+        PreparedNetwork(case.network, PreparedWeights(case.network, case.parameters, dropout=True), case.x)
+    with says(ValueError, "dropout=False", "but there are masks"):
+        PreparedNetwork(case.network, PreparedWeights(case.network, case.parameters), case.x, case.masks)
+    other = nets.make("max", dropout=True)
+    with says(ValueError, "another network"):
+        PreparedNetwork(other.network, PreparedWeights(case.network, case.parameters), case.x)
+
+
+def test_contrasts_for_the_other_kind_of_network():
+    case = nets.make("max")
+    for contrast in (vector_field_contrast, common_contrast):
+        with says(ConfigurationError, contrast.__name__, "SymmetricNetwork", "take symmetric_contrast"):
+            estimate(case.network, case.parameters, case.x, case.target, symmetric(0.1), 2, 1, contrast=contrast)
+    with says(ConfigurationError, "common_contrast", "SymmetricNetwork"):
+        default_contrast(case.network, common=True)
+    case = nets.make("max", kind="own winners")
+    with says(ConfigurationError, "symmetric_contrast", "VectorFieldNetwork", "common_contrast"):
+        estimate(case.network, case.parameters, case.x, case.target, symmetric(0.1), 2, 1, contrast=symmetric_contrast)
 
 
 # ---- numbers
