@@ -100,9 +100,10 @@ class _Run:
 
     def _warn(self, state: State) -> None:
         """Say if rounding over beta is not small against the gradient."""
-        learner, batch = self.session.learner, self.training.batch(state.epoch, 0)
-        if state.epoch < self.epochs and (warning := rounding_warning(learner, state.parameters, *batch)):
-            self.progress.message(warning)
+        if state.epoch < self.epochs:
+            batch = self.training.batch(state.epoch, 0)
+            if warning := rounding_warning(self.session.learner, state.parameters, *batch):
+                self.progress.message(warning)
 
     def _epoch(self, state: State, run: Map, stop: StopRequest) -> State:
         """Train one epoch, or its rest, then evaluate and save. A stop inside either saves and returns early."""

@@ -18,7 +18,7 @@ from functools import cached_property
 import numpy as np
 
 from eqnp.errors import ConfigurationError
-from eqnp.inputs import whole
+from eqnp.inputs import FLOATS, whole
 from eqnp.ops.activations import ACTIVATIONS
 from eqnp.ops.conv import output_size
 
@@ -181,9 +181,9 @@ class Architecture:
         The backward weights are drawn last, by the fan_in of their forward partners.
 
         Raises:
-            ValueError: ``dtype`` is not a floating-point type.
+            ValueError: ``dtype`` is neither float32 nor float64.
         """
-        if np.dtype(dtype).kind != "f":
+        if np.dtype(dtype) not in FLOATS:
             raise ValueError(f"dtype {np.dtype(dtype)}: parameters are float32 or float64")
         parameters = {}
         shapes = self.parameter_shapes()

@@ -16,6 +16,7 @@ import numpy as np
 from eqnp.backend import Array, array_module
 
 Shape = tuple[int, ...]
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 SCHEDULES = ("synchronous", "even-odd")
 
 
@@ -81,7 +82,7 @@ def require_parameters(parameters: Mapping[str, Array], shapes: Mapping[str, Sha
         _require_array(f"parameters: {name}", p)
         if p.shape != shape:
             raise ValueError(f"parameters: {name} has shape {p.shape}: must be {shape}")
-        if p.dtype.kind != "f":
+        if p.dtype not in FLOATS:
             raise ValueError(f"parameters: {name} is {p.dtype}: must be float32 or float64")
         require_same_place(f"parameters: {name}", p, parameters[first], f"parameters: {first}")
 
@@ -94,7 +95,7 @@ def require_input(x: Array, input_shape: Shape, like: Array) -> None:
         raise ValueError(f"x has shape {x.shape}: must be (N, {_listed(input_shape)}), samples first{hint}")
     if not len(x):
         raise ValueError(f"x has shape {x.shape}: there must be at least one sample")
-    if x.dtype.kind != "f":
+    if x.dtype not in FLOATS:
         raise ValueError(f"x is {x.dtype}: must be {like.dtype} like the parameters, for pixels x.astype(...) / 255")
     require_same_place("x", x, like, "the parameters")
     _require_finite("x", x)

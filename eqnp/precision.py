@@ -40,8 +40,8 @@ from eqnp.stencils import make_stencil
 
 SINGLE = float(np.finfo(np.float32).eps)
 ENOUGH = 0.05  # rounding above this share of a gradient is not small
-ALIKE = 1.5  # rounding that is partly alike adds up to more than rounding of random sign does: 0.7 to 2 times, seen
-SAMPLES = 16  # at most; the share hardly depends on how many
+ALIKE = 1.5  # what rounding that is partly alike adds up to, relative to rounding of random sign (seen: 0.6 to 4)
+SAMPLES = 16  # at most; over more of them noise averages out further, so the share is rather too high for a large batch
 SAFE_BETA = 1e-5  # in float64 the rounding of a gradient at this beta is far below 1 %
 
 
@@ -69,12 +69,17 @@ class Rounding:
         if not self.share > ENOUGH:
             return ""
         size = f"{100 * self.share:.0f} % of" if self.share < 10 else f"{self.share:.0e} times"
-        in_double = self.share * float(np.finfo(np.float64).eps) / self.eps
-        other = ", or training.dtype = float64" if self.precision != "float64" and in_double <= ENOUGH else ""
         return (
             f"warning: at dynamics.beta = {self.beta:g} rounding in {self.precision} is about {size} the gradient of "
-            f"{self.name}; take dynamics.beta = {_rounded_up(self.smallest_beta)} or more{other}"
+            f"{self.name}; take dynamics.beta = {_rounded_up(self.smallest_beta)} or more{self._other_cure}"
         )
+
+    @property
+    def _other_cure(self) -> str:
+        if self.precision == "TF32":
+            return ", or training.tf32 = false"
+        in_double = self.share * float(np.finfo(np.float64).eps) / self.eps
+        return ", or training.dtype = float64" if self.precision != "float64" and in_double <= ENOUGH else ""
 
 
 def rounding_warning(learner: Learner, parameters: Mapping[str, Array], x: np.ndarray, labels: np.ndarray) -> str:

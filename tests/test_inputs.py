@@ -137,6 +137,7 @@ def test_checks_read_nothing_from_a_device():
         ),
         ({"forward.2.bias": np.ones(4, np.float32)}, ["forward.2.bias", "float32", "float64"]),
         ({"forward.0.bias": np.ones(3, int)}, ["forward.0.bias", "int64", "float32 or float64"]),
+        ({"forward.0.bias": np.ones(3, np.float16)}, ["forward.0.bias", "float16", "float32 or float64"]),
         ({"forward.0.bias": [1.0, 1.0, 1.0]}, ["forward.0.bias", "an array", "list"]),
         ({"backward.1.weight": np.ones((2, 2, 3, 4))}, ["no backward.1.weight", "forward.0.weight"]),
     ],

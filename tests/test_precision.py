@@ -134,6 +134,11 @@ def test_the_warning_names_the_smallest_beta(share, beta, words):
         assert word in warning + "\n"
 
 
+def test_products_in_tf32_have_a_cure_of_their_own():
+    warning = Rounding(1e-2, 0.35, "forward.0.weight", "TF32", 2.0**-23).warning
+    assert "rounding in TF32" in warning and warning.endswith("or training.tf32 = false")
+
+
 def test_who_is_not_warned():
     assert Rounding(0.5, ENOUGH, "forward.0.weight", "float32", 2.0**-23).warning == ""
     assert Rounding(0.5, np.nan, "", "float32", 2.0**-23).warning == ""
