@@ -50,6 +50,7 @@ def check(
     """
     from eqnp import checkpoint as files
     from eqnp.cli import checking
+    from eqnp.cli.progress import Progress
     from eqnp.cli.rows import show_changed
     from eqnp.cli.session import open_weights
     from eqnp.errors import ConfigurationError
@@ -71,6 +72,8 @@ def check(
     )
     if out is not None:
         make_folder(out)  # before the work, in case that it cannot be made
+    if warning := checking.rounding(session, parameters, samples, split):
+        Progress().message(warning)
     content = measure(session, parameters, samples, split, steps)
     click.echo(table(content))
     show_changed(session.changed)

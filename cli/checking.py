@@ -13,6 +13,7 @@ from eqnp.cli.selection import parse_selection
 from eqnp.cli.session import Session
 from eqnp.errors import ConfigurationError
 from eqnp.losses import one_hot
+from eqnp.precision import rounding_warning
 from eqnp.settling import check_settling, measured_ways
 from eqnp.theorem import ORDERS, check_bias, check_steps
 
@@ -87,6 +88,12 @@ def _setting(c: dict[str, Any]) -> str:
 def _spread(values: np.ndarray, most: int) -> list[int]:
     """Return indices of at most ``most`` of the values, the first and the last among them."""
     return sorted({round(i) for i in np.linspace(0, len(values) - 1, min(most, len(values)))})
+
+
+def rounding(session: Session, parameters: Mapping[str, Array], samples: str, split: str) -> str:
+    """Return one line if the run's own dtype, unlike float64, rounds too much for its beta."""
+    x, labels = session.samples(split, parse_selection("--samples", samples, session.count(split)))
+    return rounding_warning(session.learner, parameters, x, labels)
 
 
 def _prepare(

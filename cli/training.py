@@ -26,6 +26,7 @@ from eqnp.environment import describe_environment
 from eqnp.errors import DivergedError, EqnpError, OutOfMemoryError, memory_errors
 from eqnp.experiment import to_content, with_threads
 from eqnp.measuring import batch_that_fits
+from eqnp.precision import rounding_warning
 from eqnp.runfolder import RunFolder
 from eqnp.sharding import Map, thread_map
 from eqnp.training import State, Tally, evaluate, next_epoch, require_finite, train_epoch
@@ -101,12 +102,13 @@ class _Run:
     def go_on(self, state: State) -> int:
         """Train until the last epoch is done or a signal asks to stop."""
         self.progress.message(self._title(state))
+        self._warn(state)
         with StopRequest() as stop, thread_map(self.session.config.training.threads) as run:
             try:
                 while state.epoch < self.epochs and stop.exit_code is None:
                     state = self._epoch(state, run, stop)
             except EqnpError as error:
-                change = " --set optimizer.rates=..." if isinstance(error, DivergedError) else ""
+                change = f" --set {error.key}=..." if isinstance(error, DivergedError) else ""
                 raise type(error)(f"{error}; `{self._resume}{change}` goes on from last.h5") from None
         if stop.exit_code is not None:
             self.progress.message(f"stopped; `{self._resume}` goes on from here", to_paste=True)
@@ -141,6 +143,13 @@ class _Run:
         measured = {"test_loss": result.loss, "test_error_percent": result.error, "test_residual": result.residual}
         self.folder.append_rows(self.folder.test_path, [row | measured | {"samples": result.samples}])
 
+    def _warn(self, state: State) -> None:
+        """Say if rounding over beta is not small against the gradient."""
+        if state.epoch < self.epochs:
+            batch = self.training.batch(state.epoch, 0)
+            if warning := rounding_warning(self.session.learner, state.parameters, *batch):
+                self.progress.message(warning)
+
     def _epoch(self, state: State, run: Map, stop: StopRequest) -> State:
         """Train one epoch, or its rest, then evaluate and save. A stop inside either saves and returns early."""
         learner = self.session.learner
@@ -164,7 +173,7 @@ class _Run:
             if isinstance(error, _Stopped):
                 return state
             raise
-        require_finite(state, result.loss, self.chooses)
+        require_finite(learner, state, result, self.chooses)
         return self._finish_epoch(state, result)
 
     def _updates(self, state: State, run: Map) -> Iterator[State]:
@@ -204,7 +213,7 @@ class _Run:
 
     def _save(self, state: State) -> None:
         """Save a state whose weights nobody has looked at yet."""
-        require_finite(state)
+        require_finite(self.session.learner, state)
         self.write(self.folder.last_path, state)
 
     def write(self, path: Path, state: State) -> None:

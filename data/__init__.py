@@ -1,7 +1,7 @@
 """Datasets as NumPy arrays on the host.
 
-Read ``idx`` and ``cifar``, then ``published``, ``layout``, ``locate``, ``datasets``; after them ``validation``, ``batches``,
-``download`` and ``fetch``.
+Read ``idx`` and ``cifar``, then ``published``, ``layout``, ``locate``, ``datasets``; after them ``validation``,
+``batches``, ``download`` and ``fetch``.
 """
 
 from eqnp.data.batches import Augmentation, Batches, Normalisation

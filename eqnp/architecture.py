@@ -11,12 +11,14 @@ partner's shape. Conv weights are (KH, KW, C, K), dense weights (in, out).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from eqnp.errors import ConfigurationError
+from eqnp.inputs import FLOATS, whole
 from eqnp.ops.activations import ACTIVATIONS
 from eqnp.ops.conv import output_size
 
@@ -30,17 +32,28 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class ConvLayer:
-    """P(w * s + b): a convolution to ``channels``, then a 2x2 pooling with stride 2 or none."""
+    """P(w * s + b): a convolution to ``channels``, then a 2x2 pooling with stride 2 or none.
+
+    ``kernel`` is (KH, KW), or a number for a square one. ``Architecture`` checks all values.
+    """
 
     channels: int
-    kernel: tuple[int, int]
+    kernel: tuple[int, int] | int
     stride: int = 1
     padding: int = 0
     pool: str = "none"
     keep: float = 1.0  # probability by which dropout keeps a unit of the layer
 
+    def __post_init__(self) -> None:
+        number = whole(self.kernel)
+        if number is not None:
+            object.__setattr__(self, "kernel", (number, number))
+        elif isinstance(self.kernel, list):
+            object.__setattr__(self, "kernel", tuple(self.kernel))
+
     def __str__(self) -> str:
-        return f"conv {self.channels}, {self.kernel[0]}x{self.kernel[1]}"
+        kernel = self.kernel if isinstance(self.kernel, tuple) else (self.kernel,)
+        return f"conv {self.channels}, {'x'.join(map(str, kernel))}"
 
 
 @dataclass(frozen=True)
@@ -77,6 +90,7 @@ class Architecture:
     dropout_scaling: str = "weights"
 
     def __post_init__(self) -> None:
+        self._take_sequences()
         for what, value, known in (
             ("activation", self.activation, ACTIVATIONS),
             ("loss", self.loss, LOSSES),
@@ -91,11 +105,26 @@ class Architecture:
                 "model.layers: a readout stands on a layer of neurons; give one more layer, or another model.loss"
             )
         for n, layer in enumerate(self.layers):
+            _require_sizes(f"model.layers.{n}", layer)
             if not 0 < layer.keep <= 1:
                 raise ConfigurationError(f"model.layers.{n} ({layer}): keep {layer.keep} is not above 0 and at most 1")
         if self.layers[-1].keep != 1:
             raise ConfigurationError(f"model.layers.{len(self.layers) - 1}: the output layer has no dropout; drop keep")
         _ = self.layer_shapes  # raises where sizes do not fit
+
+    def _take_sequences(self) -> None:
+        """Make tuples of the input's shape and of the layers, and check that they are such."""
+        for what in ("input_shape", "layers"):
+            if not isinstance(getattr(self, what), Sequence):
+                raise ConfigurationError(f"{what}: {getattr(self, what)!r} is no tuple or list")
+            object.__setattr__(self, what, tuple(getattr(self, what)))
+        if len(self.input_shape) not in (1, 3) or not all(_is_size(size, 1) for size in self.input_shape):
+            raise ConfigurationError(
+                f"input_shape: {self.input_shape} is neither (H, W, C) nor (D,), whole numbers above 0"
+            )
+        for n, layer in enumerate(self.layers):
+            if not isinstance(layer, Layer):
+                raise ConfigurationError(f"model.layers.{n}: {layer!r} is neither a ConvLayer nor a DenseLayer")
 
     @property
     def readout(self) -> bool:
@@ -158,7 +187,12 @@ class Architecture:
 
         The backward weights are drawn last, by the fan_in of their forward partners. The published code does so for
         convolutions; for dense layers its bound comes from the other side, the units of the layer above.
+
+        Raises:
+            ValueError: ``dtype`` is neither float32 nor float64.
         """
+        if np.dtype(dtype) not in FLOATS:
+            raise ValueError(f"dtype {np.dtype(dtype)}: parameters are float32 or float64")
         parameters = {}
         shapes = self.parameter_shapes()
         for key, shape in shapes.items():
@@ -171,6 +205,25 @@ class Architecture:
 def forward_partner(name: str) -> str:
     """Return the prefix of the forward weight that a prefix belongs to: backward.2 -> forward.2, others as they are."""
     return name.replace("backward.", "forward.")
+
+
+def _is_size(value: object, least: int) -> bool:
+    number = whole(value)
+    return number is not None and number >= least
+
+
+def _require_sizes(where: str, layer: Layer) -> None:
+    """Check every number of a layer but ``keep``."""
+    if isinstance(layer, DenseLayer):
+        sizes = {"units": (layer.units, 1)}
+    else:
+        if not isinstance(layer.kernel, tuple) or len(layer.kernel) != 2:
+            raise ConfigurationError(f"{where}: kernel {layer.kernel!r} is neither (KH, KW) nor a whole number")
+        sizes = {"channels": (layer.channels, 1), "stride": (layer.stride, 1), "padding": (layer.padding, 0)}
+        sizes |= {"kernel height": (layer.kernel[0], 1), "kernel width": (layer.kernel[1], 1)}
+    for what, (value, least) in sizes.items():
+        if not _is_size(value, least):
+            raise ConfigurationError(f"{where}: {what} {value!r} is not a whole number from {least} up")
 
 
 def _next_shape(n: int, layer: Layer, below: Shape) -> Shape:

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from eqnp.backend import Array, array_module
 from eqnp.dynamics import Relaxation, relax, residual
 from eqnp.errors import OutOfMemoryError
+from eqnp.inputs import require_count
 from eqnp.networks import Gradient, States, accumulate
 from eqnp.prepared import PreparedNetwork
 
@@ -40,7 +41,14 @@ class Trajectory:
 
 
 def trajectory(prepared: PreparedNetwork, T1: int, T2: int, segment: int = 0) -> Trajectory:
-    """Settle freely for ``T1`` steps from zero states and keep the last ``T2``, all or in segments (0: all)."""
+    """Settle freely for ``T1`` steps from zero states and keep the last ``T2``, all or in segments (0: all).
+
+    Raises:
+        ValueError: T1, T2 or ``segment`` is out of its range.
+    """
+    require_count("T1", T1, 1)
+    require_count("T2", T2, 1, T1, why=": BPTT goes back through at most the T1 free steps")
+    require_count("segment", segment, 0)
     start = relax(prepared, prepared.zero_states(), T1 - T2).states
     lengths = [min(segment or T2, T2 - done) for done in range(0, T2, segment or T2)]
     starts = [start]
@@ -63,7 +71,11 @@ def backpropagate(prepared: PreparedNetwork, path: Trajectory, target: Array) ->
     """Yield (lambda_{t+1}, the contribution of the step from t to the gradient) from the last step backwards, T2 times.
 
     The first contribution holds dl/dtheta too: the readout's parameters have no other.
+
+    Raises:
+        ValueError: the target is not (N, K) for the samples of the network.
     """
+    prepared.require_target(target)
     network, parameters = prepared.network, prepared.parameters
     cotangent = [array_module(s).zeros_like(s) for s in path.final.states]
     cotangent[-1] += network.dl_ds(parameters, path.final.states, target)
@@ -122,7 +134,13 @@ def implicit_gradient(
     """Return dL/dtheta at the steady state ``steady``, summed over samples.
 
     lambda <- J^T lambda + dl/ds is repeated until it moves by at most ``tolerance``, for ``steps`` steps at most.
+
+    Raises:
+        ValueError: states or target do not fit the network, or ``steps`` is below 1.
     """
+    require_count("steps", steps, 1)
+    prepared.require_states(steady)
+    prepared.require_target(target)
     network, parameters = prepared.network, prepared.parameters
     source = network.dl_ds(parameters, steady, target)
     cotangent = [array_module(s).zeros_like(s) for s in steady]

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 
 from eqnp.architecture import forward_partner
 from eqnp.backend import Array
+from eqnp.errors import ConfigurationError
 from eqnp.networks import Gradient, Network, States, VectorFieldNetwork
 from eqnp.prepared import PreparedNetwork
 
@@ -78,10 +79,27 @@ def average_partners(gradient: Gradient) -> None:
 
 
 def default_contrast(network: Network, common: bool = False) -> Contrast:
-    """Return the contrast that suits a network; ``common`` is for vector fields, whose weights it lets align."""
+    """Return the contrast that suits a network; ``common`` is for vector fields, whose weights it lets align.
+
+    Raises:
+        ConfigurationError: ``common`` is asked for a symmetric network.
+    """
     if common:
+        require_contrast(network, common_contrast)
         return common_contrast
     return vector_field_contrast if isinstance(network, VectorFieldNetwork) else symmetric_contrast
+
+
+def require_contrast(network: Network, contrast: Contrast) -> None:
+    """Check that a contrast of this module is for this kind of network.
+
+    Raises:
+        ConfigurationError: it is for the other kind, where it would give another gradient, or none for some weights.
+    """
+    is_vector_field = isinstance(network, VectorFieldNetwork)
+    if contrast in ((symmetric_contrast,) if is_vector_field else (vector_field_contrast, common_contrast)):
+        right = "vector_field_contrast or common_contrast" if is_vector_field else "symmetric_contrast"
+        raise ConfigurationError(f"{contrast.__name__} is not for a {type(network).__name__}: take {right}")
 
 
 def _difference(terms: Terms, n: int) -> Array:

@@ -87,10 +87,10 @@ class Agreement:
 
 
 def angle(a: Array, b: Array) -> float:
-    """Return the angle between two arrays in degrees, 90 where one of them is 0."""
+    """Return the angle between two arrays in degrees, 90 where one of them is 0, NaN where one has a NaN."""
     norm = math.sqrt(squared_norm(a) * squared_norm(b))
     cosine = float(to_host((a * b).sum())) / norm if norm else 0.0
-    return math.degrees(math.acos(min(1.0, max(-1.0, cosine))))
+    return math.degrees(math.acos(float(np.clip(cosine, -1.0, 1.0))))  # NaN stays NaN
 
 
 def alignment_angles(parameters: Mapping[str, Array]) -> dict[str, float]:

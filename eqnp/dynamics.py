@@ -8,6 +8,7 @@ from functools import partial
 
 from eqnp.backend import Array, array_module
 from eqnp.blocks import blocks
+from eqnp.inputs import require_beta, require_pace
 from eqnp.networks import States
 from eqnp.prepared import Beta, PreparedNetwork
 
@@ -60,7 +61,15 @@ def relax(
     It ends after ``steps`` steps, or earlier once the residual is at most ``tolerance`` (0: never earlier), which is
     looked at after ``every`` so many steps: to read a number from a GPU is to wait for it.
     ``observe(t, states)`` is called after step t = 1, 2, ...; it must copy what it keeps.
+
+    Raises:
+        ValueError: states, target or beta do not fit the network, or a setting is out of its range.
     """
+    require_pace(steps, tolerance, schedule, every, omega)
+    require_beta(beta, target, len(network.x))
+    network.require_states(states)
+    if target is not None:
+        network.require_target(target)
     old: States = states
     buffers = [_like(states), _like(states)]  # a step reads one and writes the other: memory does not grow with steps
     step = network.step if schedule == "synchronous" else _sweeps(network, states)

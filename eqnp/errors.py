@@ -48,9 +48,16 @@ class CheckpointError(EqnpError):
 
 
 class DivergedError(EqnpError):
-    """States or weights that are no longer finite."""
+    """States, weights or a loss that are no longer finite, or too large to mean anything.
+
+    ``key`` is the configuration's key that most likely cures it.
+    """
 
     exit_code = 6
+
+    def __init__(self, message: str, key: str = "optimizer.rates") -> None:
+        super().__init__(message)
+        self.key = key
 
 
 class OutOfMemoryError(EqnpError):

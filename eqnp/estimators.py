@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from eqnp.backend import Array, array_module
-from eqnp.contrasts import Contrast, default_contrast
+from eqnp.contrasts import Contrast, default_contrast, require_contrast
 from eqnp.dynamics import Relaxation, relax
+from eqnp.inputs import require_count
 from eqnp.networks import Gradient, Network, Parameters, States
 from eqnp.prepared import Beta, Masks, PreparedNetwork, PreparedWeights
 from eqnp.stencils import Stencil
@@ -60,9 +61,18 @@ def estimate(
     x is (N, ...), target (N, K) one-hot. ``joint`` runs all nudged phases at once as one larger batch: the same numbers
     with fewer, larger calls. ``contrast`` None is the one that suits the network; ``masks`` are those of dropout;
     ``tolerance``, ``schedule``, ``every`` and ``omega`` are those of ``relax``.
+
+    Raises:
+        ValueError: an array has another shape, dtype or module than the network needs, or a number is out of its range.
+        ConfigurationError: the contrast is for the other kind of network.
     """
+    require_count("T1", T1, 1)
+    require_count("T2", T2, 1, why=": without nudged steps every gradient is zero")
     settled = partial(relax, tolerance=tolerance, schedule=schedule, every=every, omega=omega)
+    contrast = contrast or default_contrast(network)
+    require_contrast(network, contrast)
     prepared = PreparedNetwork(network, parameters, x, masks)
+    prepared.require_target(target)
     free = settled(prepared, prepared.zero_states(), T1)
 
     def settle(network: PreparedNetwork, states: States, beta: Beta, target: Array) -> Relaxation:
@@ -73,7 +83,7 @@ def estimate(
     phases = nudge(settle, prepared, free, betas, target)
     at = {0.0: free.states} | {beta: phase.states for beta, phase in zip(betas, phases, strict=True)}
     terms = [(coefficient, beta, at[beta]) for beta, coefficient in stencil.points]
-    gradient = (contrast or default_contrast(network))(prepared, free.states, terms, target)
+    gradient = contrast(prepared, free.states, terms, target)
     outputs = network.outputs(prepared.parameters, free.states)
     loss = network.loss.value(outputs, target)
     return Estimate(prepared.unscaled(gradient), loss, outputs, free, tuple(phases))

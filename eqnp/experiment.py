@@ -177,7 +177,7 @@ def from_content(content: Mapping[str, Any], learner: Learner, template: State) 
     if isinstance(content.get("progress"), Mapping):  # older ones do not say in which epoch the best error was
         content = {**content, "progress": {"best_epoch": 0, **content["progress"]}}
     restore_into(to_content(template), content)
-    _check_weights(content["parameters"])
+    _check_weights(content["parameters"], learner)
     _check_numbers("optimizer", content["optimizer"])
     progress = dict(content["progress"])
     _check_numbers("progress", progress)
@@ -192,12 +192,12 @@ def from_content(content: Mapping[str, Any], learner: Learner, template: State) 
     )
 
 
-def _check_weights(parameters: Mapping[str, np.ndarray]) -> None:
+def _check_weights(parameters: Mapping[str, np.ndarray], learner: Learner) -> None:
     for name, values in parameters.items():
         if not np.isfinite(values).all():
             raise CheckpointError(
                 f"parameters.{name} is not finite: the run diverged; use the run's other checkpoint, "
-                "or train again with lower optimizer.rates, model.gain or dynamics.beta"
+                f"or train again: {learner.remedy(values.dtype)[0]}"
             )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from eqnp.backend import Array, Backend
 from eqnp.bptt import bptt_gradient, trajectory
 from eqnp.contrasts import Contrast, average_partners
+from eqnp.errors import ConfigurationError
 from eqnp.estimators import Estimate, estimate
 from eqnp.networks import Network
 from eqnp.optim import Optimizer
@@ -29,6 +30,9 @@ class Learner:
     ``algorithm`` is ``ep`` or ``bptt``; ``segment`` is how many states BPTT keeps at once, ``contrast`` how EP makes a
     gradient of steady states. With ``common_update`` forward and backward weights learn from one gradient. ``rates``
     maps a parameter's name to its rate at an epoch (from 0); ``decays`` to its weight decay.
+
+    Raises:
+        ConfigurationError: no estimator can divide by ``beta``.
     """
 
     network: Network
@@ -51,6 +55,29 @@ class Learner:
     seed: int
     threads: int
     joint: bool  # all nudged phases as one batch
+
+    def __post_init__(self) -> None:
+        if self.algorithm == "ep":
+            try:
+                self.stencil(0, 0)
+            except ValueError as error:
+                raise ConfigurationError(f"dynamics.{error}") from None
+
+    def remedy(self, dtype: np.typing.DTypeLike) -> tuple[str, str]:
+        """Return what to do about a run that diverged, and the key that most likely cures it.
+
+        A central difference is best with a step of about eps^(1/3): a beta below it adds rounding and saves no bias, so
+        lowering beta further is no cure.
+        """
+        least = float(np.finfo(dtype).eps) ** (1 / 3)
+        if self.algorithm != "ep":
+            return "lower optimizer.rates or model.gain", "optimizer.rates"
+        if self.beta >= least:
+            return "lower optimizer.rates, model.gain or dynamics.beta", "optimizer.rates"
+        return (
+            f"raise dynamics.beta: at {self.beta:g} a gradient is mostly rounding in {np.dtype(dtype)}, which wants "
+            f"{least:.0e} or more; or lower optimizer.rates or model.gain"
+        ), "dynamics.beta"
 
     @property
     def pace(self) -> dict[str, Any]:

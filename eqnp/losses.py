@@ -8,10 +8,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 from eqnp.backend import Array, array_module
+from eqnp.inputs import require_labels
 
 
 def one_hot(labels: Array, classes: int, dtype: object) -> Array:
-    """Return the target y: labels (N,) -> (N, classes), 1 at the label and 0 elsewhere."""
+    """Return the target y: labels (N,) -> (N, classes), 1 at the label and 0 elsewhere.
+
+    Raises:
+        ValueError: labels are not whole numbers of shape (N,), or, on the host, not 0 .. classes - 1.
+    """
+    require_labels(labels, classes)
     xp = array_module(labels)
     return (labels[:, None] == xp.arange(classes)).astype(dtype)
 

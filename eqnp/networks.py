@@ -16,7 +16,8 @@ from collections.abc import Mapping, Sequence
 from eqnp.architecture import Architecture
 from eqnp.backend import Array, array_module
 from eqnp.connections import inner_product
-from eqnp.forms import Means, connect_all
+from eqnp.errors import ConfigurationError
+from eqnp.forms import FORMS, Means, connect_all
 from eqnp.losses import CrossEntropy, Loss, SquaredError
 from eqnp.ops.activations import ACTIVATIONS, LINEAR, Activation
 from eqnp.ops.dense import dense, dense_transpose, dense_weight_gradient, flatten
@@ -34,12 +35,26 @@ def accumulate(total: Gradient, more: Gradient) -> None:
 
 
 class Network(ABC):
-    """A chain of layers that settles. It holds no weights and no states: both are arguments."""
+    """A chain of layers that settles. It holds no weights and no states: both are arguments.
+
+    Raises:
+        ConfigurationError: the architecture is for the other kind of network, or ``convolution`` is not known.
+    """
 
     own_winners = False
     """Whether the feedback pools with winners of its own instead of those of the drive."""
 
+    vector_field: bool
+    """Whether it is for architectures with backward weights of their own."""
+
     def __init__(self, architecture: Architecture, convolution: str = "auto", means: Means = None) -> None:
+        if architecture.vector_field != self.vector_field:
+            right = "VectorFieldNetwork" if architecture.vector_field else "SymmetricNetwork"
+            raise ConfigurationError(
+                f"{type(self).__name__}: an architecture with vector_field={architecture.vector_field} is for a {right}"
+            )
+        if convolution not in FORMS:
+            raise ConfigurationError(f"convolution: {convolution!r} is not known; choose one of {', '.join(FORMS)}")
         self.architecture = architecture
         self.connections = connect_all(architecture, convolution, means)
         self.loss: Loss = SquaredError() if architecture.loss == "squared_error" else CrossEntropy()
@@ -95,6 +110,8 @@ class Network(ABC):
 class SymmetricNetwork(Network):
     """The network of the poster's first part: one weight both ways, so that Phi exists and the step ascends it."""
 
+    vector_field = False
+
     def feedback_name(self, n: int) -> str:
         """Return the name of the forward weight."""
         return f"forward.{n}.weight"
@@ -117,6 +134,8 @@ class VectorFieldNetwork(Network):
     ``own_winners``: P^{-1} places a value at the winner of w_b * s^n, as the published code does; otherwise at the
     winner of w_f * s^n, which the drive has found already (cheaper, and what the poster's equation reads like).
     """
+
+    vector_field = True
 
     def __init__(
         self,

@@ -29,6 +29,7 @@ from copy import copy
 from eqnp.architecture import Architecture
 from eqnp.backend import Array, array_module
 from eqnp.connections import Winner
+from eqnp.inputs import require_input, require_masks, require_parameters, require_states, require_target
 from eqnp.moves import Move
 from eqnp.networks import Gradient, Network, Parameters, States, accumulate
 from eqnp.workspace import Workspace
@@ -41,9 +42,15 @@ class PreparedWeights:
     """A network's parameters as its connections take them. They are only read: all shards of a batch share them.
 
     With ``dropout`` the weights that leave a masked layer are divided by its keep-probability, if weights are scaled.
+
+    Raises:
+        ValueError: names, shapes, dtypes or array modules are not those that the network needs.
     """
 
     def __init__(self, network: Network, parameters: Parameters, dropout: bool = False) -> None:
+        require_parameters(parameters, network.architecture.parameter_shapes())
+        self.network = network
+        self.dropout = dropout
         self.scales = _scales(network.architecture) if dropout else {}
         self.parameters = {k: w * self.scales[k] if k in self.scales else w for k, w in parameters.items()}
         prepared = {}
@@ -59,6 +66,9 @@ class PreparedNetwork:
     """A network with its weights and input fixed, and the buffers of its steps. For one thread.
 
     ``parameters`` may have been prepared already; then whether there are ``masks`` must be what they were prepared for.
+
+    Raises:
+        ValueError: x, masks or parameters do not fit the network or each other; the message names the shapes.
     """
 
     def __init__(
@@ -69,8 +79,15 @@ class PreparedNetwork:
         self.masks = None if masks is None else _scaled(masks, network.architecture)
         if not isinstance(parameters, PreparedWeights):
             parameters = PreparedWeights(network, parameters, dropout=masks is not None)
+        if parameters.network is not network:
+            raise ValueError("the weights were prepared for another network; prepare them for this one")
+        if parameters.dropout != (masks is not None):
+            given = "no masks" if masks is None else "masks"
+            raise ValueError(f"the weights were prepared with dropout={parameters.dropout}, but there are {given}")
         self.parameters, self._scales = parameters.parameters, parameters.scales
         self._upward, self._downward = parameters.upward, parameters.downward
+        require_input(x, network.architecture.input_shape, self.parameters["forward.0.weight"])
+        require_masks(masks, network.architecture.state_shapes, x)
         self._make_buffers()
         # The input does not move: neither do its drive and the winners of its windows. No other call uses this
         # workspace.
@@ -89,6 +106,22 @@ class PreparedNetwork:
         twin.masks = None if self.masks is None else [_repeat(mask, times) for mask in self.masks]
         twin._make_buffers()
         return twin
+
+    def require_target(self, target: Array) -> None:
+        """Check that ``target`` is (N, K) for the samples of x.
+
+        Raises:
+            ValueError: it has another shape, dtype or array module, or, on the host, a number that is not finite.
+        """
+        require_target(target, len(self.x), self.network.architecture.classes, self.x)
+
+    def require_states(self, states: States) -> None:
+        """Check that ``states`` are s^1 .. s^L for the samples of x.
+
+        Raises:
+            ValueError: their number, a shape, a dtype or an array module is another.
+        """
+        require_states(states, self.network.architecture.state_shapes, self.x)
 
     # ---- the step
 

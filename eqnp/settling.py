@@ -18,6 +18,7 @@ from eqnp.bptt import implicit_gradient
 from eqnp.contrasts import Contrast, default_contrast
 from eqnp.diagnostics import sample_moves
 from eqnp.dynamics import WAYS, Relaxation, Way, relax
+from eqnp.errors import DivergedError
 from eqnp.networks import Gradient, Network, States
 from eqnp.prepared import PreparedNetwork
 from eqnp.stencils import symmetric
@@ -58,6 +59,11 @@ def check_settling(
     result: dict[str, Any] = {way: probe.measure(way, T1s, T2s) for way in ways}
     way = next(name for name, each in ways.items() if each == (schedule, omega))
     quality = float(result[way]["own"][T1s.index(T1), T2s.index(T2)])
+    if not math.isfinite(quality):
+        raise DivergedError(
+            f"no finite gradient with dynamics.schedule {schedule}, omega {omega:g}, T1 {T1}, T2 {T2}, beta {beta:g}; "
+            "lower model.gain, dynamics.omega or dynamics.beta"
+        )
     settings = {"schedule": schedule, "omega": omega, "T1": T1, "T2": T2}
     result["configured"] = settings | {"beta": beta, "cosine": quality}
     result["advice"] = _advise(result, probe, T1s, T2s)
@@ -189,7 +195,8 @@ def _advise(result: dict[str, Any], probe: _Probe, T1s: Sequence[int], T2s: Sequ
         if found >= quality:
             advice |= {"tolerance": tolerance, "T1_taken": free, "T2_taken": nudged, "tolerance_cosine": found}
             break
-    by_beta = list(zip(result[way]["beta"], result[way]["beta_exact"], strict=True))
+    pairs = zip(result[way]["beta"], result[way]["beta_exact"], strict=True)
+    by_beta = [(b, c) for b, c in pairs if not math.isnan(c)]  # at the largest a state may not stay finite
     best = max(c for _, c in by_beta)
     beta, found = max((b, c) for b, c in by_beta if c >= best - 0.01)
     return advice | {"beta": float(beta), "beta_cosine": float(found)}

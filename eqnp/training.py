@@ -17,6 +17,7 @@ import numpy as np
 from eqnp.backend import Array, to_host
 from eqnp.dynamics import relax
 from eqnp.errors import DivergedError
+from eqnp.inputs import require_labels
 from eqnp.learner import PARAMETERS, Learner
 from eqnp.losses import one_hot, predict
 from eqnp.prepared import PreparedNetwork, PreparedWeights
@@ -46,7 +47,7 @@ class Tally:
             self.samples + other.samples,
             self.loss_sum + other.loss_sum,
             self.mistakes + other.mistakes,
-            max(self.residual, other.residual),
+            float(np.maximum(self.residual, other.residual)),  # unlike max() it keeps NaN
         )
 
     @property
@@ -86,7 +87,9 @@ def train_batch(learner: Learner, state: State, x: np.ndarray, labels: np.ndarra
     """Return the state after one update on a batch, its sums added.
 
     Raises:
-        DivergedError: the loss or a state is no longer finite; the state passed in is still good.
+        DivergedError: the loss or a state is no longer finite, or the loss is above ``largest_sensible``; the state
+            passed in is still good.
+        ValueError: a label is none of the classes.
     """
     stencil = learner.stencil(state.epoch, state.batch)
     masks = learner.masks(state.epoch, state.batch, len(x), x.dtype)
@@ -100,8 +103,7 @@ def train_batch(learner: Learner, state: State, x: np.ndarray, labels: np.ndarra
 
     gradients, tallies = zip(*run(work, learner.shards(len(x))), strict=True)
     tally = sum(tallies, Tally())
-    if not (math.isfinite(tally.loss_sum) and math.isfinite(tally.residual)):
-        raise _diverged(f"at epoch {state.epoch + 1}, batch {state.batch + 1}: the loss is {tally.loss}")
+    _require_sensible(learner, f"at epoch {state.epoch + 1}, batch {state.batch + 1}", tally, "", x.dtype)
     gradient = add_gradients(gradients)
     for g in gradient.values():
         g /= len(x)
@@ -111,21 +113,46 @@ def train_batch(learner: Learner, state: State, x: np.ndarray, labels: np.ndarra
     return replace(state, parameters=parameters, optimizer=optimizer, batch=state.batch + 1, tally=state.tally + tally)
 
 
-def require_finite(state: State, loss: float = 0.0, split: str = "test") -> None:
-    """Look whether the weights, and their loss on ``split``, are still numbers; after an update no batch may tell.
+def largest_sensible(dtype: np.typing.DTypeLike) -> float:
+    """Return 1 / eps: above it a weight or the loss of a sample means nothing any more in this dtype.
+
+    The drive by a weight of that size is rounded by the whole range of a neuron, 1; and a loss is as large only where
+    outputs are, whose distance from the target is then below their rounding. Saturated units are far below it.
+    """
+    return 1 / float(np.finfo(dtype).eps)
+
+
+def require_finite(learner: Learner, state: State, tested: Tally = Tally(), split: str = "test") -> None:
+    """Look whether a state may be saved, and what was ``tested`` with its weights on ``split``.
+
+    After an update no batch may tell.
 
     Raises:
-        DivergedError: they are not.
+        DivergedError: a weight or the loss is not finite or above ``largest_sensible``, a residual or a number of the
+            optimiser is not finite (Adam's variance, for one, never comes back from there).
     """
-    if not math.isfinite(loss):
-        raise _diverged(f"in epoch {state.epoch + 1}: the {split} loss is {loss}")
+    dtype = next(iter(state.parameters.values())).dtype
+    _require_sensible(learner, f"in epoch {state.epoch + 1}", tested, f"{split} ", dtype)
+    where, bound = f"in epoch {state.epoch + 1}, before batch {state.batch + 1}", largest_sensible(dtype)
     for name, p in state.parameters.items():
-        if not bool((abs(p) < math.inf).all()):
-            raise _diverged(f"in epoch {state.epoch + 1}, before batch {state.batch + 1}: {name} is no longer finite")
+        if not bool((abs(p) <= bound).all()):
+            raise _diverged(learner, f"{where}: {name} is no longer finite, or above 1 / eps = {bound:.1e}", dtype)
+    for moment, arrays in state.optimizer.items():
+        for name, a in arrays.items() if isinstance(arrays, Mapping) else ():
+            if not bool((abs(a) < math.inf).all()):
+                raise _diverged(learner, f"{where}: the optimiser's {moment} of {name} is no longer finite", dtype)
 
 
-def _diverged(where: str) -> DivergedError:
-    return DivergedError(f"diverged {where}; lower optimizer.rates, model.gain or dynamics.beta")
+def _require_sensible(learner: Learner, where: str, tally: Tally, kind: str, dtype: np.dtype) -> None:
+    if not math.isfinite(tally.residual):
+        raise _diverged(learner, f"{where}: the {kind}residual is {tally.residual}", dtype)
+    if not tally.loss <= largest_sensible(dtype):
+        raise _diverged(learner, f"{where}: the {kind}loss is {tally.loss:.3g}", dtype)
+
+
+def _diverged(learner: Learner, where: str, dtype: np.dtype) -> DivergedError:
+    text, key = learner.remedy(dtype)
+    return DivergedError(f"diverged {where}; {text}", key)
 
 
 def train_epoch(learner: Learner, state: State, batches: Batches, run: Map) -> Iterator[State]:
@@ -185,6 +212,7 @@ def evaluate(
 
 def _to_backend(learner: Learner, x: np.ndarray, labels: np.ndarray) -> tuple[Array, Array, Array]:
     """Return inputs, one-hot targets and labels on the learner's backend."""
+    require_labels(labels, learner.network.architecture.classes)  # here, on the host, where it costs no read
     xs, ys = learner.backend.asarray(x), learner.backend.asarray(labels)
     return xs, one_hot(ys, learner.network.architecture.classes, xs.dtype), ys
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from eqnp.backend import Array, to_host
 from eqnp.dynamics import Relaxation, relax
+from eqnp.inputs import require_labels
 from eqnp.learner import Learner
 from eqnp.losses import one_hot
 from eqnp.networks import States
@@ -28,6 +29,7 @@ def record(
     each with ``beta``, ``residual``, ``steps`` (T,) and ``s1`` .. ``sL`` (T, N, ...). Step 0 is where a phase starts.
     """
     network, backend = learner.network, learner.backend
+    require_labels(labels, network.architecture.classes)
     xs, ys = backend.asarray(x), backend.asarray(labels)
     target = one_hot(ys, network.architecture.classes, xs.dtype)
     prepared = PreparedNetwork(network, parameters, xs)

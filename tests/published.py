@@ -70,14 +70,15 @@ def read(path: Path) -> Published:
 def _architecture(config: dict) -> Architecture:
     loss = "squared_error" if config["loss"] == "mse" else "cross_entropy"
     loss += "_readout" if config.get("softmax") else ""
-    activation = ACTIVATIONS[config["act"]]
+    activation, vector_field = ACTIVATIONS[config["act"]], config["model"].startswith("VF")
     if config["model"].endswith("MLP"):
         sizes = config["archi"]
-        return Architecture((sizes[0],), tuple(DenseLayer(n) for n in sizes[1:]), activation, loss)
+        return Architecture((sizes[0],), tuple(DenseLayer(n) for n in sizes[1:]), activation, loss, vector_field)
     size, channels = config["in_size"], config["channels"]
     rows = zip(channels[1:], config["kernels"], config["strides"], config["paddings"], config["pools"], strict=True)
     convs = [ConvLayer(k, (kernel, kernel), s, p, POOLS[pool]) for k, kernel, s, p, pool in rows]
-    return Architecture((size, size, channels[0]), (*convs, *map(DenseLayer, config["fc"])), activation, loss)
+    layers = (*convs, *map(DenseLayer, config["fc"]))
+    return Architecture((size, size, channels[0]), layers, activation, loss, vector_field)
 
 
 class _Layout:

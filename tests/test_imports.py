@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 LADDER = [
-    "errors __init__ clone spelling device backend products mkl storage environment workspace blocks",
+    "errors __init__ clone spelling device backend products mkl storage environment workspace blocks inputs",
     "ops losses optim",
     "architecture moves",
     "connections",
@@ -23,7 +23,7 @@ LADDER = [
     "estimators bptt sharding",
     "checkpoint runfolder diagnostics",
     "config keys configfile presets changes history",
-    "learner measuring theorem settling plots training trajectories experiment",
+    "learner measuring theorem settling plots training trajectories experiment precision",
     "data",
     "from_scratch",
     "cli __main__",

@@ -1,0 +1,198 @@
+"""What enters the library is checked here, once, at its public entries, with a message that names shapes.
+
+Nothing here is called inside a step, and nothing reads a number back from a GPU: values are looked at only in arrays
+on the host, shapes and dtypes everywhere. All functions return None or raise ValueError.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from eqnp.backend import Array, array_module
+
+Shape = tuple[int, ...]
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+SCHEDULES = ("synchronous", "even-odd")
+
+
+def whole(value: Any) -> int | None:
+    """Return a whole number as an int, and None for anything else (2.0 is a float)."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
+
+
+def require_count(name: str, value: Any, least: int, most: float = math.inf, why: str = "") -> None:
+    """Check that ``value`` is a whole number from ``least`` to ``most``."""
+    number = whole(value)
+    if number is None or not least <= number <= most:
+        upper = "" if most == math.inf else f" and at most {most}"
+        raise ValueError(f"{name} = {value!r}: must be a whole number, at least {least}{upper}{why}")
+
+
+def require_nudging(beta: float) -> None:
+    """Check that an estimator can divide by ``beta``: it is finite, not 0, and 1 / beta is finite."""
+    if not math.isfinite(beta) or beta == 0 or not math.isfinite(1 / beta):
+        raise ValueError(f"beta = {beta!r}: must be a finite number, not 0 and not so small that 1 / beta overflows")
+
+
+def require_pace(steps: int, tolerance: float, schedule: str, every: int, omega: float) -> None:
+    """Check how a phase goes on and when it ends, as ``relax`` takes it."""
+    require_count("steps", steps, 0)
+    require_count("every", every, 1)
+    if not tolerance >= 0:
+        raise ValueError(f"tolerance = {tolerance!r}: must be at least 0")
+    if not 0 < omega < 2:
+        raise ValueError(f"omega = {omega!r}: must be above 0 and below 2, or states would not settle")
+    if schedule not in SCHEDULES:
+        raise ValueError(f"schedule = {schedule!r}: choose one of {', '.join(SCHEDULES)}")
+
+
+def require_labels(labels: Array, classes: int) -> None:
+    """Check labels (N,): whole numbers, and on the host that they are 0 .. classes - 1."""
+    _require_array("labels", labels)
+    if labels.ndim != 1:
+        raise ValueError(f"labels of shape {labels.shape}: must be (N,), one number per sample")
+    if labels.dtype.kind not in "iu":
+        raise ValueError(f"labels of dtype {labels.dtype}: must be integers; labels.astype(int) makes them")
+    require_count("classes", classes, 1)
+    if not isinstance(labels, np.ndarray) or not len(labels):
+        return
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= classes:
+        from_one = " (labels that start from 1: subtract 1)" if (low, high) == (1, classes) else ""
+        raise ValueError(f"labels from {low} to {high}: must be 0 to {classes - 1} for {classes} classes{from_one}")
+
+
+def require_parameters(parameters: Mapping[str, Array], shapes: Mapping[str, Shape]) -> None:
+    """Check that ``parameters`` are those of an architecture: names, shapes, one floating dtype, one array module."""
+    if missing := [name for name in shapes if name not in parameters]:
+        raise ValueError(f"parameters: {missing[0]} {shapes[missing[0]]} is missing; they have {_some(parameters)}")
+    if unknown := [name for name in parameters if name not in shapes]:
+        raise ValueError(f"parameters: this architecture has no {unknown[0]}; it has {_some(shapes)}")
+    first = next(iter(shapes))
+    for name, shape in shapes.items():
+        p = parameters[name]
+        _require_array(f"parameters: {name}", p)
+        if p.shape != shape:
+            raise ValueError(f"parameters: {name} has shape {p.shape}: must be {shape}")
+        if p.dtype not in FLOATS:
+            raise ValueError(f"parameters: {name} is {p.dtype}: must be float32 or float64")
+        require_same_place(f"parameters: {name}", p, parameters[first], f"parameters: {first}")
+
+
+def require_input(x: Array, input_shape: Shape, like: Array) -> None:
+    """Check x (N, *input_shape): shape, the dtype and the module of the parameters ``like``, finite on the host."""
+    _require_array("x", x)
+    if x.shape[1:] != input_shape or x.ndim != len(input_shape) + 1:
+        hint = _shape_hint(tuple(x.shape), input_shape)
+        raise ValueError(f"x has shape {x.shape}: must be (N, {_listed(input_shape)}), samples first{hint}")
+    if not len(x):
+        raise ValueError(f"x has shape {x.shape}: there must be at least one sample")
+    if x.dtype not in FLOATS:
+        raise ValueError(f"x is {x.dtype}: must be {like.dtype} like the parameters, for pixels x.astype(...) / 255")
+    require_same_place("x", x, like, "the parameters")
+    _require_finite("x", x)
+
+
+def require_target(target: Array, samples: int, classes: int, like: Array) -> None:
+    """Check the target (N, K) of ``samples`` samples: one row for each, one number for each of ``classes``."""
+    _require_array("target", target)
+    if target.shape != (samples, classes):
+        labels = "; one_hot(labels, classes, dtype) makes one of labels" if target.shape == (samples,) else ""
+        raise ValueError(
+            f"target has shape {target.shape}: must be ({samples}, {classes}) for {samples} samples{labels}"
+        )
+    require_same_place("target", target, like, "x")
+    _require_finite("target", target)
+
+
+def require_states(states: Sequence[Array], shapes: Sequence[Shape], like: Array) -> None:
+    """Check states s^1 .. s^L: one array (N, ...) for each of ``shapes``, N that of x ``like``."""
+    _require_layers("states", states, shapes)
+    for n, (s, shape) in enumerate(zip(states, shapes, strict=True), start=1):
+        _require_layer(f"state s^{n}", s, (len(like), *shape), like)
+
+
+def require_masks(masks: Sequence[Array | None] | None, shapes: Sequence[Shape], like: Array) -> None:
+    """Check the masks of dropout: None, or for every state s^1 .. s^L None or an array (N, ...)."""
+    if masks is None:
+        return
+    _require_layers("masks", masks, shapes)
+    for n, (mask, shape) in enumerate(zip(masks, shapes, strict=True), start=1):
+        if mask is not None:
+            _require_layer(f"mask of s^{n}", mask, (len(like), *shape), like)
+
+
+def require_beta(beta: float | Array, target: Array | None, samples: int) -> None:
+    """Check the nudging of a phase: a finite number, or one per sample (N, 1); it needs a target."""
+    if shape := getattr(beta, "shape", ()):
+        if shape != (samples, 1):
+            raise ValueError(f"beta has shape {shape}: must be a number or ({samples}, 1), one per sample")
+    elif not math.isfinite(beta):
+        raise ValueError(f"beta = {beta!r}: must be finite")
+    if target is None and (shape or beta != 0):
+        raise ValueError("a nudged phase (beta not 0) needs a target")
+
+
+def require_same_place(name: str, array: Array, like: Array, other: str) -> None:
+    """Check that two arrays belong to one module and have one dtype."""
+    own, its = array_module(array).__name__, array_module(like).__name__
+    if own != its:
+        raise ValueError(f"{name} is an array of {own}, {other} of {its}: backend.asarray copies an array")
+    if array.dtype != like.dtype:
+        raise ValueError(f"{name} is {array.dtype}, {other} {like.dtype}: .astype({like.dtype}) makes them the same")
+
+
+def _require_layers(name: str, arrays: Sequence[Array | None], shapes: Sequence[Shape]) -> None:
+    if len(arrays) != len(shapes):
+        raise ValueError(f"{name}: {len(arrays)} arrays for {len(shapes)} layers of neurons, of shapes {list(shapes)}")
+
+
+def _require_layer(name: str, array: Array, shape: Shape, like: Array) -> None:
+    _require_array(name, array)
+    if array.shape != shape:
+        raise ValueError(f"{name} has shape {array.shape}: must be {shape}")
+    require_same_place(name, array, like, "x")
+
+
+def _require_array(name: str, array: Any) -> None:
+    if not hasattr(array, "shape") or not hasattr(array, "dtype"):
+        raise ValueError(f"{name}: must be an array, not a {type(array).__name__}")
+
+
+def _require_finite(name: str, array: Array) -> None:
+    if isinstance(array, np.ndarray) and not np.isfinite(array).all():
+        sample = int(np.argmin(np.isfinite(array).reshape(len(array), -1).all(axis=1)))
+        raise ValueError(f"{name} has NaN or an infinite number, first in sample {sample}")
+
+
+def _shape_hint(shape: Shape, wanted: Shape) -> str:
+    """Return what to do where the shape is a common mistake."""
+    if shape == wanted:
+        return "; x[None] adds the sample axis"
+    if shape[1:] == wanted[:-1] and wanted[-1] == 1:
+        return "; x[..., None] adds the channel axis"
+    if len(shape) == 4 and len(wanted) == 3 and (*shape[2:], shape[1]) == wanted:
+        return "; channels come last: x.transpose(0, 2, 3, 1)"
+    if len(shape) == 4 and len(wanted) == 1:
+        return "; flatten images in (H, W, C) order, or give the architecture their shape"
+    if len(shape) == 2 and math.prod(wanted) == shape[1]:
+        return f"; if rows are images in (H, W, C) order: x.reshape(-1, {_listed(wanted)})"
+    return ""
+
+
+def _listed(shape: Shape) -> str:
+    return ", ".join(map(str, shape))
+
+
+def _some(names: Mapping[str, Any]) -> str:
+    """Return the first few names."""
+    few = list(names)[:4]
+    return ", ".join(map(str, few)) + (", ..." if len(names) > len(few) else "") if few else "none"
