@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from eqnp.cli.options import Place, backend_option, checkpoint_option, set_option, split_option
+from eqnp.errors import memory_advice
 
 
 @click.command()
@@ -25,6 +26,7 @@ from eqnp.cli.options import Place, backend_option, checkpoint_option, set_optio
 @split_option
 @backend_option
 @set_option
+@memory_advice("take fewer --samples")
 def check(
     target: str | None,
     out: Path | None,

@@ -42,7 +42,8 @@ class Session:
     @classmethod
     def on(cls, config: Config, backend: Backend, dataset: Dataset) -> Session:
         """Build the learner for a dataset that is in memory."""
-        learner = make_learner(config, dataset.train_images.shape[1:], len(dataset.classes), backend)
+        shape, samples = dataset.train_images.shape[1:], len(dataset.train_images)
+        learner = make_learner(config, shape, len(dataset.classes), backend, samples)
         return cls(config, dataset, learner)
 
     def initial_state(self) -> State:

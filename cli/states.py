@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from eqnp.cli.options import Place, backend_option, checkpoint_option, run_argument, set_option, split_option
+from eqnp.errors import memory_advice
 
 
 @click.command()
@@ -19,6 +20,7 @@ from eqnp.cli.options import Place, backend_option, checkpoint_option, run_argum
 @split_option
 @backend_option
 @set_option
+@memory_advice("take fewer --samples or --steps")
 def states(
     run: Path,
     out: Path,

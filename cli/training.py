@@ -87,7 +87,7 @@ class _Run:
     def go_on(self, state: State) -> int:
         """Train until the last epoch is done or a signal asks to stop."""
         self.progress.message(self._title(state))
-        with thread_map(self.session.config.training.threads) as run, self.stop as stop:
+        with thread_map(self.session.config.training.threads, self.progress.message) as run, self.stop as stop:
             try:
                 while state.epoch < self.epochs and stop.exit_code is None:
                     state = self._epoch(state, run, stop)
@@ -144,7 +144,7 @@ class _Run:
         x, labels = self.training.batch(state.epoch, state.batch, state.position)
         try:
             with memory_errors():
-                hint = f"--set training.batch_size={batch_that_fits(learner, state, x, labels)} would fit"
+                hint = f"--set training.batch_size={batch_that_fits(learner, state, x, labels, run)} would fit"
         except MemoryError:
             hint = "no batch would fit: a smaller net is needed"
         raise OutOfMemoryError(f"out of memory with training.batch_size = {len(x)}{reason}; {hint}")

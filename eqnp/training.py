@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -20,7 +19,7 @@ from eqnp.errors import DivergedError
 from eqnp.learner import PARAMETERS, Learner
 from eqnp.losses import one_hot, predict
 from eqnp.prepared import PreparedNetwork, PreparedWeights
-from eqnp.sharding import Map, add_gradients
+from eqnp.sharding import Map, add_gradients, started_pool
 
 
 class Batches(Protocol):
@@ -164,7 +163,10 @@ def _ahead(
     if learner.backend.name == "numpy":
         yield from (batches.batch(epoch, *place) for place in places)
         return
-    with ThreadPoolExecutor(1) as pool:
+    with started_pool(1) as (pool, started):
+        if not started:
+            yield from (batches.batch(epoch, *place) for place in places)
+            return
         waiting = deque(pool.submit(batches.batch, epoch, *place) for place in places[:1])
         for following in [*places[1:], None][: len(places)]:
             batch = waiting.popleft().result()
