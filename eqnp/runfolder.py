@@ -17,7 +17,8 @@ from typing import Any
 import tomli_w
 
 from eqnp.errors import ConfigurationError, RunBusyError
-from eqnp.storage import PART, FileLock, disk_error, make_folder, write_atomic
+from eqnp.locks import FileLock
+from eqnp.storage import PART, disk_error, make_folder, write_atomic
 
 _LOCK = ".lock"
 
@@ -188,7 +189,7 @@ class RunFolder:
 
 def _only_traces(items: Iterable[str]) -> bool:
     """Return whether the names in a folder are only what a process leaves that was killed while it began a run."""
-    return all(item == _LOCK or fnmatchcase(item, PART.format("*")) for item in items)
+    return all(any(fnmatchcase(item, each) for each in (f"{_LOCK}*", PART.format("*"))) for item in items)
 
 
 def _missing(path: Path) -> str:

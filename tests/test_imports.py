@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 LADDER = [
-    "errors __init__ limits device backend products mkl storage environment workspace blocks",
+    "errors __init__ limits device backend products mkl storage locks environment workspace blocks",
     "ops losses optim",
     "architecture moves",
     "connections",
