@@ -17,7 +17,7 @@ from eqnp.configfile import load
 from eqnp.data import Augmentation, Batches, Dataset, Normalisation
 from eqnp.data import load as load_data
 from eqnp.errors import CheckpointError
-from eqnp.experiment import from_content, make_learner
+from eqnp.experiment import from_content, make_learner, with_threads
 from eqnp.learner import Learner
 from eqnp.runfolder import RunFolder
 from eqnp.training import State, initial_state
@@ -95,7 +95,7 @@ class Session:
 def open_run(path: Path, backend: Place, overrides: tuple[str, ...], which: str) -> tuple[Session, State]:
     """Return a run's session and the state in its ``which`` ("best" or "last") checkpoint, for reading."""
     folder = RunFolder.open(path)
-    session = Session.start(load(str(folder.config_path), overrides), get_backend(*backend))
+    session = Session.start(with_threads(load(str(folder.config_path), overrides)), get_backend(*backend))
     return session, session.restore(folder.best_path if which == "best" else folder.last_path)
 
 
@@ -106,6 +106,6 @@ def open_weights(
     if target is not None and os.path.isdir(target):
         session, state = open_run(Path(target), backend, overrides, which)
     else:
-        session = Session.start(load(target, overrides), get_backend(*backend))
+        session = Session.start(with_threads(load(target, overrides)), get_backend(*backend))
         state = session.initial_state()
     return session, state.parameters
