@@ -46,7 +46,7 @@ def thread_map(threads: int, tell: Callable[[str], None] = lambda message: None)
             _multiply_once()
             yield serial_map
         return
-    with threadpool_limits(1, user_api="blas"), started_pool(threads) as (pool, started):
+    with threadpool_limits(1, user_api="blas"), started_pool(threads, _multiply_once) as (pool, started):
         if started < threads:
             tell(f"only {max(1, started)} of {threads} threads can be started: slower, with the same results")
         # One shard stays in this thread, which is the one that has chosen a GPU.
@@ -71,24 +71,27 @@ def _map_in(pool: ThreadPoolExecutor, function: Callable[[slice], T], shards: Se
 
 
 @contextmanager
-def started_pool(threads: int) -> Iterator[tuple[ThreadPoolExecutor, int]]:
-    """Give a pool all of whose threads run, ``threads`` or as many as can be started, and their number."""
+def started_pool(threads: int, first: Callable[[], None] = lambda: None) -> Iterator[tuple[ThreadPoolExecutor, int]]:
+    """Give a pool all of whose threads run, ``threads`` or as many as can be started, and their number.
+
+    Each calls ``first``, as far as possible all at once.
+    """
     while True:
         with ThreadPoolExecutor(max(1, threads)) as pool:
-            started = _start(pool, threads)
+            started = _start(pool, threads, first)
             if started == threads:
                 yield pool, started
                 return
         threads = started
 
 
-def _start(pool: ThreadPoolExecutor, threads: int) -> int:
+def _start(pool: ThreadPoolExecutor, threads: int, first: Callable[[], None]) -> int:
     """Start the pool's threads at once, since later on there may be no memory for one; return how many did."""
     gate, started = Event(), 0
 
     def begin() -> None:
         gate.wait()  # none is idle, so that each is another thread
-        _multiply_once()
+        first()
 
     try:
         for started in range(threads):  # noqa: B007  counts those before
