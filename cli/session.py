@@ -34,15 +34,15 @@ class Session:
     learner: Learner
 
     @classmethod
-    def start(cls, config: Config, backend: Backend) -> Session:
-        """Read the data and build the learner."""
+    def start(cls, config: Config, backend: Backend, trains: bool = True) -> Session:
+        """Read the data and build the learner; one that never ``trains`` needs no memory for batches of BPTT."""
         d = config.data
-        return cls.on(config, backend, load_data(d.name, d.folder or None, d.train_samples, d.test_samples))
+        return cls.on(config, backend, load_data(d.name, d.folder or None, d.train_samples, d.test_samples), trains)
 
     @classmethod
-    def on(cls, config: Config, backend: Backend, dataset: Dataset) -> Session:
+    def on(cls, config: Config, backend: Backend, dataset: Dataset, trains: bool = True) -> Session:
         """Build the learner for a dataset that is in memory."""
-        shape, samples = dataset.train_images.shape[1:], len(dataset.train_images)
+        shape, samples = dataset.train_images.shape[1:], len(dataset.train_images) if trains else 0
         learner = make_learner(config, shape, len(dataset.classes), backend, samples)
         return cls(config, dataset, learner)
 
@@ -95,7 +95,7 @@ class Session:
 def open_run(path: Path, backend: Place, overrides: tuple[str, ...], which: str) -> tuple[Session, State]:
     """Return a run's session and the state in its ``which`` ("best" or "last") checkpoint, for reading."""
     folder = RunFolder.open(path)
-    session = Session.start(with_threads(load(str(folder.config_path), overrides)), get_backend(*backend))
+    session = Session.start(with_threads(load(str(folder.config_path), overrides)), get_backend(*backend), trains=False)
     return session, session.restore(folder.best_path if which == "best" else folder.last_path)
 
 
@@ -106,6 +106,6 @@ def open_weights(
     if target is not None and os.path.isdir(target):
         session, state = open_run(Path(target), backend, overrides, which)
     else:
-        session = Session.start(with_threads(load(target, overrides)), get_backend(*backend))
+        session = Session.start(with_threads(load(target, overrides)), get_backend(*backend), trains=False)
         state = session.initial_state()
     return session, state.parameters

@@ -50,7 +50,8 @@ def make_learner(
 ) -> Learner:
     """Return the learner that ``config`` describes, for inputs of ``input_shape`` (H, W, C).
 
-    ``samples`` is how many there are to train on, and so the most that a batch can have; None if that is not known.
+    ``samples`` is how many there are to train on, and so the most that a batch can have; None if that is not known, 0
+    if nothing will be trained.
     """
     architecture = make_architecture(config.model, input_shape, classes)
     training = config.training
@@ -129,7 +130,7 @@ def _segment(config: Config, architecture: Architecture, backend: Backend, sampl
     Raises:
         OutOfMemoryError: the memory that it may use does not hold them even in segments.
     """
-    batch = min(config.training.batch_size, samples or config.training.batch_size)
+    batch = config.training.batch_size if samples is None else min(config.training.batch_size, samples)
     units = sum(math.prod(shape) for shape in architecture.state_shapes)
     available = backend.available_memory()
     memory = config.training.memory_gb * 1e9 or (math.inf if available is None else available / 2)

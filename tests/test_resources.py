@@ -191,6 +191,16 @@ def test_bptt_needs_memory_for_the_samples_that_there_are(capsys, tmp_path):
     assert result.code == 0 and "segments" not in result.err, result.err
 
 
+def test_commands_that_read_a_bptt_run_need_no_memory_for_its_batches(capsys, tmp_path):
+    folder, little = tmp_path / "run", overrides("training.memory_gb=1e-6")
+    bptt = overrides("training.algorithm=bptt", "training.epochs=1")
+    assert_fails(train_small(capsys, tmp_path / "other", *bptt, *little), 7, "bptt through 2 steps needs")
+    assert train_small(capsys, folder, *bptt).code == 0
+    assert run(capsys, "evaluate", folder, *little).code == 0
+    assert run(capsys, "states", folder, "--out", tmp_path / "states.h5", *little).code == 0
+    assert run(capsys, "check", folder, "--samples", "0:2", *little).code == 0
+
+
 def test_bench_makes_noise_for_the_samples_that_there_are(capsys, nowhere):
     quick = ["--runs", "1", "--steps", "1", "--seconds", "0", *overrides("dynamics.T1=2", "dynamics.T2=1")]
     few = overrides("data.train_samples=40", "training.batch_size=100_000_000")
@@ -211,6 +221,11 @@ def test_the_automatic_number_of_threads_keeps_the_limits_and_an_explicit_one_wi
     assert train_small(capsys, tmp_path / "a", *quick).code == 0
     assert train_small(capsys, tmp_path / "b", *quick, *overrides("training.threads=3")).code == 0
     assert threads_of(tmp_path / "a") == 1 and threads_of(tmp_path / "b") == 3
+
+
+def test_a_command_that_reads_settles_its_threads_too(capsys, tmp_path):
+    assert train_small(capsys, tmp_path / "run", *overrides("training.epochs=1")).code == 0
+    assert run(capsys, "evaluate", tmp_path / "run", *overrides("training.threads=0")).code == 0
 
 
 def test_doctor_says_what_limits_cores_and_memory(capsys, system, monkeypatch):
