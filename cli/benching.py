@@ -79,8 +79,9 @@ def _session(config: Config, backend: Backend) -> tuple[Session, int]:
     if d.folder or found(d.name):
         session = Session.start(config, backend)
         return session, session.count("train")
-    session = Session.on(config, backend, noise(d.name, config.training.batch_size))
-    return session, d.train_samples or SAMPLES[d.name] - validation_count(d.validation, SAMPLES[d.name])
+    samples = d.train_samples or SAMPLES[d.name] - validation_count(d.validation, SAMPLES[d.name])
+    session = Session.on(config, backend, noise(d.name, min(config.training.batch_size, samples)))
+    return session, samples
 
 
 def bench_table(content: dict[str, Any]) -> str:

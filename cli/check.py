@@ -10,6 +10,7 @@ import click
 
 from eqnp.cli.mistakes import Command
 from eqnp.cli.options import Place, UserPath, backend_option, checkpoint_option, set_option, short_forms, split_option
+from eqnp.errors import memory_advice
 
 
 @click.command(cls=Command)
@@ -27,6 +28,7 @@ from eqnp.cli.options import Place, UserPath, backend_option, checkpoint_option,
 @backend_option
 @set_option
 @short_forms("--beta")
+@memory_advice("take fewer --samples")
 def check(
     target: str | None,
     out: Path | None,

@@ -9,7 +9,7 @@ from eqnp.cli.mistakes import Command
 
 @click.command(cls=Command)
 def doctor() -> None:
-    """Show what is installed, which backends answer, which BLAS with how many threads, and which data was found."""
+    """Show what is installed, cores and memory and what limits them, which backends answer, which data was found."""
     from eqnp.backend import get_backend
     from eqnp.cli.rows import show_row
     from eqnp.data import describe
@@ -17,7 +17,7 @@ def doctor() -> None:
     from eqnp.errors import BackendError
 
     click.echo("installed")
-    for key, value in describe_environment("numpy").items():
+    for key, value in (describe_environment("numpy") | _limits()).items():
         show_row(key, str(value), 11, "  ")
     click.echo("backends")
     for name in ("numpy", "cupy"):
@@ -30,3 +30,18 @@ def doctor() -> None:
     click.echo("data")
     for name, where in describe().items():
         show_row(name, where, 13, "  ")
+
+
+def _limits() -> dict[str, str]:
+    """Return how many cores and how much memory a run may use, each with what sets the limit."""
+    import os
+
+    from eqnp import limits
+
+    cores, memory = limits.cores(), limits.memory()
+    machine = os.cpu_count() or 1
+    shown = f"{cores.value}" if cores.value == machine else f"{cores.value} of {machine}, limited by {cores.by}"
+    if memory is None:
+        return {"cores": shown}
+    by = "" if memory.by == "the machine" else f", limited by {memory.by}"
+    return {"cores": shown, "memory": f"{memory.value / 1e9:.2g} GB available{by}"}

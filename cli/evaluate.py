@@ -36,7 +36,7 @@ def evaluate(run: Path, checkpoint: str, split: str, backend: Place, overrides: 
 
     session, state = open_run(run, backend, overrides, checkpoint)
     batches, progress = session.ordered_batches(split), Progress()
-    with thread_map(session.config.training.threads) as run_shards:
+    with thread_map(session.config.training.threads, progress.message) as run_shards:
         tally = evaluate_batches(
             session.learner,
             state.parameters,

@@ -19,7 +19,7 @@ from eqnp.configfile import load, parse
 from eqnp.data import Augmentation, Batches, Dataset, Normalisation, hold_out, lasting_folder
 from eqnp.data import load as load_data
 from eqnp.errors import CheckpointError, ConfigurationError
-from eqnp.experiment import from_content, make_learner
+from eqnp.experiment import from_content, make_learner, with_threads
 from eqnp.learner import Learner
 from eqnp.runfolder import RunFolder
 from eqnp.training import State, initial_state
@@ -38,18 +38,19 @@ class Session:
     changed: tuple[str, ...] = ()  # what --set changed of a run's configuration, a line for each key
 
     @classmethod
-    def start(cls, config: Config, backend: Backend) -> Session:
-        """Read the data and build the learner."""
+    def start(cls, config: Config, backend: Backend, trains: bool = True) -> Session:
+        """Read the data and build the learner; one that never ``trains`` needs no memory for batches of BPTT."""
         d = config.data
         if not d.validation:
-            return cls.on(config, backend, load_data(d.name, d.folder or None, d.train_samples, d.test_samples))
+            return cls.on(config, backend, load_data(d.name, d.folder or None, d.train_samples, d.test_samples), trains)
         dataset = load_data(d.name, d.folder or None, 0, d.test_samples)
-        return cls.on(config, backend, hold_out(dataset, d.validation, config.training.seed, d.train_samples))
+        return cls.on(config, backend, hold_out(dataset, d.validation, config.training.seed, d.train_samples), trains)
 
     @classmethod
-    def on(cls, config: Config, backend: Backend, dataset: Dataset) -> Session:
+    def on(cls, config: Config, backend: Backend, dataset: Dataset, trains: bool = True) -> Session:
         """Build the learner for a dataset that is in memory."""
-        learner = make_learner(config, dataset.train_images.shape[1:], len(dataset.classes), backend)
+        shape, samples = dataset.train_images.shape[1:], len(dataset.train_images) if trains else 0
+        learner = make_learner(config, shape, len(dataset.classes), backend, samples)
         return cls(config, dataset, learner)
 
     def initial_state(self) -> State:
@@ -123,7 +124,7 @@ def open_run(path: Path, backend: Place, overrides: tuple[str, ...], which: str)
     written, config = load(str(folder.config_path)), load(str(folder.config_path), overrides)
     changes = differences(written, config)
     require_readable(changes, quoted(path))
-    session = Session.start(config, open_backend(backend))
+    session = Session.start(with_threads(config), open_backend(backend), trains=False)
     session = replace(session, changed=tuple(map(describe, changes)))
     file = folder.best_path if which == "best" else folder.last_path
     content = checkpoint.load(file, kind=KIND)
@@ -158,6 +159,6 @@ def open_weights(
     if target is not None and os.path.isdir(target):
         session, state = open_run(Path(target), backend, overrides, which)
     else:
-        session = Session.start(load(target, overrides), open_backend(backend))
+        session = Session.start(with_threads(load(target, overrides)), open_backend(backend), trains=False)
         state = session.initial_state()
     return session, state.parameters

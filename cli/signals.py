@@ -1,14 +1,20 @@
-"""Stopping politely: a first SIGINT, SIGTERM or SIGHUP is remembered, a second one interrupts at once."""
+"""Stopping politely: a first SIGINT, SIGTERM or SIGHUP is remembered; a later one interrupts what it may."""
 
 from __future__ import annotations
 
 import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
 _CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 if hasattr(signal, "SIGHUP"):  # a terminal that is closed; Windows has none
     _CODES[signal.SIGHUP] = 129
+
+SAME_SECONDS = 0.5  # signals so close are one request: a key that bounces, or a process group that is told twice
 
 
 class Interrupted(KeyboardInterrupt):
@@ -20,13 +26,22 @@ class Interrupted(KeyboardInterrupt):
 
 
 class StopRequest:
-    """Inside ``with StopRequest() as stop``, ``stop.exit_code`` becomes 128 + the signal's number once one came."""
+    """Inside ``with StopRequest() as stop``, ``stop.exit_code`` becomes 128 + the signal's number once one came.
+
+    A later signal raises ``Interrupted``, but only inside ``with stop.interruptible()`` and only once: what is outside,
+    such as a save, is finished. Outside the main thread Python has no signal handlers; then nothing is changed.
+    """
 
     def __init__(self) -> None:
         self.exit_code: int | None = None
+        self.at_once = False  # whether Interrupted was raised
+        self._since = 0.0
+        self._open = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> StopRequest:
+        if threading.current_thread() is not threading.main_thread():
+            return self
         for number in _CODES:
             if number in (signal.SIGINT, signal.SIGTERM) or signal.getsignal(number) is not signal.SIG_IGN:  # nohup
                 self._before[number] = signal.signal(number, self._remember)
@@ -38,8 +53,19 @@ class StopRequest:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    @contextmanager
+    def interruptible(self, yes: bool = True) -> Iterator[None]:
+        """Let a second signal interrupt what is inside; or, within that, ``interruptible(False)``, let it not."""
+        before, self._open = self._open, yes
+        try:
+            yield
+        finally:
+            self._open = before
+
     def _remember(self, number: int, frame: FrameType | None) -> None:
         code = _CODES[signal.Signals(number)]
-        if self.exit_code is not None:
+        if self.exit_code is None:
+            self.exit_code, self._since = code, time.monotonic()
+        elif self._open and not self.at_once and time.monotonic() - self._since > SAME_SECONDS:
+            self.at_once, self._open = True, False  # nothing interrupts what answers this
             raise Interrupted(code)
-        self.exit_code = code

@@ -17,6 +17,7 @@ from eqnp.cli.options import (
     short_forms,
     split_option,
 )
+from eqnp.errors import memory_advice
 
 
 @click.command(cls=Command)
@@ -30,6 +31,7 @@ from eqnp.cli.options import (
 @backend_option
 @set_option
 @short_forms("--beta")
+@memory_advice("take fewer --samples or --steps")
 def states(
     run: Path,
     out: Path,

@@ -18,18 +18,18 @@ from eqnp.cli.progress import Progress, clock, quoted
 from eqnp.cli.results import summary
 from eqnp.cli.resuming import KEPT, nothing_to_do, take_up_changes
 from eqnp.cli.session import CONFIG, KIND, Session, config_in, open_backend, with_lasting_folder
-from eqnp.cli.signals import StopRequest
+from eqnp.cli.signals import Interrupted, StopRequest
 from eqnp.config import Config
 from eqnp.configfile import load, to_toml
 from eqnp.diagnostics import alignment_angles
 from eqnp.environment import describe_environment
-from eqnp.errors import DivergedError, EqnpError, OutOfMemoryError, memory_errors
+from eqnp.errors import DiskError, DivergedError, EqnpError, OutOfMemoryError, memory_errors
 from eqnp.experiment import to_content, with_threads
 from eqnp.measuring import batch_that_fits
 from eqnp.precision import rounding_warning
 from eqnp.runfolder import RunFolder
 from eqnp.sharding import Map, thread_map
-from eqnp.training import State, Tally, evaluate, next_epoch, require_finite, train_epoch
+from eqnp.training import State, Tally, batches_left, evaluate, next_epoch, require_finite, train_epoch
 
 SAVE_SECONDS = 300.0  # between two checkpoints inside a long epoch
 
@@ -43,17 +43,19 @@ def start_run(
     session = Session.start(
         config, chosen
     )  # everything that can be wrong with the input is found before a folder is made
-    state = session.initial_state()
     with RunFolder.create(out or RunFolder.default_path(config.name), to_toml(config)) as folder:
-        folder.write_environment(describe_environment(chosen.name))
-        run = _Run(session, folder, progress)
-        run.write(folder.last_path, state)
-        return run.go_on(state)
+        return _begin(_Run(session, folder, progress))
 
 
 def resume_run(path: Path, overrides: tuple[str, ...], backend: Place, progress: Progress) -> int:
-    """Go on with a run from its ``last.h5``; return the exit code."""
+    """Go on with a run from its ``last.h5``, or begin it if nothing of it was saved; return the exit code."""
     with RunFolder.open(path, lock=True) as folder:
+        if not folder.begun():
+            config = with_lasting_folder(with_threads(load(str(folder.config_path), overrides)))
+            session = Session.start(config, open_backend(backend))
+            if overrides:
+                folder.write_config(to_toml(config))
+            return _begin(_Run(session, folder, progress))
         content = checkpoint.load(folder.last_path, kind=KIND)
         written = load(str(folder.config_path))
         # As it was trained until now, and as it is to go on.
@@ -73,17 +75,22 @@ def resume_run(path: Path, overrides: tuple[str, ...], backend: Place, progress:
             session = Session.on(kept, chosen, session.dataset)
         if kept != written:
             folder.write_config(to_toml(kept))
-        return _Run(session, folder, progress).go_on(_recounted(state, before, kept))
+        return _Run(session, folder, progress).go_on(state)
 
 
-def _recounted(state: State, before: Config, now: Config) -> State:
-    """Return the state with its batch counted in the batch size of now; some samples of the epoch may come twice."""
-    old, new = before.training.batch_size, now.training.batch_size
-    return state if old == new else replace(state, batch=state.batch * old // new)
+def _begin(run: _Run) -> int:
+    """Save where a run begins, and train: a function of the configuration, so a failure here loses nothing."""
+    state = run.session.initial_state()
+    try:
+        run.folder.write_environment(describe_environment(run.session.learner.backend.name))
+        run.write(run.folder.last_path, state)
+    except DiskError as error:
+        raise DiskError(f"{error}; then `eqnp train --resume {quoted(run.folder.path)}` begins the run") from None
+    return run.go_on(state)
 
 
 class _Stopped(Exception):
-    """A signal came during an evaluation."""
+    """A first signal came: the batch under way is done, training or evaluation ends here."""
 
 
 class _Run:
@@ -97,22 +104,23 @@ class _Run:
         self.training = session.training_batches()
         self.chooses = session.chooses
         self.judge = session.ordered_batches(self.chooses)
+        self.stop = StopRequest()
         self._resume = f"eqnp train --resume {quoted(folder.path)}"
 
     def go_on(self, state: State) -> int:
         """Train until the last epoch is done or a signal asks to stop."""
         self.progress.message(self._title(state))
         self._warn(state)
-        with StopRequest() as stop, thread_map(self.session.config.training.threads) as run:
+        with thread_map(self.session.config.training.threads, self.progress.message) as run, self.stop as stop:
             try:
                 while state.epoch < self.epochs and stop.exit_code is None:
                     state = self._epoch(state, run, stop)
             except EqnpError as error:
                 change = f" --set {error.key}=..." if isinstance(error, DivergedError) else ""
                 raise type(error)(f"{error}; `{self._resume}{change}` goes on from last.h5") from None
-        if stop.exit_code is not None:
-            self.progress.message(f"stopped; `{self._resume}` goes on from here", to_paste=True)
-            return stop.exit_code
+            if stop.exit_code is not None:  # said before threads are waited for, which a further signal may end
+                self.progress.message(self._stopped(state), to_paste=True)
+                return stop.exit_code
         return self.conclude(state)
 
     def conclude(self, state: State) -> int:
@@ -155,26 +163,28 @@ class _Run:
         learner = self.session.learner
         began = saved = time.monotonic()
         before, first = state.seconds, state.batch
-        for after in self._updates(state, run):
-            now = time.monotonic()
-            state = replace(after, seconds=before + now - began)
-            self._show(state, (state.batch - first) / max(now - began, 1e-9))
-            if stop.exit_code is not None and state.batch < self.training.count:
-                self._save(state)
-                return state
-            if now - saved > SAVE_SECONDS:
-                self._save(state)
-                saved = time.monotonic()
         try:
-            show = partial(self._show_evaluation, stop, self.judge.count)
-            result = evaluate(learner, state.parameters, self.judge, run, show)
-        except BaseException as error:  # no memory, or a signal: what was learned is kept
+            with stop.interruptible():
+                for after in self._updates(state, run):
+                    now = time.monotonic()
+                    state = replace(after, seconds=before + now - began)
+                    self._show(state, (state.batch - first) / max(now - began, 1e-9))
+                    if stop.exit_code is not None and state.position < self.training.samples:
+                        raise _Stopped
+                    if now - saved > SAVE_SECONDS:
+                        self._save(state)
+                        saved = time.monotonic()
+                show = partial(self._show_evaluation, stop, self.judge.count)
+                result = evaluate(learner, state.parameters, self.judge, run, show)
+            require_finite(learner, state, result, self.chooses)
+            return self._finish_epoch(state, result)
+        except (DivergedError, OutOfMemoryError):  # last.h5 is before the first and at the second already
+            raise
+        except BaseException as error:  # a signal, no memory, metrics that cannot be written: what was learned is kept
             self._save(state)
-            if isinstance(error, _Stopped):
+            if isinstance(error, (_Stopped, Interrupted)):
                 return state
             raise
-        require_finite(learner, state, result, self.chooses)
-        return self._finish_epoch(state, result)
 
     def _updates(self, state: State, run: Map) -> Iterator[State]:
         """Yield the state after every batch. Without memory for one, save what is there and say how much would fit."""
@@ -190,10 +200,10 @@ class _Run:
         else:
             return
         self._save(state)
-        x, labels = self.training.batch(state.epoch, state.batch)
+        x, labels = self.training.batch(state.epoch, state.batch, state.position)
         try:
             with memory_errors():
-                hint = f"--set training.batch_size={batch_that_fits(learner, state, x, labels)} would fit"
+                hint = f"--set training.batch_size={batch_that_fits(learner, state, x, labels, run)} would fit"
         except MemoryError:
             hint = "no batch would fit: a smaller net is needed"
         raise OutOfMemoryError(f"out of memory with training.batch_size = {len(x)}{reason}; {hint}")
@@ -214,18 +224,19 @@ class _Run:
     def _save(self, state: State) -> None:
         """Save a state whose weights nobody has looked at yet."""
         require_finite(self.session.learner, state)
-        self.write(self.folder.last_path, state)
+        with self.stop.interruptible(False):
+            self.write(self.folder.last_path, state)
 
     def write(self, path: Path, state: State) -> None:
         """Write a checkpoint, with the configuration that made it."""
         checkpoint.save(path, to_content(state) | {CONFIG: to_toml(self.session.config)}, kind=KIND)
 
     def _show(self, state: State, rate: float) -> None:
-        tally, count = state.tally, self.training.count
-        left = (count - state.batch + (self.epochs - state.epoch - 1) * count) / rate
+        tally, rest = state.tally, batches_left(self.training, state.position)
+        left = (rest + (self.epochs - state.epoch - 1) * self.training.count) / rate
         self.progress.update(
             [
-                f"epoch {state.epoch + 1}/{self.epochs}  batch {state.batch}/{count}",
+                f"epoch {state.epoch + 1}/{self.epochs}  batch {state.batch}/{state.batch + rest}",
                 f"error {tally.error:.1f} %",
                 f"left {clock(left)}",
                 f"loss {tally.loss:.3f}",
@@ -238,6 +249,15 @@ class _Run:
         if stop.exit_code is not None:
             raise _Stopped
         self.progress.update([f"evaluating  batch {index}/{count}"])
+
+    def _stopped(self, state: State) -> str:
+        """Return what is said after a stop: what was given up, and how to go on."""
+        if self.stop.at_once and state.position < self.training.samples:
+            return (
+                f"stopped at once, without batch {state.batch + 1} of epoch {state.epoch + 1}; "
+                f"`{self._resume}` goes on before it"
+            )
+        return f"stopped; `{self._resume}` goes on from here"
 
     def _title(self, state: State) -> str:
         config, network = self.session.config, self.session.learner.network

@@ -88,7 +88,7 @@ def _require_pixels(images: np.ndarray) -> None:
 class Batches:
     """The batches of an epoch: shuffled and augmented for training, ``in_order`` and as they are for evaluation.
 
-    The last batch of an epoch may be smaller.
+    The last batch of an epoch may be smaller. ``samples`` is how many an epoch has, ``count`` in how many batches.
 
     Raises:
         ValueError: the images are not uint8 (N, H, W, C), labels are not (N,), or the batch size is below 1.
@@ -119,15 +119,21 @@ class Batches:
         self.seed = seed
         self.dtype = np.dtype(dtype)
         self.in_order = in_order
+        self.samples = len(images)
         self.count = -(-len(images) // batch_size)
         self._order: tuple[int, np.ndarray] = (
             -1,
             np.empty(0, np.int64),
         )  # the last epoch's, so as not to draw it again
 
-    def batch(self, epoch: int, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return batch ``index`` of an epoch: inputs (N, H, W, C), labels (N,)."""
-        chosen = self._permutation(epoch)[index * self.batch_size : (index + 1) * self.batch_size]
+    def batch(self, epoch: int, index: int, first: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Return batch ``index`` of an epoch: inputs (N, H, W, C), labels (N,).
+
+        It begins at sample ``first`` of the epoch's order, by default where batches of this size alone would. The order
+        is a function of (seed, epoch), the augmentation of (seed, epoch, index).
+        """
+        first = index * self.batch_size if first is None else first
+        chosen = self._permutation(epoch)[first : first + self.batch_size]
         images = self.images[chosen]
         if not self.in_order:
             images = self.augmentation(images, np.random.default_rng([self.seed, _AUGMENTATION, epoch, index]))

@@ -11,12 +11,12 @@ import sys
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeAlias
 
 import numpy as np
 
+from eqnp import limits
 from eqnp.device import CudaDevice, Device
 from eqnp.errors import BackendError
 
@@ -57,7 +57,8 @@ class Backend:
     def available_memory(self) -> int | None:
         """Return the bytes that arrays can still take, or None where the system does not say."""
         if self.name != "cupy":
-            return _free_host_memory()
+            limit = limits.memory()
+            return limit and limit.value
         pool = self.xp.get_default_memory_pool()
         free = int(self.xp.cuda.runtime.memGetInfo()[0]) + pool.free_bytes()
         return min(free, pool.get_limit() - pool.used_bytes()) if pool.get_limit() else free
@@ -66,10 +67,11 @@ class Backend:
         """Return the most bytes of arrays that ``work()`` holds at once."""
         if self.name != "cupy":
             tracemalloc.start()  # NumPy reports its arrays to it
-            work()
-            size = tracemalloc.get_traced_memory()[1]
-            tracemalloc.stop()
-            return size
+            try:
+                work()
+                return tracemalloc.get_traced_memory()[1]
+            finally:
+                tracemalloc.stop()
         # A pool of its own: another one has gaps, which work would fill unseen.
         others, pool = self.xp.get_default_memory_pool(), self.xp.cuda.MemoryPool()
         others.free_all_blocks()
@@ -132,15 +134,6 @@ def _cupy_backend(device: int, memory_gb: float) -> Backend:
             f"CUDA is missing, install CuPy with it, for example `{INSTALL}`, or use --backend numpy"
         ) from None
     return Backend("cupy", cupy, made)
-
-
-def _free_host_memory() -> int | None:
-    """Return what Linux calls available: free, or free at once because it only caches files."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration, ValueError):
-        return None
 
 
 def import_cupy() -> ModuleType:

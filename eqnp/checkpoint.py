@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import shlex
 import stat
 import struct
 from collections.abc import Iterable, Mapping
@@ -222,8 +223,13 @@ def _error(path: Path, what: str) -> CheckpointError:
 def _advice(path: Path) -> str:
     """Return what to do instead: a run has two checkpoints, and either can stand in for the other."""
     best, last = path.with_name("best.h5"), path.with_name("last.h5")
+    saved = any(map(os.path.lexists, (best, last, path.with_name("metrics.csv"))))
+    if path.name in (best.name, last.name) and not saved and os.path.isfile(path.with_name("config.toml")):
+        return f"nothing of this run was saved yet, `eqnp train --resume {shlex.quote(str(path.parent))}` begins it"
     if path.name == last.name and os.path.isfile(best):
         return f"copy {best.name} to {last.name} to go on from the best epoch, or start a new run"
     if path.name == best.name and os.path.isfile(last):
         return f"use {last.name} (--checkpoint last)"
+    if path.name == last.name:
+        return "restore a copy, or start a new run"
     return "name another file, restore a copy or make it again"

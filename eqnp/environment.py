@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shlex
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from eqnp import __version__
+from eqnp import __version__, limits
 
 
 def describe_environment(backend_name: str) -> dict[str, str | int]:
@@ -39,10 +38,8 @@ def processor() -> str:
 
 
 def available_cores() -> int:
-    """Return the number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # Linux: less than all in a container or a batch job
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Return the number of cores that this process may use, by ``eqnp.limits``."""
+    return limits.cores().value
 
 
 def _version(package: str) -> str:

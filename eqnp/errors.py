@@ -98,3 +98,14 @@ def memory_errors() -> Iterator[None]:
         if type(error).__module__.startswith("cupy") and any(sign in str(error) for sign in _NO_MEMORY):
             raise MemoryError(str(error)) from error
         raise
+
+
+@contextmanager
+def memory_advice(advice: str) -> Iterator[None]:
+    """Make an OutOfMemoryError with ``advice``, what to do, of any lack of memory inside."""
+    try:
+        with memory_errors():
+            yield
+    except MemoryError as error:
+        reason = f" ({error})" if str(error) else ""
+        raise OutOfMemoryError(f"out of memory{reason}; {advice}") from None

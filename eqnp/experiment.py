@@ -47,8 +47,14 @@ def make_architecture(model: Model, input_shape: Shape, classes: int) -> Archite
     return architecture
 
 
-def make_learner(config: Config, input_shape: Shape, classes: int, backend: Backend) -> Learner:
-    """Return the learner that ``config`` describes, for inputs of ``input_shape`` (H, W, C)."""
+def make_learner(
+    config: Config, input_shape: Shape, classes: int, backend: Backend, samples: int | None = None
+) -> Learner:
+    """Return the learner that ``config`` describes, for inputs of ``input_shape`` (H, W, C).
+
+    ``samples`` is how many there are to train on, and so the most that a batch can have; None if that is not known, 0
+    if nothing will be trained.
+    """
     architecture = make_architecture(config.model, input_shape, classes)
     training = config.training
     network = make_network(config.model, architecture, training.convolution, _means(training, backend))
@@ -59,7 +65,7 @@ def make_learner(config: Config, input_shape: Shape, classes: int, backend: Back
         estimator=training.estimator,
         contrast=default_contrast(network, training.common_update),
         common_update=training.common_update,
-        segment=_segment(config, architecture, backend) if training.algorithm == "bptt" else 0,
+        segment=_segment(config, architecture, backend, samples) if training.algorithm == "bptt" else 0,
         T1=config.dynamics.T1,
         T2=config.dynamics.T2,
         beta=config.dynamics.beta,
@@ -120,16 +126,17 @@ def make_products(name: str) -> Products:
     return SlabProducts() if name == "slabs" else Products()
 
 
-def _segment(config: Config, architecture: Architecture, backend: Backend) -> int:
+def _segment(config: Config, architecture: Architecture, backend: Backend, samples: int | None) -> int:
     """Return how many steps' states BPTT keeps at once.
 
     Raises:
         OutOfMemoryError: the memory that it may use does not hold them even in segments.
     """
-    samples = config.training.batch_size
+    batch = config.training.batch_size if samples is None else min(config.training.batch_size, samples)
     units = sum(math.prod(shape) for shape in architecture.state_shapes)
-    memory = config.training.memory_gb * 1e9 or (backend.available_memory() or math.inf) / 2
-    return plan_segments(config.dynamics.T2, samples * units * np.dtype(config.training.dtype).itemsize, memory)
+    available = backend.available_memory()
+    memory = config.training.memory_gb * 1e9 or (math.inf if available is None else available / 2)
+    return plan_segments(config.dynamics.T2, batch * units * np.dtype(config.training.dtype).itemsize, memory)
 
 
 def default_threads(model: Model, cores: int) -> int:

@@ -15,10 +15,11 @@ import numpy as np
 
 from eqnp.backend import Array, Backend
 from eqnp.dynamics import WAYS, relax
+from eqnp.errors import memory_errors
 from eqnp.learner import Learner
 from eqnp.networks import States
 from eqnp.prepared import PreparedNetwork, PreparedWeights
-from eqnp.sharding import Map, serial_map
+from eqnp.sharding import Map
 from eqnp.training import State, train_batch
 
 
@@ -77,22 +78,43 @@ def free_phases(
     return {name: phase(*way) for name, way in WAYS.items()}
 
 
-def batch_that_fits(learner: Learner, state: State, x: np.ndarray, labels: np.ndarray) -> int:
-    """Return how many samples an update has memory for, by what updates on a few samples take; below len(x) anyway.
+def batch_that_fits(learner: Learner, state: State, x: np.ndarray, labels: np.ndarray, run: Map) -> int:
+    """Return how many samples an update has memory for, below len(x) anyway; a tenth more were just tried.
 
-    The memory of an update is a constant and so much for every sample. A twentieth is left free.
+    The memory of an update is a constant and so much for every sample, as updates on a few samples tell. Where that is
+    too much all the same, because memory is in pieces or others take it, fewer are tried.
+
+    Raises:
+        MemoryError: there is no memory for an update on one sample.
     """
+    fits = min(len(x) * 3 // 4, _estimate(learner, state, x, labels, run))
+    while fits > 1:
+        try:
+            with memory_errors():
+                train_batch(learner, state, x[:fits], labels[:fits], run)
+        except MemoryError:
+            fits = fits * 3 // 4
+        else:
+            return max(1, fits * 9 // 10)
+    train_batch(learner, state, x[:1], labels[:1], run)
+    return 1
+
+
+def _estimate(learner: Learner, state: State, x: np.ndarray, labels: np.ndarray, run: Map) -> int:
+    """Return for how many samples the memory should be enough, by what updates on a few samples take."""
 
     def peak(samples: int) -> int:
-        return learner.backend.peak_of(lambda: train_batch(learner, state, x[:samples], labels[:samples], serial_map))
+        return learner.backend.peak_of(lambda: train_batch(learner, state, x[:samples], labels[:samples], run))
 
     few, more = sizes = (max(1, len(x) // 16), max(2, len(x) // 8))
-    low, high = map(peak, sizes)
+    try:
+        with memory_errors():
+            low, high = map(peak, sizes)
+    except MemoryError:
+        return few
     available = learner.backend.available_memory() or 0
     each = max(1, (high - low) // (more - few))
-    fits = few + (0.95 * available - low) / each
-    # What failed does not fit, whatever the estimate says: others may use the memory.
-    return max(1, min(int(fits), len(x) * 3 // 4))
+    return max(few, int(few + (0.95 * available - low) / each))
 
 
 def peak_memory(backend: Backend) -> float | None:

@@ -9,8 +9,9 @@ import re
 import sys
 import time
 import tomllib
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from contextlib import suppress
+from fnmatch import fnmatchcase
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,7 +19,8 @@ from typing import Any
 import tomli_w
 
 from eqnp.errors import ConfigurationError, RunBusyError
-from eqnp.storage import PART, FileLock, disk_error, make_folder, write_atomic
+from eqnp.locks import FileLock
+from eqnp.storage import PART, disk_error, make_folder, write_atomic
 
 _LOCK = ".lock"
 
@@ -73,7 +75,7 @@ class RunFolder:
         """
         folder = cls(path)
         if not os.path.isfile(folder.config_path):
-            raise ConfigurationError(f"{folder.path}: {_missing(folder.path)}; name the folder that `eqnp train` made")
+            raise ConfigurationError(f"{folder.path}: {_missing(folder.path)}")
         if lock:
             folder._acquire()
         return folder
@@ -94,6 +96,13 @@ class RunFolder:
             if make_folder(path):
                 return path
             number += 1
+
+    def begun(self) -> bool:
+        """Return whether anything of the run was saved: a checkpoint, or a row of metrics.
+
+        If not, disk or process failed before the first save, and the run can begin from its configuration.
+        """
+        return any(map(os.path.lexists, (self.last_path, self.best_path))) or bool(self.metrics())
 
     def write_config(self, config_toml: str) -> None:
         """Write config.toml."""
@@ -196,8 +205,13 @@ class RunFolder:
             items = os.listdir(self.path)
         except OSError as error:
             raise disk_error(self.path, error) from error
-        if set(items) - {_LOCK}:
+        if not _only_traces(items):
             raise ConfigurationError(f"{self.path}: is not empty and has no run; give another --out")
+
+
+def _only_traces(items: Iterable[str]) -> bool:
+    """Return whether the names in a folder are only what a process leaves that was killed while it began a run."""
+    return all(any(fnmatchcase(item, each) for each in (f"{_LOCK}*", PART.format("*"))) for item in items)
 
 
 def _damaged(path: Path, what: str) -> ConfigurationError:
@@ -215,13 +229,19 @@ def _write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _missing(path: Path) -> str:
-    """Return why ``path`` is no run folder."""
+    """Return why ``path`` is no run folder, and what to do."""
+    name = "name the folder that `eqnp train` made"
     try:
         os.stat(path / "config.toml")
     except FileNotFoundError:
-        return "is not a run folder (config.toml is missing)" if os.path.isdir(path) else "there is no such folder"
+        if not os.path.isdir(path):
+            return f"there is no such folder; {name}"
+        with suppress(OSError):
+            if (items := os.listdir(path)) and _only_traces(items):
+                return "holds no run yet, it ended before anything was saved; start it again with --out"
+        return f"is not a run folder (config.toml is missing); {name}"
     except NotADirectoryError:
-        return "is a file, not a run folder"
+        return f"is a file, not a run folder; {name}"
     except OSError as error:
-        return f"config.toml cannot be read ({error.strerror or error})"
-    return "config.toml is not a file"
+        return f"config.toml cannot be read ({error.strerror or error}); {name}"
+    return f"config.toml is not a file; {name}"

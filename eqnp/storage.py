@@ -1,35 +1,13 @@
-"""Files that survive: a write that happens whole or not at all, and a lock that ends with its process."""
+"""Files that survive: a write that happens whole or not at all."""
 
 from __future__ import annotations
 
 import errno
 import os
-import platform
 from contextlib import suppress
 from pathlib import Path
 
 from eqnp.errors import ConfigurationError, DiskError
-
-try:
-    import fcntl
-
-    def _lock(descriptor: int) -> None:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-    def _unlock(descriptor: int) -> None:
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
-
-except ImportError:  # Windows, where a locked byte cannot be read: lock one far behind the holder's name
-    import msvcrt
-
-    def _lock(descriptor: int) -> None:
-        os.lseek(descriptor, 4096, os.SEEK_SET)
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-
-    def _unlock(descriptor: int) -> None:
-        os.lseek(descriptor, 4096, os.SEEK_SET)
-        msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
-
 
 PART = ".eqnp-{}.part"  # the name of an unfinished file; one is left behind only by a process that was killed
 
@@ -81,8 +59,11 @@ def _write_synced(path: Path, data: bytes | memoryview) -> None:
         while rest:  # a write may take only a part
             rest = rest[os.write(descriptor, rest) :]
         os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    except BaseException:
+        with suppress(OSError):  # the first error is the one to report
+            os.close(descriptor)
+        raise
+    os.close(descriptor)  # NFS may report only here that it could not write
 
 
 def _sync_folder(folder: Path) -> None:
@@ -96,7 +77,8 @@ def _sync_folder(folder: Path) -> None:
         if error.errno not in _CANNOT_SYNC:
             raise
     finally:
-        os.close(descriptor)
+        with suppress(OSError):  # nothing was written through it
+            os.close(descriptor)
 
 
 def make_folder(path: Path) -> bool:
@@ -135,55 +117,3 @@ def require_place(path: Path, force: bool) -> None:
         raise disk_error(path, OSError(errno.ENOENT, "no such folder"))
     if not os.access(folder, os.W_OK | os.X_OK):
         raise disk_error(path, OSError(errno.EACCES, os.strerror(errno.EACCES)))
-
-
-class FileLock:
-    """An exclusive lock on a file, which holds until ``release`` or the end of the process, however it ends.
-
-    The file stays, since removing it would let two processes lock two files of one name; it says who locked it last.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._descriptor: int | None = None
-
-    def acquire(self) -> bool:
-        """Take the lock and return True, or return False at once if somebody else has it.
-
-        Raises:
-            DiskError: the file cannot be made, or its file system has no locks.
-        """
-        try:
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError as error:
-            raise disk_error(self.path, error) from error
-        try:
-            _lock(descriptor)
-        except (BlockingIOError, PermissionError):  # what flock and Windows raise when somebody else has it
-            os.close(descriptor)
-            return False
-        except OSError as error:
-            os.close(descriptor)
-            reason = error.strerror or error
-            raise DiskError(
-                f"{self.path}: cannot be locked ({reason}); choose a place on another file system"
-            ) from error
-        self._descriptor = descriptor
-        with suppress(OSError):  # on a full disk the lock holds all the same, only without a name
-            os.ftruncate(descriptor, 0)
-            os.write(descriptor, f"process {os.getpid()} on {platform.node()}".encode(errors="replace"))
-        return True
-
-    def release(self) -> None:
-        """Free the lock; nothing happens if it is not held."""
-        if self._descriptor is not None:
-            descriptor, self._descriptor = self._descriptor, None
-            _unlock(descriptor)
-            os.close(descriptor)
-
-    def holder(self) -> str:
-        """Return who locked the file last, as "process PID on HOST"."""
-        try:
-            return self.path.read_text("utf-8", "replace").strip() or "another process"
-        except OSError:
-            return "another process"

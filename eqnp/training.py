@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -21,16 +20,18 @@ from eqnp.inputs import require_labels
 from eqnp.learner import PARAMETERS, Learner
 from eqnp.losses import one_hot, predict
 from eqnp.prepared import PreparedNetwork, PreparedWeights
-from eqnp.sharding import Map, add_gradients
+from eqnp.sharding import Map, add_gradients, started_pool
 
 
 class Batches(Protocol):
-    """Batches as functions of (epoch, index), so that a resumed run needs no replay."""
+    """Batches as functions of (epoch, index, first sample), so that a resumed run needs no replay."""
 
+    samples: int  # of an epoch
+    batch_size: int  # the last batch of an epoch may be smaller
     count: int
 
-    def batch(self, epoch: int, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return inputs (N, ...) and integer labels (N,)."""
+    def batch(self, epoch: int, index: int, first: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Return inputs (N, ...) and integer labels (N,), from sample ``first`` of the epoch's order on."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,11 @@ class Tally:
 
 @dataclass(frozen=True)
 class State:
-    """Where a run is: parameters, optimiser, the epoch and the next batch in it, and the sums so far."""
+    """Where a run is: parameters, optimiser, the epoch, the batches done in it, and the sums over their samples.
+
+    The next batch begins at sample ``position`` of the epoch's order, whatever the size of the batches before it was.
+    Its random streams are those of number ``batch``.
+    """
 
     parameters: dict[str, Array]
     optimizer: dict[str, Any]
@@ -73,6 +78,11 @@ class State:
     seconds: float = 0.0  # of training in this epoch
     best_error: float = math.inf  # the lowest so far, on the validation set if there is one, else on the test set
     best_epoch: int = 0  # after how many epochs that was; 0: not known
+
+    @property
+    def position(self) -> int:
+        """How many samples of the epoch are trained."""
+        return self.tally.samples
 
 
 def initial_state(learner: Learner, gain: float, dtype: str) -> State:
@@ -156,27 +166,40 @@ def _diverged(learner: Learner, where: str, dtype: np.dtype) -> DivergedError:
 
 
 def train_epoch(learner: Learner, state: State, batches: Batches, run: Map) -> Iterator[State]:
-    """Yield the state after every batch from ``state.batch`` to the end of its epoch.
+    """Yield the state after every batch from ``state.position`` to the end of its epoch.
 
     Stop anywhere: it can go on there.
     """
-    for x, labels in _ahead(learner, batches, state.epoch, state.batch):
+    for x, labels in _ahead(learner, batches, state.epoch, state.batch, state.position):
         state = train_batch(learner, state, x, labels, run)
         yield state
 
 
-def _ahead(learner: Learner, batches: Batches, epoch: int, first: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield the batches of an epoch; for a GPU, the host prepares each while the device works on the one before."""
-    indices = range(first, batches.count)
+def batches_left(batches: Batches, position: int) -> int:
+    """Return how many batches the samples from ``position`` to the end of an epoch make."""
+    return len(range(position, batches.samples, batches.batch_size))
+
+
+def _ahead(
+    learner: Learner, batches: Batches, epoch: int, index: int = 0, position: int = 0
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the batches of an epoch from sample ``position`` on, the first of them with number ``index``.
+
+    For a GPU, the host prepares each while the device works on the one before.
+    """
+    places = [*enumerate(range(position, batches.samples, batches.batch_size), start=index)]
     if learner.backend.name == "numpy":
-        yield from (batches.batch(epoch, index) for index in indices)
+        yield from (batches.batch(epoch, *place) for place in places)
         return
-    with ThreadPoolExecutor(1) as pool:
-        waiting = deque(pool.submit(batches.batch, epoch, index) for index in indices[:1])
-        for index in indices:
+    with started_pool(1) as (pool, started):
+        if not started:
+            yield from (batches.batch(epoch, *place) for place in places)
+            return
+        waiting = deque(pool.submit(batches.batch, epoch, *place) for place in places[:1])
+        for following in [*places[1:], None][: len(places)]:
             batch = waiting.popleft().result()
-            if index + 1 < batches.count:
-                waiting.append(pool.submit(batches.batch, epoch, index + 1))
+            if following is not None:
+                waiting.append(pool.submit(batches.batch, epoch, *following))
             yield batch
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 LADDER = [
-    "errors __init__ clone spelling device backend products mkl storage environment workspace blocks inputs",
+    "errors __init__ clone spelling limits device backend products mkl",
+    "storage locks environment workspace blocks inputs",
     "ops losses optim",
     "architecture moves",
     "connections",

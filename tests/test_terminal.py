@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from commands import SMALL_OPTIONS, assert_fails, run
 
+from eqnp.cli import signals
 from eqnp.cli.progress import Progress, clock, quoted
 from eqnp.cli.rows import show_row
 from eqnp.cli.signals import Interrupted, StopRequest
@@ -43,14 +44,22 @@ def test_a_run_needs_nobody_who_reads(tmp_path, closed):
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no SIGHUP")
-def test_signals_are_remembered_with_their_exit_codes():
+def test_signals_are_remembered_with_their_exit_codes(monkeypatch):
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)):
         with StopRequest() as stop:
             signal.raise_signal(number)
             assert stop.exit_code == code
-            with pytest.raises(KeyboardInterrupt) as second:
-                signal.raise_signal(signal.SIGTERM)
-            assert second.value.exit_code == 143
+            with stop.interruptible():
+                signal.raise_signal(signal.SIGTERM)  # so soon after the first it is the same request
+                monkeypatch.setattr(signals, "SAME_SECONDS", -1.0)
+                with stop.interruptible(False):
+                    signal.raise_signal(signal.SIGTERM)
+                with pytest.raises(KeyboardInterrupt) as second:
+                    signal.raise_signal(signal.SIGTERM)
+                signal.raise_signal(signal.SIGTERM)  # what answers the second is not interrupted
+            signal.raise_signal(signal.SIGTERM)
+            assert second.value.exit_code == 143 and stop.exit_code == code
+        monkeypatch.undo()
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with StopRequest() as stop:  # as nohup wants it
