@@ -22,7 +22,8 @@ LADDER = [
     "contrasts stencils",
     "estimators bptt sharding",
     "checkpoint runfolder diagnostics",
-    "config configfile presets learner measuring theorem settling plots training trajectories experiment",
+    "steady",
+    "config configfile presets learner measuring verdict theorem settling plots training trajectories experiment",
     "data",
     "cli",
 ]
