@@ -35,6 +35,7 @@ def measure(
     content = {
         "settings": {
             **asdict(setting),
+            "common_update": learner.common_update,
             "tolerance": dynamics.tolerance,
             "schedule": learner.schedule,
             "omega": learner.omega,
@@ -132,7 +133,7 @@ def table(content: dict[str, Any], command: Sequence[str]) -> str:
     """Return the check as text that fits 60 columns, but for a command to paste; ``command`` are that one's words."""
     s = content["settings"]
     lines = [prose(f"{s['samples']} {s['split']} samples, {_setting_of_check(s)}"), ""]
-    lines += [*verdict_lines(content, command), "", *_step_lines(content), "", *_bias_lines(content["bias"])]
+    lines += [*verdict_lines(content, command), "", *_step_lines(content), "", *_bias_lines(content["bias"], s["beta"])]
     notes = [prose(note) for note in _notes(content)]
     return "\n".join([*lines, *([""] if notes else []), *notes])
 
@@ -180,9 +181,8 @@ def _step_lines(content: dict[str, Any]) -> list[str]:
             )
         ]
     lines = [
-        "EP against BPTT, in %  symmetric,    whole gradient, distance",
-        "                       each step",
-        "weight               error  signs  one-sided symmetric ratio",
+        "EP against BPTT, %    each step   distance of the whole",
+        "weight              error  signs  one-sided symmetric ratio",
     ]
     for name, symmetric in steps["symmetric"].items():
         if name.endswith(".weight"):
@@ -190,11 +190,11 @@ def _step_lines(content: dict[str, Any]) -> list[str]:
             shares = (symmetric["relative_error"], symmetric["sign_disagreement"])
             ratio = f"{near / far:.2f}" if far else "-"
             cells = "".join(f"{100 * share:7.2f}" for share in shares)
-            lines.append(f"{name:<19}{cells}{100 * far:11.2f}{100 * near:10.2f}{ratio:>6}")
+            lines.append(f"{name:<18}{cells}{100 * far:11.2f}{100 * near:10.2f}{ratio:>6}")
     return lines
 
 
-def _bias_lines(bias: dict[str, Any]) -> list[str]:
+def _bias_lines(bias: dict[str, Any], configured: float) -> list[str]:
     if bias.get("exact") == 0:
         return [prose("no bias to measure: the exact gradient is zero, every unit is saturated")]
     if not bias["samples"]:
@@ -204,11 +204,13 @@ def _bias_lines(bias: dict[str, Any]) -> list[str]:
                 "--steps or a smaller beta"
             )
         ]
+    begin = bias["betas"][0]
+    halved = f"; beta begins at {begin:.2g}, where enough samples do" if begin < configured else ""
     lines = [
         "bias of settled phases, relative to the exact gradient",
         prose(
             f"kept: {bias['samples']} of {bias['of']} samples, which keep their activity pattern; "
-            f"all: {bias['all']} that settle"
+            f"all: {bias['all']} that settle{halved}"
         ),
         "       " + "".join(f"{name:^18}" for name in theorem.ORDERS).rstrip(),
         "beta   " + "    kept     all  " * 2 + "    kept     all",
@@ -223,7 +225,7 @@ def _bias_lines(bias: dict[str, Any]) -> list[str]:
 
 def _slope(row: Mapping[str, Any]) -> str:
     if row["slope"] != row["slope"]:
-        return "below rounding"
+        return f"{row['fitted']} above rounding" if row["fitted"] else "below rounding"
     return f"{row['slope']:.2f} +- {row['slope_error']:.2f}"
 
 

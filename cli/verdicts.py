@@ -30,7 +30,7 @@ def verdict_lines(content: Mapping[str, Any], command: Sequence[str]) -> list[st
     lines = [
         _row(
             "verdict",
-            f"{word(v['cosine'])}: cosine {v['cosine']:.3f} with the exact gradient, {v['length']:.2f} times as "
+            f"{word(v['quality'])}: cosine {v['cosine']:.3f} with the exact gradient, {v['length']:.2f} times as "
             f"long; {min(v['fifths']):.3f} to {max(v['fifths']):.3f} by {_folds(v)} of the samples",
         )
     ]
@@ -67,14 +67,15 @@ def _stage_lines(v: Mapping[str, Any]) -> list[str]:
 
 def _cause(v: Mapping[str, Any], s: Mapping[str, Any], angle: float) -> list[str]:
     """Return what is the matter, and how much of the distance it is."""
-    if v["cosine"] >= GOOD:
+    if v["quality"] >= GOOD:
         return []
     whole, part = v["stages"]["configured"]["distance"], v["parts"][v["cause"]]
     beta = v["sign"] * s["beta"]
     texts = {
         "free": f"the free phase is not settled after T1 = {s['T1']} steps (residual {v['residual']:.1e})",
         "nudged": f"the nudged phases are not settled after T2 = {s['T2']} steps",
-        "switches": f"{v['switching']} of {v['samples']} samples switch their activity pattern at beta {beta:g}",
+        "switches": f"{v['switching']} of {v['samples']} samples switch their activity pattern at beta {beta:g}"
+        + (f" ({v['restless']} of them do not settle)" if v["restless"] else ""),
         "bias": f"the bias of beta {beta:g}",
         "field": f"a vector field, whose forward and backward weights differ (mean angle {angle:.0f} degrees): "
         "the bias does not vanish as beta goes to 0",
@@ -87,9 +88,11 @@ def _cure(v: Mapping[str, Any], s: Mapping[str, Any], command: Sequence[str]) ->
     """Return the cure that helps most, as a line and a command to paste."""
     cure = v.get("cure")
     if cure is None:
-        if v["cosine"] >= GOOD:
+        if v["quality"] >= GOOD:
             return [_row("cure", "none needed")]
         text = f"not by T1, T2 or beta: with all settled and beta -> 0 the cosine is {v['limit']:.3f}"
+        if not s["common_update"]:
+            text += "; training.common_update=true makes the two weights come together"
         return [_row("cure", text)]
     changes = {key: cure[key] for key in ("beta", "T1", "T2") if cure[key] != s[key]}
     settings = {f"dynamics.{key}": f"{value:g}" for key, value in changes.items()}

@@ -123,7 +123,7 @@ def measure_bias(phases: Phases, beta: float) -> dict[str, Any]:
     any: ``all`` (how many settle), ``betas``, ``exact`` (the norm of the exact gradient), the adjoint's ``residual``,
     and for each estimator, at each beta, its ``bias`` relative to the exact gradient, ``rounding`` (what of it may be
     rounding), and ``bias_all``; the ``slope`` fitted on log-log axes and ``slope_error``, the half-width of its 95 %
-    interval (both nan where fewer than three values are above rounding), over ``fitted`` values.
+    interval (both nan where fewer than three values are above rounding), over the ``fitted`` ones that are.
     """
     settled = phases.settled()
 
@@ -186,7 +186,7 @@ def _slope(betas: Sequence[float], biases: Sequence[float], rounding: Sequence[f
         if bias > ABOVE * noise
     ]
     if len(points) < 3:
-        return {"slope": math.nan, "slope_error": math.nan, "fitted": 0}
+        return {"slope": math.nan, "slope_error": math.nan, "fitted": len(points)}
     line = linregress(*zip(*points, strict=True))
     half_width = float(student_t.ppf(0.975, len(points) - 2)) * line.stderr
     return {"slope": float(line.slope), "slope_error": float(half_width), "fitted": len(points)}
