@@ -51,8 +51,7 @@ def check(
     costs.
     """
     from eqnp import checkpoint as files
-    from eqnp.cli import checking
-    from eqnp.cli.checking import shown_name
+    from eqnp.cli import checking, tables
     from eqnp.cli.session import open_weights
     from eqnp.cli.stages import Stages
     from eqnp.errors import ConfigurationError
@@ -69,20 +68,18 @@ def check(
 
             new_figure(1)  # a missing matplotlib is said before the work, not after it
     session, parameters = open_weights(target, overrides, checkpoint, backend)
-    measure, table = (
-        (checking.measure_settling, checking.settling_table) if settle else (checking.measure, checking.table)
-    )
+    measure, table = (checking.measure_settling, tables.settling_table) if settle else (checking.measure, tables.table)
     if out is not None:
         make_folder(out)  # before the work, in case that it cannot be made
     samples = samples or f"0:{min(SAMPLES, session.count(split))}"
     with Stages() as stages:
         content = measure(session, parameters, samples, split, steps, stages)
-    of = shown_name(target, checkpoint)
+    of = checking.shown_name(target, checkpoint)
     content["settings"]["of"] = of
     click.echo(table(content, checking.training_command(target, overrides)))
     if out is not None:
         files.save(out / f"{name}.h5", content, kind=name)
-        written = [f"{name}.h5", *(_plots(content, out, plots, checking.title(content)) if plots != "none" else [])]
+        written = [f"{name}.h5", *(_plots(content, out, plots, tables.title(content)) if plots != "none" else [])]
         click.echo(f"written  {', '.join(str(out / each) for each in written)}")
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eqnp.cli.rows import terminal_width
-from eqnp.verdict import GOOD, word, worst_layer
+from eqnp.quality import GOOD, word, worst_layer
 
 STAGES = {
     "configured": "as configured",

@@ -69,6 +69,13 @@ def test_other_schedules_and_tolerances_are_judged_as_configured_and_said(capsys
     assert "even-odd, omega 1.3, tolerance 0.3" in " ".join(out.split()) and "measured with synchronous steps" in out
 
 
+def test_what_is_left_out_is_said(capsys):
+    out = small_check(capsys, *overrides("training.algorithm=bptt", "model.layers.0.keep=0.8")).out
+    assert "the verdict is about EP" in out and "Measured without dropout." in out
+    plain = small_check(capsys).out
+    assert "BPTT;" not in plain and "dropout" not in plain
+
+
 def test_the_file_holds_the_verdict(capsys, tmp_path):
     out = tmp_path / "check"
     small_check(capsys, *DEEP, "--out", out, "--plots", "none", *overrides("dynamics.T1=2"))

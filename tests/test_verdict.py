@@ -8,11 +8,13 @@ import pytest
 from tolerances import ORACLE
 
 from eqnp.contrasts import common_contrast, vector_field_contrast
+from eqnp.cures import find_cure
 from eqnp.diagnostics import cosine
 from eqnp.estimators import estimate
+from eqnp.quality import GOOD, Setting, grade, make_stencil, word, worst_layer
 from eqnp.steady import Phases
 from eqnp.stencils import one_sided, symmetric
-from eqnp.verdict import GOOD, Setting, find_cure, grade, judge, make_stencil, word, worst_layer
+from eqnp.verdict import judge
 
 
 def phases_of(case, steps=800, **options):
@@ -156,6 +158,14 @@ def test_a_wrong_layer_is_not_hidden_by_a_larger_one_that_is_right():
     assert word(grade(aside, exact)) == "usable"
     dead = exact | {"forward.1.weight": np.zeros(2)}
     assert grade(exact | {"forward.1.weight": np.ones(2) / 1e3}, dead) > 0.99
+
+
+def test_float32_is_judged_with_the_tolerances_of_float32():
+    case = curved()
+    case.parameters = {name: p.astype(np.float32) for name, p in case.parameters.items()}
+    case.x, case.target = case.x.astype(np.float32), case.target.astype(np.float32)
+    result = verdict(case)
+    assert result["samples"] == 6 and word(result["quality"]) == "good" and result["limit"] > GOOD
 
 
 # ---- the phases
