@@ -98,7 +98,7 @@ def _in_columns(words: Iterable[str]) -> str:
 def _slope(row: Mapping[str, Any]) -> str:
     if row["slope"] != row["slope"]:
         return f"{row['fitted']} above rounding" if row["fitted"] else "below rounding"
-    return f"{row['slope']:.3f} +- {row['slope_error']:.3f}"
+    return f"{row['slope']:z.3f} +- {row['slope_error']:.3f}"
 
 
 def _notes(content: dict[str, Any]) -> list[str]:

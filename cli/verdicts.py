@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eqnp.cli.rows import terminal_width
-from eqnp.quality import GOOD, word, worst_layer
+from eqnp.quality import GOOD, UNEVEN, word, worst_layer
 
 STAGES = {
     "configured": "as configured",
@@ -27,18 +27,18 @@ def verdict_lines(content: Mapping[str, Any], command: Sequence[str]) -> list[st
         return [_row("verdict", f"none: {none}")]
     if "unknown" in v:
         return [_row("verdict", f"none: {_UNKNOWN[v['unknown']]}")]
-    lines = [
-        _row(
-            "verdict",
-            f"{word(v['quality'])}: cosine {v['cosine']:.3f} with the exact gradient, {v['length']:.2f} times as "
-            f"long; {min(v['fifths']):.3f} to {max(v['fifths']):.3f} by {_folds(v)} of the samples",
-        )
-    ]
-    lines += _cause(v, s, content["angle"]) + _cure(v, s, command)
-    worst = worst_layer(v["layers"], v["cosine"])
-    if worst:
-        lines.append(_row("layers", f"worst in {worst}: cosine {v['layers'][worst]:.3f}"))
-    return [*lines, "", *_stage_lines(v)]
+    text = (
+        f"{word(v['quality'])}: cosine {v['cosine']:.3f} with the exact gradient{_worst(v)}; "
+        f"{v['length']:.2f} times as long; "
+        f"{min(v['fifths']):.3f} to {max(v['fifths']):.3f} by {_folds(v)} of the samples"
+    )
+    return [_row("verdict", text), *_cause(v, s, content["angle"]), *_cure(v, s, command), "", *_stage_lines(v)]
+
+
+def _worst(v: Mapping[str, Any]) -> str:
+    """Return the layer that is much worse than all together, or that takes the verdict down."""
+    worst = worst_layer(v["layers"], v["cosine"], 0.0 if word(v["quality"]) != word(v["cosine"]) else UNEVEN)
+    return f", but {v['layers'][worst]:.3f} in {worst}" if worst else ""
 
 
 _UNKNOWN = {
@@ -66,22 +66,24 @@ def _stage_lines(v: Mapping[str, Any]) -> list[str]:
 
 
 def _cause(v: Mapping[str, Any], s: Mapping[str, Any], angle: float) -> list[str]:
-    """Return what is the matter, and how much of the distance it is."""
+    """Return what is the matter, with the distance before and after it is put right."""
     if v["quality"] >= GOOD:
         return []
-    whole, part = v["stages"]["configured"]["distance"], v["parts"][v["cause"]]
-    beta = v["sign"] * s["beta"]
+    at = {name: percent(stage["distance"]) for name, stage in v["stages"].items()}
+    beta, restless = f"{v['sign'] * s['beta']:g}", f" ({v['restless']} of them do not settle)" if v["restless"] else ""
+    unswitched = f"without them {at['unswitched']}, not {at['nudged']}" if "unswitched" in at else at["nudged"]
     texts = {
-        "free": f"the free phase is not settled after T1 = {s['T1']} steps (residual {v['residual']:.1e})",
-        "nudged": f"the nudged phases are not settled after T2 = {s['T2']} steps",
-        "switches": f"{v['switching']} of {v['samples']} samples switch their activity pattern at beta {beta:g}"
-        + (f" ({v['restless']} of them do not settle)" if v["restless"] else ""),
-        "bias": f"the bias of beta {beta:g}",
+        "free": f"the free phase is not settled after T1 = {s['T1']} steps (residual {v['residual']:.1e}); "
+        f"distance, settled: {at['free']}, not {at['configured']}",
+        "nudged": f"the nudged phases are not settled after T2 = {s['T2']} steps; "
+        f"distance, settled: {at['nudged']}, not {at['free']}",
+        "switches": f"{v['switching']} of {v['samples']} samples switch their activity pattern at beta {beta}"
+        f"{restless}; distance, settled: {unswitched}",
+        "bias": f"the bias of beta {beta}; distance, settled and without samples that switch: {at.get('unswitched')}",
         "field": f"a vector field, whose forward and backward weights differ (mean angle {angle:.0f} degrees): "
-        "the bias does not vanish as beta goes to 0",
+        f"the bias does not vanish as beta goes to 0; distance there: {at.get('limit')}",
     }
-    share = f"{percent(part)} of the distance of {percent(whole)}"
-    return [_row("cause", f"{texts[v['cause']]}: {share}")]
+    return [_row("cause", texts[v["cause"]])]
 
 
 def _cure(v: Mapping[str, Any], s: Mapping[str, Any], command: Sequence[str]) -> list[str]:

@@ -101,7 +101,7 @@ def plot_bias(bias: Mapping[str, Any], title: str = "") -> Any:
     axis, betas = axes[0, 0], bias["betas"]
     for name in ("one-sided", "symmetric", "four-point"):
         (color, line), row = STYLES[name], bias[name]
-        slope = f"slope {row['slope']:.2f}" if row["slope"] == row["slope"] else "below rounding"
+        slope = f"slope {row['slope']:z.2f}" if row["slope"] == row["slope"] else "below rounding"
         axis.loglog(betas, row["bias"], line, color=color, marker="o", markersize=3, label=f"{name}: {slope}")
         axis.loglog(betas, row["bias_all"], line, color=color, marker="o", mfc="none", markersize=5, linewidth=0.6)
     if (lowest := min(bias["four-point"]["bias"])) < 10 * max(bias["four-point"]["rounding"]):

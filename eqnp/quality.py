@@ -42,10 +42,11 @@ def grade(estimate: Gradient, exact: Gradient) -> float:
     """Return the quality of an estimate, at most 1: its cosine, or less where a layer is worse.
 
     A layer learns by its own part of the gradient, which may be wrong where another layer's, larger one is right: the
-    least cosine of a weight, of those whose exact gradient is not zero, counts with a fifth of what it lacks.
+    least cosine of a weight, of those whose exact gradient is not zero, counts with a fifth of what it lacks. Three
+    decimals, as they are shown.
     """
     layers = layer_cosines(estimate, exact).values()
-    return min([cosine(estimate, exact), *(1 - (1 - c) / LAYER for c in layers)])
+    return round(min([cosine(estimate, exact), *(1 - (1 - c) / LAYER for c in layers)]), 3)
 
 
 def layer_cosines(estimate: Gradient, exact: Gradient) -> dict[str, float]:
@@ -59,7 +60,7 @@ def word(quality: float) -> str:
     return "good" if quality >= GOOD else "usable" if quality >= USABLE else "poor"
 
 
-def worst_layer(layers: Mapping[str, float], cosine: float) -> str:
-    """Return the parameter with the lowest cosine where it is much lower than that of all together, or else ""."""
-    worst = min(layers, key=layers.__getitem__)
-    return worst if layers[worst] < cosine - UNEVEN else ""
+def worst_layer(layers: Mapping[str, float], cosine: float, margin: float = UNEVEN) -> str:
+    """Return the weight with the lowest cosine if it is more than ``margin`` below that of all together, or else ""."""
+    worst = min(layers, key=layers.__getitem__, default="")
+    return worst if worst and layers[worst] < cosine - margin else ""

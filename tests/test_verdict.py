@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from tolerances import ORACLE
 
+from eqnp.cli.verdicts import verdict_lines
 from eqnp.contrasts import common_contrast, vector_field_contrast
 from eqnp.cures import find_cure
 from eqnp.diagnostics import cosine
@@ -54,10 +55,25 @@ WRONG = {
 }
 
 
+WORDS = {
+    "free": "free phase is not settled after T1 = 2 steps",
+    "nudged": "nudged phases are not settled after T2 = 1 steps",
+    "bias": "the bias of beta 0.8",
+    "switches": "12 of 12 samples switch their activity pattern at beta 1",
+    "field": "a vector field",
+}
+
+
 @pytest.mark.parametrize("cause", WRONG)
 def test_the_verdict_names_what_is_the_matter(cause):
     make, settings = WRONG[cause]
     result = verdict(make(), **settings)
+    configured = {"T1": 200, "T2": 100, "beta": 0.05, "estimator": "symmetric"} | settings
+    shown = {"settings": configured | {"steps": 800, "tolerance": 0.0, "common_update": False}, "angle": 90.0}
+    lines = verdict_lines(shown | {"verdict": result}, ["eqnp", "train"])
+    text = " ".join(" ".join(lines).split())
+    assert f"verdict {word(result['quality'])}: cosine {result['cosine']:.3f}" in text and WORDS[cause] in text
+    assert ("eqnp train --set" in text) == ("cure" in result) and ("common_update" in text) == (cause == "field")
     assert result["cause"] == cause, result["parts"]
     assert word(result["quality"]) != "good"
     assert sum(result["parts"].values()) == pytest.approx(result["stages"]["configured"]["distance"])
