@@ -66,22 +66,22 @@ def _stage_lines(v: Mapping[str, Any]) -> list[str]:
 
 
 def _cause(v: Mapping[str, Any], s: Mapping[str, Any], angle: float) -> list[str]:
-    """Return what is the matter, with the distance before and after it is put right."""
+    """Return what is the matter, with the cosine when that is put right."""
     if v["quality"] >= GOOD:
         return []
-    at = {name: percent(stage["distance"]) for name, stage in v["stages"].items()}
+    at = {name: f"{stage['cosine']:.3f}" for name, stage in v["stages"].items()}
     beta, restless = f"{v['sign'] * s['beta']:g}", f" ({v['restless']} of them do not settle)" if v["restless"] else ""
-    unswitched = f"without them {at['unswitched']}, not {at['nudged']}" if "unswitched" in at else at["nudged"]
+    settled = f"with all phases settled the cosine is {at['nudged']}"
     texts = {
         "free": f"the free phase is not settled after T1 = {s['T1']} steps (residual {v['residual']:.1e}); "
-        f"distance, settled: {at['free']}, not {at['configured']}",
+        f"settled, the cosine is {at['free']}, not {at['configured']}",
         "nudged": f"the nudged phases are not settled after T2 = {s['T2']} steps; "
-        f"distance, settled: {at['nudged']}, not {at['free']}",
+        f"settled, the cosine is {at['nudged']}, not {at['free']}",
         "switches": f"{v['switching']} of {v['samples']} samples switch their activity pattern at beta {beta}"
-        f"{restless}; distance, settled: {unswitched}",
-        "bias": f"the bias of beta {beta}; distance, settled and without samples that switch: {at.get('unswitched')}",
+        f"{restless}; {settled}" + (f", without them {at['unswitched']}" if "unswitched" in at else ""),
+        "bias": f"the bias of beta {beta}; {settled}, without samples that switch {at.get('unswitched')}",
         "field": f"a vector field, whose forward and backward weights differ (mean angle {angle:.0f} degrees): "
-        f"the bias does not vanish as beta goes to 0; distance there: {at.get('limit')}",
+        f"the bias does not vanish as beta goes to 0; the cosine there is {at.get('limit')}",
     }
     return [_row("cause", texts[v["cause"]])]
 

@@ -1,12 +1,13 @@
 """How far the estimate of the configured T1, T2 and beta is from the exact gradient, what is the matter, what cures it.
 
-The distance from the exact gradient is measured as configured, and again as one thing after the other is put right:
+The cosine with the exact gradient is measured as configured, and again as one thing after the other is put right:
 
     free phase settled; nudged phases settled too; samples whose activity pattern switches left out;
-    beta -> 0 (in a vector field, where a distance is left; in a symmetric network there is none)
+    beta -> 0 (in a vector field, where something is left; in a symmetric network nothing is)
 
-The parts are the differences between one distance and the next. They sum to the first, and one is negative if the fault
-hid another.
+The parts are the differences between one value of 1 - cosine and the next, about half the squared sine of the angle:
+errors that have nothing to do with each other add up in it. They sum to the first value, and one is negative if the
+fault hid another.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def judge(phases: Phases, setting: Setting, tolerance: float = 0.0, every: int =
     ``layers`` (cosine by parameter) and ``quality`` (``grade``); ``residual`` of its free phase; ``sign`` of beta (of a
     random sign the worse one; else 1); ``fifths`` (cosines of fifths of the samples). ``stages``: cosine and distance
     as one thing after the other is put right; ``switching``: how many samples do, or do not settle under nudging, which
-    ``restless`` counts; ``parts`` of the distance, and ``cause``, the largest. ``limit``: cosine of settled phases as
+    ``restless`` counts; ``parts`` of 1 - cosine, and ``cause``, the largest. ``limit``: cosine of settled phases as
     beta goes to 0; ``goal``, a quality, and below it ``cure`` (``find_cure``). Without an exact gradient ``unknown``
     says why: ``zero`` or ``adjoint``.
     """
@@ -86,7 +87,7 @@ def _worse_sign(
 def _split(
     phases: Phases, T2: int, stencil: Stencil, estimate: Gradient, exact: Gradient, limit: Gradient
 ) -> dict[str, Any]:
-    """Return the stages from ``estimate`` to ``exact``, by how much each shortens the distance, and the largest one."""
+    """Return the stages from ``estimate`` to ``exact``, by how much each raises the cosine, and the largest one."""
     settled = phases.settled_estimate(stencil)
     switching = np.any([phases.switched(beta) for beta, _ in stencil.points if beta], axis=0)
     stages = {
@@ -102,7 +103,7 @@ def _split(
     if isinstance(phases.network, VectorFieldNetwork):
         stages["limit"] = _compared(limit, exact)
     restless = np.any([~phases.settled(beta) for beta, _ in stencil.points if beta], axis=0)
-    parts = _parts({name: stage["distance"] for name, stage in stages.items()})
+    parts = _parts({name: 1 - stage["cosine"] for name, stage in stages.items()})
     cause = max(parts, key=parts.__getitem__)
     return {
         "stages": stages,
@@ -113,19 +114,19 @@ def _split(
     }
 
 
-def _parts(distances: Mapping[str, float]) -> dict[str, float]:
-    """Return by how much the distance shrinks from each stage to the next; they sum to that of the first.
+def _parts(lacks: Mapping[str, float]) -> dict[str, float]:
+    """Return by how much 1 - cosine shrinks from each stage to the next; they sum to that of the first.
 
     Where every sample switches, a bias in beta cannot be told from what the switches do.
     """
-    last = distances.get("limit", 0.0)
+    last = lacks.get("limit", 0.0)
     parts = {
-        "free": distances["configured"] - distances["free"],
-        "nudged": distances["free"] - distances["nudged"],
-        "switches": distances["nudged"] - distances.get("unswitched", last),
-        "bias": distances.get("unswitched", last) - last,
+        "free": lacks["configured"] - lacks["free"],
+        "nudged": lacks["free"] - lacks["nudged"],
+        "switches": lacks["nudged"] - lacks.get("unswitched", last),
+        "bias": lacks.get("unswitched", last) - last,
     }
-    return parts | ({"field": last} if "limit" in distances else {})
+    return parts | ({"field": last} if "limit" in lacks else {})
 
 
 def _fifths(phases: Phases, setting: Setting, stencil: Stencil, tolerance: float, every: int) -> np.ndarray:

@@ -82,8 +82,8 @@ def test_the_file_holds_the_verdict(capsys, tmp_path):
     with h5py.File(out / "check.h5") as file:
         verdict = file["verdict"]
         assert verdict["samples"][()] == verdict["of"][()] == 6 and -1 <= verdict["cosine"][()] <= 1
-        whole = verdict["stages/configured/distance"][()]
-        assert sum(part[()] for part in verdict["parts"].values()) == pytest.approx(whole)
+        lack = 1 - verdict["stages/configured/cosine"][()]
+        assert sum(part[()] for part in verdict["parts"].values()) == pytest.approx(lack)
         assert verdict["cause"][()].decode() in verdict["parts"]
         assert {"bias", "bias_all", "rounding", "slope", "slope_error", "order"} <= set(file["bias/symmetric"])
         assert file["settings/of"][()].decode() == "digits" and file["settings/estimator"][()].decode() == "symmetric"

@@ -76,7 +76,7 @@ def test_the_verdict_names_what_is_the_matter(cause):
     assert ("eqnp train --set" in text) == ("cure" in result) and ("common_update" in text) == (cause == "field")
     assert result["cause"] == cause, result["parts"]
     assert word(result["quality"]) != "good"
-    assert sum(result["parts"].values()) == pytest.approx(result["stages"]["configured"]["distance"])
+    assert sum(result["parts"].values()) == pytest.approx(1 - result["cosine"])
 
 
 @pytest.mark.parametrize(("cause", "key"), [("free", "T1"), ("nudged", "T2"), ("bias", "beta"), ("switches", "beta")])
