@@ -10,7 +10,7 @@ import click
 
 from eqnp.cli.options import Place, backend_option, checkpoint_option, set_option, split_option
 
-SAMPLES = 20  # of the split, where nothing else is asked for
+SAMPLES, SETTLING_SAMPLES = 50, 20  # of the split, where nothing else is asked for
 
 
 @click.command()
@@ -18,7 +18,7 @@ SAMPLES = 20  # of the split, where nothing else is asked for
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Folder for check.h5 and the plots; default: only the table."
 )
-@click.option("--samples", help=f"Which samples: 3,5 or 0:10 or 0:100:10; default: the first {SAMPLES}.")
+@click.option("--samples", help="Which samples: 3,5 or 0:10 or 0:100:10; default: the first 50, with --settle 20.")
 @click.option("--plots", type=click.Choice(["png", "svg", "none"]), default="png", show_default=True, help="Of --out.")
 @click.option("--settle", is_flag=True, help="Instead: how many steps the phases need, by schedule and omega; advice.")
 @click.option("--steps", type=click.IntRange(min=1), default=2000, show_default=True, help="At most, to settle.")
@@ -71,7 +71,7 @@ def check(
     measure, table = (checking.measure_settling, tables.settling_table) if settle else (checking.measure, tables.table)
     if out is not None:
         make_folder(out)  # before the work, in case that it cannot be made
-    samples = samples or f"0:{min(SAMPLES, session.count(split))}"
+    samples = samples or f"0:{min(SETTLING_SAMPLES if settle else SAMPLES, session.count(split))}"
     with Stages() as stages:
         content = measure(session, parameters, samples, split, steps, stages)
     of = checking.shown_name(target, checkpoint)
