@@ -12,13 +12,15 @@ from eqnp.cli.mistakes import Command
 from eqnp.cli.options import Place, UserPath, backend_option, checkpoint_option, set_option, short_forms, split_option
 from eqnp.errors import memory_advice
 
+SAMPLES, SETTLING_SAMPLES = 50, 20  # of the split, where nothing else is asked for
+
 
 @click.command(cls=Command)
 @click.argument("target", required=False, type=UserPath(), metavar="[RUN | PRESET | CONFIG.toml]")
 @click.option(
     "--out", type=UserPath(path_type=Path), help="Folder for check.h5 and the plots; default: only the table."
 )
-@click.option("--samples", default="0:20", show_default=True, help="Which samples: 3,5 or 0:10 or 0:100:10.")
+@click.option("--samples", help="Which samples: 3,5 or 0:10 or 0:100:10; default: the first 50, with --settle 20.")
 @click.option("--plots", type=click.Choice(["png", "svg", "none"]), default="png", show_default=True, help="Of --out.")
 @click.option("--settle", is_flag=True, help="Instead: how many steps the phases need, by schedule and omega; advice.")
 @click.option("--steps", type=click.IntRange(min=1), default=2000, show_default=True, help="At most, to settle.")
@@ -32,7 +34,7 @@ from eqnp.errors import memory_advice
 def check(
     target: str | None,
     out: Path | None,
-    samples: str,
+    samples: str | None,
     plots: str,
     settle: bool,
     steps: int,
@@ -42,7 +44,9 @@ def check(
     backend: Place,
     overrides: tuple[str, ...],
 ) -> None:
-    """Compare Equilibrium Propagation with BPTT step by step, and its bias with the exact gradient.
+    """Say whether Equilibrium Propagation computes the gradient, what is the matter if not, and what cures it.
+
+    Then: EP beside BPTT step by step, and the bias of the estimators against beta.
 
     With --settle: residual and quality of the gradient against T1 and T2, by schedule and omega.
 
@@ -51,10 +55,11 @@ def check(
     costs.
     """
     from eqnp import checkpoint as files
-    from eqnp.cli import checking
+    from eqnp.cli import checking, tables
     from eqnp.cli.progress import Progress
     from eqnp.cli.rows import show_changed
     from eqnp.cli.session import open_weights
+    from eqnp.cli.stages import Stages
     from eqnp.errors import ConfigurationError
     from eqnp.storage import make_folder
 
@@ -69,31 +74,35 @@ def check(
 
             new_figure(1)  # a missing matplotlib is said before the work, not after it
     session, parameters = open_weights(target, overrides, checkpoint, backend)
-    measure, table = (
-        (checking.measure_settling, checking.settling_table) if settle else (checking.measure, checking.table)
-    )
+    measure, table = (checking.measure_settling, tables.settling_table) if settle else (checking.measure, tables.table)
     if out is not None:
         make_folder(out)  # before the work, in case that it cannot be made
+    samples = samples or f"0:{min(SETTLING_SAMPLES if settle else SAMPLES, session.count(split))}"
     if warning := checking.rounding(session, parameters, samples, split):
         Progress().message(warning)
-    content = measure(session, parameters, samples, split, steps)
-    click.echo(table(content))
+    with Stages() as stages:
+        content = measure(session, parameters, samples, split, steps, stages)
+    of = checking.shown_name(target, checkpoint)
+    content["settings"]["of"] = of
+    click.echo(table(content, checking.training_command(target, overrides)))
     show_changed(session.changed)
     if out is not None:
         files.save(out / f"{name}.h5", content, kind=name)
-        written = [f"{name}.h5", *(_plots(content, out, plots) if plots != "none" else [])]
+        written = [f"{name}.h5", *(_plots(content, out, plots, tables.title(content)) if plots != "none" else [])]
         click.echo(f"written  {', '.join(str(out / each) for each in written)}")
 
 
-def _plots(content: dict[str, Any], out: Path, ending: str) -> list[str]:
+def _plots(content: dict[str, Any], out: Path, ending: str, title: str) -> list[str]:
     from eqnp.plots import plot_bias, plot_cumulative, plot_ratio, plot_settling, save_figure
 
-    if "steps" not in content:
-        figures = {"settling": plot_settling(content)}
-    else:
-        figures = {"cumulative": plot_cumulative(content["steps"]), "ratio": plot_ratio(content["steps"])}
-        if content["bias"]["samples"]:
-            figures["bias"] = plot_bias(content["bias"])
+    figures = {}
+    if "configured" in content:
+        figures["settling"] = plot_settling(content, title)
+    if "steps" in content:
+        figures["cumulative"] = plot_cumulative(content["steps"], title)
+        figures["ratio"] = plot_ratio(content["steps"], title)
+    if content.get("bias", {}).get("samples"):
+        figures["bias"] = plot_bias(content["bias"], title)
     for name, figure in figures.items():
         save_figure(figure, out / f"{name}.{ending}")
     return [f"{name}.{ending}" for name in figures]

@@ -1,93 +1,75 @@
-"""What ``eqnp check`` measures and how it says it."""
+"""What ``eqnp check`` measures, and of what."""
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
+from eqnp import theorem, verdict
 from eqnp.backend import Array
 from eqnp.cli.selection import parse_selection
 from eqnp.cli.session import Session
+from eqnp.configfile import DEFAULT_PRESET
 from eqnp.errors import ConfigurationError
 from eqnp.losses import one_hot
 from eqnp.precision import rounding_warning
-from eqnp.settling import check_settling, measured_ways
-from eqnp.theorem import ORDERS, check_bias, check_steps
+from eqnp.quality import Setting
+from eqnp.settling import check_settling
+from eqnp.steady import Phases, Watch
 
 
-def measure(session: Session, parameters: Mapping[str, Array], samples: str, split: str, steps: int) -> dict:
+def measure(
+    session: Session, parameters: Mapping[str, Array], samples: str, split: str, steps: int, watch: Watch
+) -> dict[str, Any]:
     """Return the numbers of a check, nested by name, as check.h5 holds them."""
-    learner, network = session.learner, session.learner.network
+    learner, dynamics = session.learner, session.config.dynamics
     x, target, parameters = _prepare(session, parameters, samples, split)
-    T2 = min(learner.T1, learner.T2)
-    return {
-        "settings": {"T1": learner.T1, "T2": T2, "beta": learner.beta, "samples": len(x), "split": split},
-        "tied": not network.architecture.vector_field,
-        "steps": check_steps(network, parameters, x, target, learner.T1, T2, learner.beta),
-        "bias": check_bias(network, parameters, x, target, learner.beta, steps),
+    watch.expect(verdict.STAGES + theorem.STAGES + 1)
+    way = (learner.schedule, learner.omega)
+    phases = Phases(learner.network, parameters, x, target, steps, learner.contrast, way, watch)
+    setting = Setting(learner.T1, learner.T2, learner.beta, learner.estimator)
+    content = {
+        "settings": {
+            **asdict(setting),
+            "algorithm": learner.algorithm,
+            "dropout": any(keep < 1 for keep in learner.network.architecture.keep),
+            "common_update": learner.common_update,
+            "tolerance": dynamics.tolerance,
+            "schedule": learner.schedule,
+            "omega": learner.omega,
+            "samples": len(x),
+            "split": split,
+            "steps": steps,
+        },
+        "tied": not learner.network.architecture.vector_field,
+        "angle": verdict.mean_angle(parameters),
+        "verdict": verdict.judge(phases, setting, learner.tolerance, learner.every),
+        "bias": theorem.measure_bias(phases, learner.beta),
     }
+    if learner.T2 <= learner.T1:  # BPTT goes back through the last T2 of T1 steps
+        content["steps"] = theorem.check_steps(
+            learner.network, parameters, x, target, learner.T1, learner.T2, learner.beta, learner.contrast, watch
+        )
+    return content
 
 
-def measure_settling(session: Session, parameters: Mapping[str, Array], samples: str, split: str, steps: int) -> dict:
+def measure_settling(
+    session: Session, parameters: Mapping[str, Array], samples: str, split: str, steps: int, watch: Watch
+) -> dict[str, Any]:
     """Return the numbers of a check of T1 and T2, nested by name, as settling.h5 holds them."""
     learner = session.learner
     x, target, parameters = _prepare(session, parameters, samples, split)
     configured = (learner.schedule, learner.omega, learner.T1, learner.T2)
     if max(learner.T1, learner.T2) > steps:
         raise ConfigurationError(f"--steps {steps}: T1 {learner.T1} and T2 {learner.T2} of the configuration are more")
-    content = check_settling(learner.network, parameters, x, target, configured, learner.beta, steps, learner.contrast)
+    content = check_settling(
+        learner.network, parameters, x, target, configured, learner.beta, steps, learner.contrast, watch
+    )
     return {"settings": {"samples": len(x), "split": split, "steps": steps}, **content}
-
-
-def settling_table(content: dict[str, Any]) -> str:
-    """Return the check of T1 and T2 as text that fits 80 columns."""
-    s, c, advice = content["settings"], content["configured"], content["advice"]
-    lines = [
-        f"{s['samples']} {s['split']} samples, beta {c['beta']:g};",
-        "cosine of the gradient with its own after many steps, and with the exact one:",
-    ]
-    for name, r in measured_ways(content).items():
-        shown = _spread(r["T2"], 4)
-        what = f"{name}, omega {r['omega']:g}" if name == "over-relaxed" else name
-        lines += ["", f"{what}: {r['settled']} of {s['samples']} samples settle in {s['steps']} steps"]
-        lines.append("  T1    residual           " + "".join(f"T2 {r['T2'][j]:<11d}" for j in shown).rstrip())
-        lines.append("        median  largest    " + "   ".join(["own   exact"] * len(shown)))
-        for i, T1 in enumerate(r["T1"]):
-            cells = "".join(f"{r['own'][i, j]:6.3f}{r['exact'][i, j]:6.3f}  " for j in shown)
-            lines.append(f"{T1:4d}   {r['median'][i]:8.1e} {r['largest'][i]:8.1e}  {cells}".rstrip())
-        lines.append(
-            "settled and exact at beta "
-            + ", ".join(f"{b:.2g}: {v:.3f}" for b, v in zip(r["beta"], r["beta_exact"], strict=True))
-        )
-    lines += ["", *_settling_advice(c, advice)]
-    return "\n".join(textwrap.fill(line, 80, subsequent_indent="  ", drop_whitespace=len(line) > 80) for line in lines)
-
-
-def _settling_advice(c: dict[str, Any], advice: dict[str, Any]) -> list[str]:
-    cost, before = (each["T1"] + 2 * each["T2"] for each in (advice, c))
-    lines = [
-        f"configured: {_setting(c)}: {c['cosine']:.3f} with its own, {before} steps",
-        f"advice: {_setting(advice)}: {advice['cosine']:.3f}, {cost} steps",
-    ]
-    if "tolerance" in advice:
-        lines.append(
-            f"or tolerance {advice['tolerance']:g}, which takes T1 {advice['T1_taken']}, T2 {advice['T2_taken']} here: "
-            f"{advice['tolerance_cosine']:.3f}"
-        )
-    lines.append(f"beta {advice['beta']:.2g} is the largest within 0.01 of the best, {advice['beta_cosine']:.3f}")
-    return lines
-
-
-def _setting(c: dict[str, Any]) -> str:
-    return f"{c['schedule']}, omega {c['omega']:g}, T1 {c['T1']}, T2 {c['T2']}"
-
-
-def _spread(values: np.ndarray, most: int) -> list[int]:
-    """Return indices of at most ``most`` of the values, the first and the last among them."""
-    return sorted({round(i) for i in np.linspace(0, len(values) - 1, min(most, len(values)))})
 
 
 def rounding(session: Session, parameters: Mapping[str, Array], samples: str, split: str) -> str:
@@ -107,52 +89,17 @@ def _prepare(
     return backend.asarray(x.astype(dtype)), backend.asarray(target), cast
 
 
-def table(content: dict[str, Any]) -> str:
-    """Return the check as text that fits 80 columns."""
-    s, steps, bias = content["settings"], content["steps"], content["bias"]
-    lines = [
-        f"{s['samples']} {s['split']} samples, T1 {s['T1']}, T2 {s['T2']}, beta {s['beta']:g}, "
-        f"residual of the free phase {steps['residual']:.1e}",
-        "",
-        "EP against BPTT       symmetric, step by step    whole gradient, distance",
-        "weight                    error   signs apart   one-sided   symmetric   ratio",
-    ]
-    for name, symmetric in steps["symmetric"].items():
-        if name.endswith(".weight"):
-            near, far = symmetric["distance"], steps["one-sided"][name]["distance"]
-            shares = (symmetric["relative_error"], symmetric["sign_disagreement"], far, near)
-            ratio = f"{near / far:.2f}" if far else "-"
-            lines.append(f"{name:<21}" + "".join(f"{100 * share:10.2f} %" for share in shares) + f"{ratio:>8}")
-    return "\n".join([*lines, "", *_bias_lines(bias), *_advice(content)])
+def shown_name(target: str | None, checkpoint: str) -> str:
+    """Return what is checked, as a title names it: a run with its checkpoint, or a preset or configuration."""
+    if target is not None and os.path.isdir(target):
+        target = f"{target} ({checkpoint}.h5)"
+    text = os.fsencode(target or DEFAULT_PRESET).decode(errors="replace")
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
-def _bias_lines(bias: dict[str, Any]) -> list[str]:
-    if bias.get("exact") == 0:
-        return ["no bias to measure: the exact gradient is zero, every unit is at an end of its range"]
-    if not bias["samples"]:
-        return [
-            f"bias against beta: none of {bias['of']} samples settles and keeps its activity pattern;",
-            "try a larger --steps",
-        ]
-    lines = [
-        f"bias against the exact gradient, {bias['samples']} of {bias['of']} samples (settled, unchanged activity)",
-        "beta       " + "".join(f"{beta:>9.2g}" for beta in bias["betas"]) + "  slope (order)",
-    ]
-    for name in ORDERS:
-        row = bias[name]
-        values = "".join(f"{value:>9.1e}" for value in row["bias"])
-        lines.append(f"{name:<11}{values}  {_number(row['slope'])} ({row['order']})")
-    return lines
-
-
-def _advice(content: dict[str, Any]) -> list[str]:
-    lines = []
-    if content["steps"]["residual"] > 1e-3:
-        lines += ["The free phase has not settled, so EP and BPTT differ; --set dynamics.T1=... goes on."]
-    if not content["tied"]:
-        lines += ["Forward and backward weights differ: EP is not the gradient, whatever beta is."]
-    return ["", *lines] if lines else []
-
-
-def _number(value: float) -> str:
-    return "    -" if value != value else f"{value:5.2f}"
+def training_command(target: str | None, overrides: Sequence[str]) -> list[str]:
+    """Return the words of the command that trains again what was checked."""
+    if target is not None and os.path.isdir(target):
+        target = os.path.join(target, "config.toml")
+    words = ["eqnp", "train", *([target] if target else [])]
+    return words + [word for setting in overrides for word in ("--set", setting)]

@@ -108,3 +108,23 @@ def sample_moves(new: States, old: States) -> np.ndarray:
 def squared_norm(a: Array) -> float:
     """Return the sum of the squares of all entries."""
     return float(to_host((a * a).sum()))
+
+
+def minus(a: Gradient, b: Gradient) -> Gradient:
+    """Return a - b, by the names of b."""
+    return {name: a[name] - g for name, g in b.items()}
+
+
+def total_norm(gradient: Mapping[str, Array]) -> float:
+    """Return the norm over all parameters."""
+    return math.sqrt(sum(map(squared_norm, gradient.values())))
+
+
+def cosine(a: Gradient, b: Gradient) -> float:
+    """Return the cosine of the angle between two gradients, over all parameters of b; 0 where one is 0."""
+
+    def inner(p: Gradient, q: Gradient) -> float:
+        return sum(float(to_host((p[name] * q[name]).sum())) for name in b)
+
+    norms = math.sqrt(inner(a, a) * inner(b, b))
+    return inner(a, b) / norms if norms else 0.0

@@ -6,6 +6,8 @@ Colours are told apart without colour vision (Okabe and Ito), and lines by their
 from __future__ import annotations
 
 import io
+import textwrap
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,11 +48,19 @@ def new_figure(columns: int, rows: int = 1, width: float = 3.2, height: float = 
 def save_figure(figure: Any, path: Path) -> None:
     """Write a figure, as its name's ending says (.png or .svg), whole or not at all."""
     data = io.BytesIO()
-    figure.savefig(data, format=path.suffix[1:], dpi=150)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # of a name in letters that no font here has
+        figure.savefig(data, format=path.suffix[1:], dpi=150)
     write_atomic(path, data.getbuffer())
 
 
-def plot_cumulative(steps: Mapping[str, Any]) -> Any:
+def set_title(figure: Any, title: str) -> None:
+    """Put a title above a figure, in as many lines as its width asks for. It is text, not TeX."""
+    letters = max(20, int(figure.get_size_inches()[0] * 15))  # an inch holds about 15 of them at this size
+    figure.suptitle(textwrap.fill(title, letters).replace("$", r"\$"), fontsize=8)
+
+
+def plot_cumulative(steps: Mapping[str, Any], title: str = "") -> Any:
     """Draw the sum of the updates so far, along BPTT's gradient, one panel for every weight."""
     names = _weights(steps)
     columns = min(len(names), 3)
@@ -65,10 +75,11 @@ def plot_cumulative(steps: Mapping[str, Any]) -> Any:
         axis.set_xlabel("step")
     axes[0, 0].set_ylabel("sum of updates along\nBPTT's gradient")
     axes[0, 0].legend(fontsize=7)
+    set_title(figure, title)
     return figure
 
 
-def plot_ratio(steps: Mapping[str, Any]) -> Any:
+def plot_ratio(steps: Mapping[str, Any], title: str = "") -> Any:
     """Draw the distance to BPTT's gradient of the symmetric estimate, relative to the one-sided one's, by weight."""
     names = _weights(steps)
     figure, axes = new_figure(1, width=1.6 + 0.8 * len(names))
@@ -77,26 +88,62 @@ def plot_ratio(steps: Mapping[str, Any]) -> Any:
     axes[0, 0].axhline(1, color="black", linewidth=0.8)
     axes[0, 0].set_ylabel("distance to BPTT,\nsymmetric / one-sided")
     axes[0, 0].tick_params(axis="x", labelrotation=30)
+    set_title(figure, title)
     return figure
 
 
-def plot_bias(bias: Mapping[str, Any]) -> Any:
-    """Draw the relative bias against beta on log-log axes, with the fitted slopes."""
-    figure, axes = new_figure(1, width=4.2, height=3.2)
+def plot_bias(bias: Mapping[str, Any], title: str = "") -> Any:
+    """Draw the relative bias against beta on log-log axes, with the fitted slopes.
+
+    Filled: the samples that keep their activity pattern. Open: all that settle. Grey: below it is rounding.
+    """
+    figure, axes = new_figure(1, width=4.8, height=3.8)
+    axis, betas = axes[0, 0], bias["betas"]
     for name in ("one-sided", "symmetric", "four-point"):
-        color, line = STYLES[name]
-        slope = bias[name]["slope"]
-        label = f"{name}: slope {slope:.2f}" if slope == slope else f"{name}: below rounding"
-        axes[0, 0].loglog(bias["betas"], bias[name]["bias"], line, color=color, marker="o", markersize=3, label=label)
-    axes[0, 0].set_xticks(bias["betas"], [f"{beta:.2g}" for beta in bias["betas"]], fontsize=7)
-    axes[0, 0].minorticks_off()
-    axes[0, 0].set_xlabel("beta")
-    axes[0, 0].set_ylabel("bias / exact gradient")
-    axes[0, 0].legend(fontsize=8)
+        (color, line), row = STYLES[name], bias[name]
+        slope = f"slope {row['slope']:z.2f}" if row["slope"] == row["slope"] else "below rounding"
+        axis.loglog(betas, row["bias"], line, color=color, marker="o", markersize=3, label=f"{name}: {slope}")
+        axis.loglog(betas, row["bias_all"], line, color=color, marker="o", mfc="none", markersize=5, linewidth=0.6)
+    if (lowest := min(bias["four-point"]["bias"])) < 10 * max(bias["four-point"]["rounding"]):
+        axis.loglog(betas, bias["four-point"]["rounding"], color="0.6", linewidth=0.8, label="rounding (four-point)")
+        lowest = min(lowest, *bias["four-point"]["rounding"])
+    axis.plot([], [], "ko", mfc="none", markersize=5, label=f"open: all {bias['all']} samples")
+    axis.plot([], [], "ko", markersize=3, label=f"filled: {bias['samples']} that do not switch")
+    axis.set_xticks(betas, [f"{beta:.2g}" for beta in betas], fontsize=7)
+    axis.minorticks_off()
+    shown = np.concatenate(
+        [bias[name][which] for name in ("one-sided", "symmetric", "four-point") for which in _BIASES]
+    )
+    _set_log_ticks(axis, min(lowest, shown.min()), shown.max())
+    axis.set_xlabel("beta")
+    axis.set_ylabel("bias / exact gradient")
+    axis.legend(fontsize=7)
+    set_title(figure, title)
     return figure
 
 
-def plot_settling(content: Mapping[str, Any]) -> Any:
+_BIASES = ("bias", "bias_all")
+
+
+def _set_log_ticks(axis: Any, low: float, high: float) -> None:
+    """Give a log y axis numbers where its values span less than two decades, in which it would have one or none."""
+    if not 0 < low < high < 100 * low:
+        return
+    from matplotlib.ticker import MaxNLocator
+
+    low, high = 0.9 * low, 1.1 * high
+    if high > 5 * low:
+        decades = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
+        ticks = (decades[:, None] * [1, 2, 5]).ravel()
+    else:
+        ticks = MaxNLocator(5).tick_values(low, high)
+    ticks = [t for t in ticks if low <= t <= high]
+    axis.set_ylim(low, high)
+    axis.set_yticks(ticks, [f"{t:.3g}" for t in ticks])
+    axis.minorticks_off()
+
+
+def plot_settling(content: Mapping[str, Any], title: str = "") -> Any:
     """Draw residuals against T1, and the cosine with the way's own settled gradient against T1 + 2 T2."""
     figure, axes = new_figure(2, width=3.8, height=3.0)
     for (way, r), (color, line) in zip(measured_ways(content).items(), WAY_STYLES, strict=False):
@@ -120,6 +167,7 @@ def plot_settling(content: Mapping[str, Any]) -> Any:
         axis.set_xlabel(xlabel)
         axis.set_ylabel(ylabel)
         axis.legend(fontsize=7)
+    set_title(figure, title)
     return figure
 
 

@@ -13,14 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from eqnp.backend import Array, to_host
+from eqnp.backend import Array
 from eqnp.bptt import implicit_gradient
 from eqnp.contrasts import Contrast, default_contrast
+from eqnp.diagnostics import cosine as cosine
 from eqnp.diagnostics import sample_moves
 from eqnp.dynamics import WAYS, Relaxation, Way, relax
 from eqnp.errors import DivergedError
 from eqnp.networks import Gradient, Network, States
 from eqnp.prepared import PreparedNetwork
+from eqnp.steady import Watch
 from eqnp.stencils import symmetric
 
 STILL = 1e-12  # a phase whose residual is this has settled
@@ -40,6 +42,7 @@ def check_settling(
     beta: float,
     most: int,
     contrast: Contrast | None = None,
+    watch: Watch | None = None,
 ) -> dict[str, Any]:
     """Measure every way to settle on x (N, ...), target (N, K), and advise.
 
@@ -53,9 +56,10 @@ def check_settling(
     prepared = PreparedNetwork(network, parameters, x)
     schedule, omega, T1, T2 = configured
     ways = ways_to_compare(schedule, omega)
-    probe = _Probe(prepared, target, beta, most, contrast or default_contrast(network), ways)
+    probe = _Probe(prepared, target, beta, most, contrast or default_contrast(network), ways, watch or Watch())
     rungs = {*T1_LADDER, T1}, {*T2_LADDER, T2}
     T1s, T2s = (sorted(t for t in each if t <= most) for each in rungs)
+    probe.watch.expect(len(ways) * (4 + len(BETAS)) + len(TOLERANCES))
     result: dict[str, Any] = {way: probe.measure(way, T1s, T2s) for way in ways}
     way = next(name for name, each in ways.items() if each == (schedule, omega))
     quality = float(result[way]["own"][T1s.index(T1), T2s.index(T2)])
@@ -93,22 +97,30 @@ class _Probe:
         most: int,
         contrast: Contrast,
         ways: Mapping[str, Way],
+        watch: Watch,
     ) -> None:
         self.prepared, self.target, self.beta, self.most, self.contrast = prepared, target, beta, most, contrast
-        self.ways = ways
+        self.ways, self.watch = ways, watch
         self.settled: dict[str, Gradient] = {}
 
     def measure(self, way: str, T1s: Sequence[int], T2s: Sequence[int]) -> dict[str, Any]:
         """Return everything about one way."""
+        self.watch.stage(f"{way}: the free phase")
         ladder = list(self._ladder(self.prepared.zero_states(), T1s, way))
         free = self._relax(way, ladder[-1], self.most - T1s[-1] or 1, tolerance=STILL).states
         moves = self._moves(free, way)
+        self.watch.stage(f"{way}: its own settled gradient")
         own = self.settled[way] = self._gradient(free, self._settle_both(free, self.beta, way), self.beta)
+        self.watch.stage(f"{way}: the exact gradient")
         exact = implicit_gradient(self.prepared, free, self.target, self.most, STILL).gradient
         residuals = [self._moves(states, way) for states in ladder]
+        self.watch.stage(f"{way}: T1 and T2")
         grid = [list(self._by_T2(states, T2s, way)) for states in ladder]
         betas = [self.beta * factor for factor in BETAS]
-        by_beta = [self._gradient(free, self._settle_both(free, b, way), b) for b in betas]
+        by_beta = []
+        for b in betas:
+            self.watch.stage(f"{way}: beta {b:.2g}")
+            by_beta.append(self._gradient(free, self._settle_both(free, b, way), b))
         return {
             "omega": self.ways[way][1],
             "settled": int((moves <= SETTLED).sum()),
@@ -166,16 +178,6 @@ class _Probe:
         return sample_moves(new, states)
 
 
-def cosine(a: Gradient, b: Gradient) -> float:
-    """Return the cosine of the angle between two gradients, over all parameters; 0 where one is 0."""
-
-    def inner(p: Gradient, q: Gradient) -> float:
-        return sum(float(to_host((p[name] * q[name]).sum())) for name in b)
-
-    norms = math.sqrt(inner(a, a) * inner(b, b))
-    return inner(a, b) / norms if norms else 0.0
-
-
 def _advise(result: dict[str, Any], probe: _Probe, T1s: Sequence[int], T2s: Sequence[int]) -> dict[str, Any]:
     """Return the cheapest (way, T1, T2) of no lower cosine, its tolerance, and the largest unbiased beta."""
     quality = result["configured"]["cosine"]
@@ -191,6 +193,7 @@ def _advise(result: dict[str, Any], probe: _Probe, T1s: Sequence[int], T2s: Sequ
     advice = {"schedule": schedule, "omega": omega, "T1": T1, "T2": T2}
     advice |= {"cosine": -negative, "settled": result[way]["settled"]}
     for tolerance in TOLERANCES:
+        probe.watch.stage(f"tolerance {tolerance:g}")
         free, nudged, found = probe.with_tolerance(way, tolerance)
         if found >= quality:
             advice |= {"tolerance": tolerance, "T1_taken": free, "T2_taken": nudged, "tolerance_cosine": found}

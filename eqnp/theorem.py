@@ -1,6 +1,6 @@
 """The poster's claims on one network and one batch: EP is BPTT step by step, and its bias is of a known order.
 
-Everything is without dropout, and in float64 if the arguments are. Both functions return plain numbers and arrays,
+Everything is without dropout, and in float64 if the arguments are. The functions return plain numbers and arrays,
 nested by name; ``eqnp.plots`` draws them.
 """
 
@@ -11,14 +11,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from scipy.stats import linregress
+from scipy.stats import t as student_t
 
-from eqnp.backend import Array, array_module, to_host
-from eqnp.bptt import backpropagate, bptt_gradient, implicit_gradient, trajectory
-from eqnp.contrasts import Contrast, default_contrast
-from eqnp.diagnostics import Agreement, ep_steps, sample_moves, squared_norm
-from eqnp.dynamics import relax
-from eqnp.networks import Gradient, Network, States, accumulate
+from eqnp.backend import Array, to_host
+from eqnp.bptt import backpropagate, bptt_gradient, trajectory
+from eqnp.contrasts import Contrast, average_partners, common_contrast
+from eqnp.diagnostics import Agreement, ep_steps, minus, squared_norm, total_norm
+from eqnp.networks import Gradient, Network, accumulate
 from eqnp.prepared import PreparedNetwork
+from eqnp.steady import Phases, Watch
 from eqnp.stencils import Stencil, four_point, one_sided, symmetric
 
 STENCILS: dict[str, Callable[[float], Stencil]] = {
@@ -31,10 +33,9 @@ ORDERS: dict[str, tuple[Callable[[float], Stencil], int]] = {
     "symmetric": (symmetric, 2),
     "four-point": (four_point, 4),
 }
-STILL = 3e-15  # phases go on until no state moves by more than this: rounding
-SETTLED = 1e-12  # a sample whose states move by no more than this is at its steady state
-ROUNDING = 1e-12  # a bias below this over beta is rounding, which beta divides
+ABOVE = 10  # a bias is fitted if it is so many times what may be rounding, which then moves it by a tenth at most
 HALVINGS = 6
+STAGES = 4 + 2 * (HALVINGS + 1)  # of ``measure_bias``, if beta need not be halved first
 
 
 def check_steps(
@@ -45,22 +46,33 @@ def check_steps(
     T1: int,
     T2: int,
     beta: float,
+    contrast: Contrast | None = None,
+    watch: Watch | None = None,
 ) -> dict[str, Any]:
     """Compare EP's update at every nudged step with BPTT's contribution at the mirrored step.
 
     Returns ``residual`` of the free phase and, for every stencil and parameter: ``relative_error`` (root mean square
     over entries and steps), ``sign_disagreement`` (a share), ``distance`` of the totals relative to BPTT's, ``errors``
     and ``sizes`` per step (T2,), and ``cumulative`` (T2 + 1,): the sum of the updates so far along BPTT's total
-    gradient, which ends at 1 for BPTT itself (stencil ``bptt``).
+    gradient, which ends at 1 for BPTT itself (stencil ``bptt``). Where both weights of a connection learn from one
+    gradient (``common_contrast``), BPTT's two are averaged too. All steps are synchronous.
     """
     prepared = PreparedNetwork(network, parameters, x)
     path = trajectory(prepared, T1, T2)
     total = bptt_gradient(prepared, path, target)
-    series = {name: ep_steps(prepared, path.final.states, target, make(beta), T2) for name, make in STENCILS.items()}
+    common = contrast is common_contrast
+    if common:
+        average_partners(total)
+    (watch or Watch()).stage("step by step beside BPTT")
+    series = {
+        name: ep_steps(prepared, path.final.states, target, make(beta), T2, contrast) for name, make in STENCILS.items()
+    }
     agreement = {name: Agreement() for name in STENCILS}
     sums: dict[str, Gradient] = {name: {} for name in (*STENCILS, "bptt")}
     along: dict[str, dict[str, list[float]]] = {name: {p: [0.0] for p in total} for name in sums}
     for _, reference in backpropagate(prepared, path, target):
+        if common:
+            average_partners(reference)
         updates = {name: next(steps) for name, steps in series.items()}
         for name, update in (*updates.items(), ("bptt", reference)):
             accumulate(sums[name], update)
@@ -95,50 +107,50 @@ def check_bias(
     steps: int,
     contrast: Contrast | None = None,
 ) -> dict[str, Any]:
+    """Measure the bias of the estimators against implicit differentiation, all phases settled; ``measure_bias``."""
+    return measure_bias(Phases(network, parameters, x, target, steps, contrast), beta)
+
+
+def measure_bias(phases: Phases, beta: float) -> dict[str, Any]:
     """Measure the bias of the estimators against implicit differentiation, all phases settled.
 
-    The law of the order holds where nothing switches. So only samples count that settle within ``steps`` steps and keep
-    their activity pattern (winners of the pools, units on a clip) at +-beta and +-2 beta; and beta is halved until a
-    quarter of the samples do, or as many as there are. Then it is halved further, ``HALVINGS`` times in all.
+    The law of the order holds where nothing switches. So it is fitted over the samples that settle and keep their
+    activity pattern (winners of the pools, saturated units) at +-beta and +-2 beta; and beta is halved until a quarter
+    of the samples do, or as many as there are. Then it is halved further, ``HALVINGS`` times in all. Beside it stands
+    the same figure for all samples whose free phase settles.
 
-    Returns ``samples`` (how many count; none where the exact gradient is zero), ``of``, and if there are any:
-    ``betas``, ``exact`` (the norm of the exact gradient), the adjoint's ``residual``, and for each estimator its
-    ``bias`` relative to the exact gradient at each beta, and the ``slope`` fitted on log-log axes (nan if there is
-    nothing to fit).
+    Returns ``samples`` (how many keep their pattern; none where the exact gradient is zero), ``of``, and if there are
+    any: ``all`` (how many settle), ``betas``, ``exact`` (the norm of the exact gradient), the adjoint's ``residual``,
+    and for each estimator, at each beta, its ``bias`` relative to the exact gradient, ``rounding`` (what of it may be
+    rounding), and ``bias_all``; the ``slope`` fitted on log-log axes and ``slope_error``, the half-width of its 95 %
+    interval (both nan where fewer than three values are above rounding), over the ``fitted`` ones that are.
     """
-    prepared = PreparedNetwork(network, parameters, x)
-    free = relax(prepared, prepared.zero_states(), steps, tolerance=STILL).states
-    settled = _settled(prepared, free)
-    pattern = _pattern(prepared, free)
+    settled = phases.settled()
 
     def unchanged(beta: float) -> np.ndarray:
-        good = settled.copy()
-        for b in (beta, -beta, 2 * beta, -2 * beta):
-            states = relax(prepared, free, steps, b, target, STILL).states
-            good &= _settled(prepared, states, b, target) & _same(pattern, _pattern(prepared, states, b, target))
-        return good
+        return settled & ~np.any([phases.switched(b) for b in (beta, -beta, 2 * beta, -2 * beta)], axis=0)
 
-    beta, good = _first_with_enough(unchanged, beta, len(x) / 4)
-    result: dict[str, Any] = {"samples": int(good.sum()), "of": len(x)}
+    beta, good = _first_with_enough(unchanged, beta, len(phases) / 4)
+    result: dict[str, Any] = {"samples": int(good.sum()), "of": len(phases)}
     if not good.any():
         return result
-    which = array_module(x).asarray(good)
-    chosen = PreparedNetwork(network, parameters, x[which])
-    start, target = [s[which] for s in free], target[which]
-    exact = implicit_gradient(chosen, start, target, steps, STILL)
-    size = _total_norm(exact.gradient)
-    if not size:  # all units on a clip: there is nothing that a bias would be relative to
+    exact = phases.exact(good)
+    size = total_norm(exact.gradient)
+    if not size:  # all units saturated: there is nothing that a bias would be relative to
         return result | {"samples": 0, "exact": 0.0}
     betas = [beta / 2**k for k in range(HALVINGS)]
-    result |= {"betas": np.array(betas), "exact": size, "residual": exact.residual}
-    contrast = contrast or default_contrast(network)
+    result |= {"all": int(settled.sum()), "betas": np.array(betas), "exact": size, "residual": exact.residual}
+    of_all = phases.exact(settled).gradient
     for name, (make, order) in ORDERS.items():
-        biases = []
-        for b in betas:
-            terms = [(c, p, _nudged(chosen, start, steps, p, target)) for p, c in make(b).points]
-            estimate = contrast(chosen, start, terms, target)
-            biases.append(_total_norm({p: estimate[p] - g for p, g in exact.gradient.items()}) / size)
-        result[name] = {"bias": np.array(biases), "order": order, "slope": _slope(betas, biases)}
+        biases = _biases(phases, [make(b) for b in betas], good, exact.gradient)
+        rounding = np.array([phases.rounding(make(b), good) / size for b in betas])
+        result[name] = {
+            "bias": biases,
+            "bias_all": _biases(phases, [make(b) for b in betas], settled, of_all),
+            "rounding": rounding,
+            "order": order,
+            **_slope(betas, biases, rounding),
+        }
     return result
 
 
@@ -157,37 +169,27 @@ def _first_with_enough(
     return best
 
 
-def _nudged(prepared: PreparedNetwork, start: States, steps: int, beta: float, target: Array) -> States:
-    return relax(prepared, start, steps, beta, target, STILL).states if beta else start
+def _biases(phases: Phases, stencils: Sequence[Stencil], which: np.ndarray, exact: Gradient) -> np.ndarray:
+    """Return the distance of every stencil's settled estimate from the exact gradient, relative to it."""
+    estimates = [phases.settled_estimate(stencil, which) for stencil in stencils]
+    return np.array([total_norm(minus(estimate, exact)) / (total_norm(exact) or 1.0) for estimate in estimates])
 
 
-def _settled(prepared: PreparedNetwork, states: States, beta: float = 0.0, target: Array | None = None) -> np.ndarray:
-    """Return which samples (N,) a further step leaves where they are."""
-    new = prepared.step(states, beta, target)
-    return sample_moves(new, states) <= SETTLED
+def _slope(betas: Sequence[float], biases: Sequence[float], rounding: Sequence[float]) -> dict[str, float]:
+    """Return the slope of log bias against log beta over what is well above rounding, by least squares.
 
-
-def _pattern(prepared: PreparedNetwork, states: States, beta: float = 0.0, target: Array | None = None) -> list[Array]:
-    """Return what is piecewise constant at ``states``, each (N, ...): winners, and which units are on a clip."""
-    _, winners = prepared.drives(states)
-    places = prepared.feedback_winners(states, winners)
-    pattern = [w.copy() for w in (*winners, *places) if w is not None]
-    field = prepared.vector_field(states, beta, target)
-    activations = prepared.network.activations
-    return pattern + [sigma.derivative(u) == 0 for sigma, u in zip(activations, field, strict=True)]
-
-
-def _same(a: list[Array], b: list[Array]) -> np.ndarray:
-    """Return in which samples (N,) two patterns agree."""
-    return np.all([to_host((p == q).reshape(len(p), -1).all(axis=1)) for p, q in zip(a, b, strict=True)], axis=0)
-
-
-def _slope(betas: Sequence[float], biases: Sequence[float]) -> float:
-    """Return the slope of log bias against log beta, over what is above rounding."""
-    pairs = [
-        (math.log(beta), math.log(bias)) for beta, bias in zip(betas, biases, strict=True) if bias > ROUNDING / beta
+    Its error is the half-width of the 95 % interval, by Student's t with two degrees of freedom less than values.
+    """
+    points = [
+        (math.log(beta), math.log(bias))
+        for beta, bias, noise in zip(betas, biases, rounding, strict=True)
+        if bias > ABOVE * noise
     ]
-    return float(np.polyfit(*zip(*pairs, strict=True), 1)[0]) if len(pairs) > 1 else math.nan
+    if len(points) < 3:
+        return {"slope": math.nan, "slope_error": math.nan, "fitted": len(points)}
+    line = linregress(*zip(*points, strict=True))
+    half_width = float(student_t.ppf(0.975, len(points) - 2)) * line.stderr
+    return {"slope": float(line.slope), "slope_error": float(half_width), "fitted": len(points)}
 
 
 def _projection(g: Array, onto: Array) -> float:
@@ -197,7 +199,3 @@ def _projection(g: Array, onto: Array) -> float:
 
 def _norm(g: Array) -> float:
     return math.sqrt(squared_norm(g))
-
-
-def _total_norm(gradient: Gradient) -> float:
-    return math.sqrt(sum(map(squared_norm, gradient.values())))

@@ -1,0 +1,163 @@
+"""The text of ``eqnp check``, and the titles of its figures."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from eqnp.cli.verdicts import prose, verdict_lines
+from eqnp.settling import measured_ways
+from eqnp.theorem import ORDERS
+
+
+def table(content: dict[str, Any], command: Sequence[str]) -> str:
+    """Return the check as text that fits 60 columns, but for a command to paste; ``command`` are that one's words."""
+    s = content["settings"]
+    lines = [prose(f"{s['samples']} {s['split']} samples, {_setting_of_check(s)}"), ""]
+    lines += [*verdict_lines(content, command), "", *_step_lines(content), "", *_bias_lines(content["bias"], s["beta"])]
+    notes = [prose(note) for note in _notes(content)]
+    return "\n".join([*lines, *([""] if notes else []), *notes])
+
+
+def title(content: dict[str, Any]) -> str:
+    """Return what a figure's title says: of what the figure is, and with which settings."""
+    of = content["settings"]["of"]
+    if "configured" in content:  # of --settle
+        c, s = content["configured"], content["settings"]
+        return f"{of}: {_setting(c)}, beta {c['beta']:g}, {s['samples']} {s['split']} samples"
+    s = content["settings"]
+    return f"{of}: {_setting_of_check(s)}, {s['samples']} {s['split']} samples"
+
+
+def _setting_of_check(s: Mapping[str, Any]) -> str:
+    more = f", tolerance {s['tolerance']:g}" if s["tolerance"] else ""
+    way = "" if (s["schedule"], s["omega"]) == ("synchronous", 1) else f", {s['schedule']}, omega {s['omega']:g}"
+    return f"T1 {s['T1']}, T2 {s['T2']}, beta {s['beta']:g}, {s['estimator']}{way}{more}"
+
+
+def _step_lines(content: dict[str, Any]) -> list[str]:
+    """Return EP beside BPTT, weight by weight, in percent."""
+    s, steps = content["settings"], content.get("steps")
+    if steps is None:
+        return [
+            prose(
+                f"EP against BPTT: not measured. BPTT goes back through T2 = {s['T2']} of the free steps, "
+                f"and T1 is only {s['T1']}."
+            )
+        ]
+    lines = [
+        "EP against BPTT, %    each step   distance of the whole",
+        "weight              error  signs  one-sided symmetric ratio",
+    ]
+    for name, symmetric in steps["symmetric"].items():
+        if name.endswith(".weight"):
+            near, far = symmetric["distance"], steps["one-sided"][name]["distance"]
+            shares = (symmetric["relative_error"], symmetric["sign_disagreement"])
+            ratio = f"{near / far:.2f}" if far else "-"
+            cells = "".join(f"{100 * share:7.2f}" for share in shares)
+            lines.append(f"{name:<18}{cells}{100 * far:11.2f}{100 * near:10.2f}{ratio:>6}")
+    return lines
+
+
+def _bias_lines(bias: dict[str, Any], configured: float) -> list[str]:
+    if bias.get("exact") == 0:
+        return [prose("no bias to measure: the exact gradient is zero, every unit is saturated")]
+    if not bias["samples"]:
+        return [
+            prose(
+                f"bias against beta: none of {bias['of']} samples settles and keeps its activity pattern; try a larger "
+                "--steps or a smaller beta"
+            )
+        ]
+    begin = bias["betas"][0]
+    halved = f"; beta begins at {begin:.2g}, where enough samples do" if begin < configured else ""
+    lines = [
+        "bias of settled phases, relative to the exact gradient",
+        prose(
+            f"kept: {bias['samples']} of {bias['of']} samples, which keep their activity pattern; "
+            f"all: {bias['all']} that settle{halved}"
+        ),
+        "       " + _in_columns(ORDERS),
+        "beta   " + "    kept     all  " * 2 + "    kept     all",
+    ]
+    for k, beta in enumerate(bias["betas"]):
+        cells = "  ".join(f"{bias[n]['bias'][k]:8.1e}{bias[n]['bias_all'][k]:8.1e}" for n in ORDERS)
+        lines.append(f"{beta:<7.2g}{cells}")
+    slopes = _in_columns(_slope(bias[name]) for name in ORDERS)
+    orders = _in_columns(str(bias[name]["order"]) for name in ORDERS)
+    return [*lines, f"slope  {slopes}", f"theory {orders}"]
+
+
+def _in_columns(words: Iterable[str]) -> str:
+    return "  ".join(f"{word:^16}" for word in words).rstrip()
+
+
+def _slope(row: Mapping[str, Any]) -> str:
+    if row["slope"] != row["slope"]:
+        return f"{row['fitted']} above rounding" if row["fitted"] else "below rounding"
+    return f"{row['slope']:z.3f} +- {row['slope_error']:.3f}"
+
+
+def _notes(content: dict[str, Any]) -> list[str]:
+    """Return what else a reader of the figures must know."""
+    s, lines = content["settings"], []
+    if not content["tied"]:
+        lines.append("Forward and backward weights differ: EP is not the gradient, whatever beta is.")
+    if (s["schedule"], s["omega"]) != ("synchronous", 1) and "steps" in content:
+        lines.append("EP against BPTT is measured with synchronous steps and omega 1, since BPTT has no others.")
+    if s["algorithm"] == "bptt":
+        lines.append("Training is by BPTT; the verdict is about EP with the same T1, T2 and beta.")
+    if s["dropout"]:
+        lines.append("Measured without dropout.")
+    return lines
+
+
+def settling_table(content: dict[str, Any], command: Sequence[str] = ()) -> str:
+    """Return the check of T1 and T2 as text that fits 80 columns."""
+    s, c, advice = content["settings"], content["configured"], content["advice"]
+    lines = [
+        f"{s['samples']} {s['split']} samples, beta {c['beta']:g};",
+        "cosine of the gradient with its own after many steps, and with the exact one:",
+    ]
+    for name, r in measured_ways(content).items():
+        shown = _spread(r["T2"], 4)
+        what = f"{name}, omega {r['omega']:g}" if name == "over-relaxed" else name
+        lines += ["", f"{what}: {r['settled']} of {s['samples']} samples settle in {s['steps']} steps"]
+        lines.append("  T1    residual           " + "".join(f"T2 {r['T2'][j]:<11d}" for j in shown).rstrip())
+        lines.append("        median  largest    " + "   ".join(["own   exact"] * len(shown)))
+        for i, T1 in enumerate(r["T1"]):
+            cells = "".join(f"{r['own'][i, j]:6.3f}{r['exact'][i, j]:6.3f}  " for j in shown)
+            lines.append(f"{T1:4d}   {r['median'][i]:8.1e} {r['largest'][i]:8.1e}  {cells}".rstrip())
+        lines.append(
+            "settled and exact at beta "
+            + ", ".join(f"{b:.2g}: {v:.3f}" for b, v in zip(r["beta"], r["beta_exact"], strict=True))
+        )
+    lines += ["", *_settling_advice(c, advice)]
+    return "\n".join(textwrap.fill(line, 80, subsequent_indent="  ", drop_whitespace=len(line) > 80) for line in lines)
+
+
+def _settling_advice(c: dict[str, Any], advice: dict[str, Any]) -> list[str]:
+    cost, before = (each["T1"] + 2 * each["T2"] for each in (advice, c))
+    lines = [
+        f"configured: {_setting(c)}: {c['cosine']:.3f} with its own, {before} steps",
+        f"advice: {_setting(advice)}: {advice['cosine']:.3f}, {cost} steps",
+    ]
+    if "tolerance" in advice:
+        lines.append(
+            f"or tolerance {advice['tolerance']:g}, which takes T1 {advice['T1_taken']}, T2 {advice['T2_taken']} here: "
+            f"{advice['tolerance_cosine']:.3f}"
+        )
+    lines.append(f"beta {advice['beta']:.2g} is the largest within 0.01 of the best, {advice['beta_cosine']:.3f}")
+    return lines
+
+
+def _setting(c: dict[str, Any]) -> str:
+    return f"{c['schedule']}, omega {c['omega']:g}, T1 {c['T1']}, T2 {c['T2']}"
+
+
+def _spread(values: np.ndarray, most: int) -> list[int]:
+    """Return indices of at most ``most`` of the values, the first and the last among them."""
+    return sorted({round(i) for i in np.linspace(0, len(values) - 1, min(most, len(values)))})
