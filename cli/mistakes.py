@@ -155,8 +155,9 @@ def _meant(command: click.Command, word: str, value: str) -> list[str]:
 
         keys, names = named_keys(word), names_of_keys()
     if not keys:
-        near = near_words(word.replace("_", "-"), [o[2:] for o in options] + [each.replace("_", "-") for each in names])
-        found = [[f"--{each}"] if f"--{each}" in options else named_keys(each) for each in near]
+        known = [] if "." in word else [option[2:] for option in options]  # a dot is in keys alone
+        near = near_words(word.replace("_", "-"), known + [each.replace("_", "-") for each in names])
+        found = [[f"--{each}"] if each in known else named_keys(each) for each in near]
         words = [each for some in found for each in some]
     else:
         words = keys
@@ -167,7 +168,7 @@ def _short_or_set(command: click.Command, key: str, value: str) -> str:
     """Return how a key is set on the command line: by its own option where the command has one."""
     for param in command.params:
         if isinstance(param, ShortForm) and param.configuration_key == key:
-            return f"{param.opts[0]} {value}".strip()
+            return param.opts[0] if param.is_flag else f"{param.opts[0]} {value}".strip()
     return _setting(key, value)
 
 

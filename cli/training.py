@@ -154,7 +154,7 @@ class _Run:
     def _warn(self, state: State) -> None:
         """Say if rounding over beta is not small against the gradient."""
         if state.epoch < self.epochs:
-            batch = self.training.batch(state.epoch, 0)
+            batch = self.session.ordered_batches("train").batch(0, 0)
             if warning := rounding_warning(self.session.learner, state.parameters, *batch):
                 self.progress.message(warning)
 

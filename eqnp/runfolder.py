@@ -58,6 +58,7 @@ class RunFolder:
         folder._acquire("give another --out, or wait until it ends")
         try:
             folder._require_empty()
+            folder._remove_unfinished()
             folder.write_config(config_toml)
         except BaseException:
             folder.close()
@@ -78,6 +79,7 @@ class RunFolder:
             raise ConfigurationError(f"{folder.path}: {_missing(folder.path)}")
         if lock:
             folder._acquire()
+            folder._remove_unfinished()
         return folder
 
     @staticmethod
@@ -192,7 +194,10 @@ class RunFolder:
     def _acquire(self, cure: str = "wait until it ends, or stop it") -> None:
         if not self._lock.acquire():
             raise RunBusyError(f"{self.path}: in use by {self._lock.holder()}; {cure}")
-        for part in self.path.glob(PART.format("*")):  # left by a process that was killed while writing
+
+    def _remove_unfinished(self) -> None:
+        """Remove what a process left that was killed while it wrote a file. The lock is held."""
+        for part in self.path.glob(PART.format("*")):
             with suppress(OSError):
                 part.unlink()
 

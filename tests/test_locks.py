@@ -148,7 +148,13 @@ def test_an_error_of_the_disk_at_the_end_of_a_lock_changes_no_outcome(capsys, tm
     monkeypatch.setattr(os, "close", failing_close)
     result = train_small(capsys, tmp_path / "run")
     assert result.code == 0 and "Traceback" not in result.err
-    result = run(capsys, "train", "--resume", tmp_path / "run", *overrides("training.epochs=3", "optimizer.rates=1e38"))
+    result = run(
+        capsys,
+        "train",
+        "--resume",
+        tmp_path / "run",
+        *overrides("training.epochs=3", "optimizer.rates=1e38", "optimizer.T_max=3"),
+    )
     assert result.code == 6 and "diverged" in result.err.splitlines()[-1]
 
 

@@ -12,6 +12,7 @@ from commands import SMALL_OPTIONS, assert_fails, overrides, run, train_small
 
 from eqnp import presets
 from eqnp.cli.main import eqnp, main
+from eqnp.cli.options import ShortForm
 from eqnp.configfile import load
 from eqnp.errors import ConfigurationError
 from eqnp.keys import OTHER_NAMES, known_keys, named_keys
@@ -294,9 +295,13 @@ def understood(capsys, line, wrong, word):
     for sign in "'=,":
         hint = hint.replace(sign, " ")
     suggested = [each.removeprefix("--") for each in hint.split()]
+    own = {
+        p.configuration_key: p.opts[0][2:] for p in eqnp.get_command(None, "train").params if isinstance(p, ShortForm)
+    }
     (table, _, last), (wrong_table, _, wrong_last) = word.rpartition("."), wrong.rpartition(".")
     return (
         word in (suggested if table else [part for each in suggested for part in (each, each.rpartition(".")[2])])
         or (bool(table) and last in suggested and wrong_table == table)
+        or (word in own and own[word] in suggested)
         or (table in suggested and wrong_last == last)
     )

@@ -170,7 +170,7 @@ def test_the_batch_size_that_would_fit_does_so_under_ulimit(tmp_path):
     ("command", "broken", "advice"),
     [
         ("states", "eqnp.trajectories.record", "out of memory (too large); take fewer --samples or --steps"),
-        ("check", "eqnp.cli.checking.check_steps", "out of memory (too large); take fewer --samples"),
+        ("check", "eqnp.cli.checking.theorem.check_steps", "out of memory (too large); take fewer --samples"),
     ],
 )
 def test_states_and_check_out_of_memory_advise_what_helps_there(capsys, tmp_path, monkeypatch, command, broken, advice):
@@ -310,4 +310,4 @@ def test_main_works_in_a_thread_that_is_not_the_main_one(capsys, tmp_path):
     thread = threading.Thread(target=lambda: results.append(train_small(capsys, tmp_path / "run")))
     thread.start()
     thread.join()
-    assert results[0].code == 0 and "best test error" in results[0].out, results[0].err
+    assert results[0].code == 0 and "last test error" in results[0].out, results[0].err

@@ -40,8 +40,10 @@ MULTIPLE = 4
 def tie_spread(w: Array) -> Array:
     """Return MULTIPLE eps r(w) for every output channel: (KH, KW, C, K) -> (K,)."""
     xp = array_module(w)
+    largest = abs(w).max(axis=(0, 1, 2))
+    w = w / xp.where(largest > 0, largest, 1).astype(w.dtype)  # so that no square overflows
     running = abs(xp.cumsum(w, axis=2)).sum(axis=(0, 1))  # (C, K)
-    r = xp.sqrt((w * w).sum(axis=(0, 1, 2)) + (running * running).mean(axis=0))
+    r = largest * xp.sqrt((w * w).sum(axis=(0, 1, 2)) + (running * running).mean(axis=0))
     return r * w.dtype.type(MULTIPLE * np.finfo(w.dtype).eps)
 
 
