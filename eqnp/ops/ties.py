@@ -75,9 +75,7 @@ def prepare_ties(w: Array, rows: Axis, columns: Axis) -> Ties:
     """Return what the margins need of weights (KH, KW, C, K) and of the windows along both axes."""
     xp = array_module(w)
     return Ties(
-        tie_spread(w),
-        xp.asarray(rows.matrix(), dtype=w.dtype),
-        xp.asarray(np.ascontiguousarray(columns.matrix().T), dtype=w.dtype),
+        tie_spread(w), *(xp.asarray(each, dtype=w.dtype) for each in (rows.matrix(), columns.matrix().T.copy()))
     )
 
 
@@ -85,9 +83,10 @@ def reach(x: Array, ties: Ties) -> Array:
     """Return |x| over the inputs of every window: (N, H, W, C) -> (N, P, Q)."""
     xp, (n, h, w, c) = array_module(x), x.shape
     flat = x.reshape(-1, c)
-    squares = xp.einsum("nd,nd->n", flat, flat).reshape(n * h, w)
-    across = xp.matmul(squares, ties.columns).reshape(n, h, -1)  # (N H, W) . (W, Q)
-    return xp.sqrt(xp.matmul(ties.rows, across))  # (P, H) . (N, H, Q)
+    squares = xp.einsum("nd,nd->n", flat, flat)  # without an array of squares, which would leave the cache
+    across = xp.matmul(squares.reshape(n * h, w), ties.columns)  # (N H, W) . (W, Q)
+    out = xp.matmul(ties.rows, across.reshape(n, h, -1))  # (P, H) . (N, H, Q)
+    return xp.sqrt(out, out=out)
 
 
 def tie_margin(reached: Array, spread: Array, space: Workspace) -> Array:
