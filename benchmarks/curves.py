@@ -9,7 +9,7 @@ import argparse
 import csv
 from pathlib import Path
 
-from eqnp.plots import plot_curves, save_figure
+from eqnp.analysis.plots import plot_curves, save_figure
 
 
 def main() -> None:

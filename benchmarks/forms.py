@@ -15,12 +15,12 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from benchmarks.timing import prepared_preset, where_measured
+from eqnp.analysis.measuring import interleave
 from eqnp.architecture import ConvLayer
-from eqnp.experiment import make_products
-from eqnp.forms import FORMS, connect, fastest, suits
-from eqnp.measuring import interleave
-from eqnp.products import best_numpy_products
-from eqnp.workspace import Workspace
+from eqnp.backends.products import best_numpy_products
+from eqnp.backends.workspace import Workspace
+from eqnp.connections.forms import FORMS, connect, fastest, suits
+from eqnp.runs.experiment import make_products
 
 
 def measure(layer: ConvLayer, below: tuple[int, ...], runs: int) -> dict[str, float]:

@@ -22,17 +22,17 @@ from statistics import median
 import numpy as np
 
 from benchmarks.timing import this_command
-from eqnp.backend import Backend, get_backend, to_host
-from eqnp.configfile import load
+from eqnp.analysis.measuring import free_phases, interleave, ratio
+from eqnp.analysis.settling import cosine
+from eqnp.backends.backend import Backend, get_backend, to_host
+from eqnp.backends.sharding import serial_map
 from eqnp.data.datasets import IMAGES
-from eqnp.environment import describe_environment
-from eqnp.experiment import make_learner
 from eqnp.learner import Learner
 from eqnp.losses import one_hot
-from eqnp.measuring import free_phases, interleave, ratio
 from eqnp.prepared import PreparedWeights
-from eqnp.settling import cosine
-from eqnp.sharding import serial_map
+from eqnp.runs.configfile import load
+from eqnp.runs.environment import describe_environment
+from eqnp.runs.experiment import make_learner
 from eqnp.stencils import symmetric
 from eqnp.training import State, initial_state, train_batch
 

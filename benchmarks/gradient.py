@@ -21,18 +21,18 @@ import torch
 
 from benchmarks.pytorch import Published
 from benchmarks.timing import where_measured
+from eqnp.analysis.diagnostics import sample_moves
+from eqnp.analysis.measuring import interleave, ratio
+from eqnp.analysis.settling import cosine
+from eqnp.backends.sharding import thread_map
 from eqnp.cli.options import Place
 from eqnp.cli.session import Session, open_weights
-from eqnp.diagnostics import sample_moves
 from eqnp.dynamics import WAYS, Way, relax
-from eqnp.environment import available_cores
 from eqnp.estimators import estimate
-from eqnp.experiment import with_threads
 from eqnp.losses import one_hot
-from eqnp.measuring import interleave, ratio
 from eqnp.prepared import PreparedNetwork, PreparedWeights
-from eqnp.settling import cosine
-from eqnp.sharding import thread_map
+from eqnp.runs.environment import available_cores
+from eqnp.runs.experiment import with_threads
 from eqnp.stencils import symmetric
 
 PUBLISHED = (WAYS["synchronous"], 250, 30)

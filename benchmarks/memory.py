@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from eqnp.backend import get_backend
+from eqnp.analysis.plots import plot_curves, save_figure
+from eqnp.backends.backend import get_backend
 from eqnp.bptt import plan_segments
-from eqnp.configfile import load
-from eqnp.experiment import make_learner
 from eqnp.losses import one_hot
-from eqnp.plots import plot_curves, save_figure
+from eqnp.runs.configfile import load
+from eqnp.runs.experiment import make_learner
 from eqnp.training import initial_state
 
 STEPS = (5, 10, 20, 40, 60, 80)

@@ -10,9 +10,9 @@ import sys
 import numpy as np
 
 from benchmarks.timing import prepared_preset
+from eqnp.analysis.measuring import peak_memory
+from eqnp.backends.sharding import thread_map
 from eqnp.losses import one_hot
-from eqnp.measuring import peak_memory
-from eqnp.sharding import thread_map
 from eqnp.training import State, train_batch
 
 

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.training import metrics, train
-from eqnp.presets import names
+from eqnp.runs.presets import names
 
 FEW = {"data.train_samples": 8, "data.test_samples": 4, "training.batch_size": 4}
 

@@ -18,8 +18,8 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from benchmarks.timing import prepared_preset, where_measured
+from eqnp.analysis.measuring import interleave
 from eqnp.dynamics import relax
-from eqnp.measuring import interleave
 from eqnp.prepared import PreparedNetwork
 
 

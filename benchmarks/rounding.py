@@ -11,16 +11,16 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.tf32 import in_tf32
+from eqnp.analysis.diagnostics import sample_moves
 from eqnp.cli.options import Place
 from eqnp.cli.session import open_weights
-from eqnp.diagnostics import sample_moves
+from eqnp.connections.forms import FORMS
 from eqnp.dynamics import relax
 from eqnp.estimators import estimate
-from eqnp.experiment import make_network
-from eqnp.forms import FORMS
 from eqnp.losses import one_hot
 from eqnp.networks import Network
 from eqnp.prepared import PreparedNetwork
+from eqnp.runs.experiment import make_network
 from eqnp.stencils import symmetric
 
 BATCH = 10

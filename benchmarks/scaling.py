@@ -18,13 +18,13 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from benchmarks.timing import prepared_preset, where_measured
+from eqnp.analysis.measuring import free_phases, interleave, ratio
+from eqnp.analysis.plots import plot_curves, save_figure
 from eqnp.architecture import Architecture, ConvLayer, DenseLayer
+from eqnp.backends.sharding import cut, serial_map, thread_map
 from eqnp.estimators import estimate
 from eqnp.losses import one_hot
-from eqnp.measuring import free_phases, interleave, ratio
 from eqnp.networks import SymmetricNetwork
-from eqnp.plots import plot_curves, save_figure
-from eqnp.sharding import cut, serial_map, thread_map
 from eqnp.stencils import symmetric
 
 BASE = {"batch": 32, "T1": 16, "layers": 4}

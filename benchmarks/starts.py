@@ -15,14 +15,14 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.timing import this_command
+from eqnp.analysis.diagnostics import sample_moves
+from eqnp.analysis.settling import cosine
 from eqnp.cli.options import Place
 from eqnp.cli.session import open_weights
 from eqnp.contrasts import default_contrast
-from eqnp.diagnostics import sample_moves
 from eqnp.dynamics import relax
 from eqnp.losses import one_hot
 from eqnp.prepared import PreparedNetwork
-from eqnp.settling import cosine
 from eqnp.stencils import symmetric
 
 SETTLED = {"steps": 2000, "tolerance": 1e-10, "schedule": "even-odd"}

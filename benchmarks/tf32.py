@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from eqnp.connections import Winner
-from eqnp.convolutions import ConvPoolConnection, Direct
+from eqnp.backends.workspace import Workspace
+from eqnp.connections.contract import Winner
+from eqnp.connections.conv_pool import ConvPoolConnection, Direct
 from eqnp.networks import Network
-from eqnp.workspace import Workspace
 
 
 def to_tf32(a: np.ndarray) -> np.ndarray:

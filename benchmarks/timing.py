@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from eqnp.backend import get_backend
-from eqnp.configfile import load
+from eqnp.backends.backend import get_backend
+from eqnp.backends.products import best_numpy_products
 from eqnp.data.datasets import IMAGES
-from eqnp.environment import describe_environment
-from eqnp.experiment import make_learner, with_threads
-from eqnp.products import best_numpy_products
+from eqnp.runs.configfile import load
+from eqnp.runs.environment import describe_environment
+from eqnp.runs.experiment import make_learner, with_threads
 from eqnp.training import initial_state
 
 

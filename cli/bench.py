@@ -42,7 +42,7 @@ def bench(
     """
     from eqnp.cli.benching import bench_table, measure, write_json
     from eqnp.cli.progress import Progress
-    from eqnp.storage import require_place
+    from eqnp.runs.storage import require_place
 
     refuse_run(source, "`eqnp bench {run}/config.toml` measures with its configuration")
     if out is not None:

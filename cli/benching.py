@@ -9,18 +9,18 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from eqnp.backend import Backend
+from eqnp.analysis.measuring import free_phases, interleave, peak_memory
+from eqnp.backends.backend import Backend
+from eqnp.backends.sharding import thread_map
 from eqnp.cli.options import Place
 from eqnp.cli.progress import clock
 from eqnp.cli.session import Session, open_backend
-from eqnp.config import Config
-from eqnp.configfile import load
 from eqnp.data import SAMPLES, found, noise, validation_count
-from eqnp.environment import describe_environment
-from eqnp.experiment import with_threads
-from eqnp.measuring import free_phases, interleave, peak_memory
-from eqnp.sharding import thread_map
-from eqnp.storage import write_atomic
+from eqnp.runs.config import Config
+from eqnp.runs.configfile import load
+from eqnp.runs.environment import describe_environment
+from eqnp.runs.experiment import with_threads
+from eqnp.runs.storage import write_atomic
 from eqnp.training import train_batch
 
 

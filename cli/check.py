@@ -54,14 +54,14 @@ def check(
     configuration: --set dynamics.T1=500 settles longer. In float64; with training.tf32 in float32, to see what TF32
     costs.
     """
-    from eqnp import checkpoint as files
     from eqnp.cli import checking, tables
     from eqnp.cli.progress import Progress
     from eqnp.cli.rows import show_changed
     from eqnp.cli.session import open_weights
     from eqnp.cli.stages import Stages
     from eqnp.errors import ConfigurationError
-    from eqnp.storage import make_folder
+    from eqnp.runs import checkpoint as files
+    from eqnp.runs.storage import make_folder
 
     name = "settling" if settle else "check"
     if out is not None:
@@ -70,7 +70,7 @@ def check(
         if not force and (taken := [path for path in planned if os.path.lexists(path)]):
             raise ConfigurationError(f"--out {out}: {taken[0].name} exists there; give another folder or --force")
         if plots != "none":
-            from eqnp.plots import new_figure
+            from eqnp.analysis.plots import new_figure
 
             new_figure(1)  # a missing matplotlib is said before the work, not after it
     session, parameters = open_weights(target, overrides, checkpoint, backend)
@@ -93,7 +93,7 @@ def check(
 
 
 def _plots(content: dict[str, Any], out: Path, ending: str, title: str) -> list[str]:
-    from eqnp.plots import plot_bias, plot_cumulative, plot_ratio, plot_settling, save_figure
+    from eqnp.analysis.plots import plot_bias, plot_cumulative, plot_ratio, plot_settling, save_figure
 
     figures = {}
     if "configured" in content:

@@ -9,17 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from eqnp import theorem, verdict
-from eqnp.backend import Array
+from eqnp.analysis import theorem, verdict
+from eqnp.analysis.precision import rounding_warning
+from eqnp.analysis.quality import Setting
+from eqnp.analysis.settling import check_settling
+from eqnp.analysis.steady import Phases, Watch
+from eqnp.backends.backend import Array
 from eqnp.cli.selection import parse_selection
 from eqnp.cli.session import Session
-from eqnp.configfile import DEFAULT_PRESET
 from eqnp.errors import ConfigurationError
 from eqnp.losses import one_hot
-from eqnp.precision import rounding_warning
-from eqnp.quality import Setting
-from eqnp.settling import check_settling
-from eqnp.steady import Phases, Watch
+from eqnp.runs.configfile import DEFAULT_PRESET
 
 
 def measure(

@@ -10,11 +10,11 @@ from eqnp.cli.mistakes import Command
 @click.command(cls=Command)
 def doctor() -> None:
     """Show what is installed, cores and memory and what limits them, which backends answer, which data was found."""
-    from eqnp.backend import get_backend
+    from eqnp.backends.backend import get_backend
     from eqnp.cli.rows import show_row
     from eqnp.data import describe
-    from eqnp.environment import describe_environment
     from eqnp.errors import BackendError
+    from eqnp.runs.environment import describe_environment
 
     click.echo("installed")
     for key, value in (describe_environment("numpy") | _limits()).items():
@@ -36,7 +36,7 @@ def _limits() -> dict[str, str]:
     """Return how many cores and how much memory a run may use, each with what sets the limit."""
     import os
 
-    from eqnp import limits
+    from eqnp.backends import limits
 
     cores, memory = limits.cores(), limits.memory()
     machine = os.cpu_count() or 1

@@ -11,7 +11,7 @@ import click
 
 from eqnp.cli.options import ShortForm, in_order
 from eqnp.cli.progress import quoted
-from eqnp.spelling import did_you_mean, near_words
+from eqnp.runs.spelling import did_you_mean, near_words
 
 # What other programs call a command or an option.
 _OTHER_COMMANDS = {
@@ -115,7 +115,7 @@ def refuse_run(source: str | None, *commands: str) -> None:
     Raises:
         UsageError: it is a folder; ``commands`` say what each does, "{run}" standing for the folder.
     """
-    from eqnp import presets
+    from eqnp.runs import presets
 
     if source is None or source in presets.names() or not os.path.isdir(source):
         return
@@ -151,7 +151,7 @@ def _meant(command: click.Command, word: str, value: str) -> list[str]:
         return [other]
     keys, names = [], []
     if "--set" in options:
-        from eqnp.keys import named_keys, names_of_keys
+        from eqnp.runs.keys import named_keys, names_of_keys
 
         keys, names = named_keys(word), names_of_keys()
     if not keys:
@@ -178,7 +178,7 @@ def _setting(key: str, value: str) -> str:
 
 def _key(text: str) -> str:
     """Return the whole name of a key that may be given without its table, or nothing if it looks like no key."""
-    from eqnp.keys import TABLES, named_keys
+    from eqnp.runs.keys import TABLES, named_keys
 
     text = text.strip()
     return next(iter(named_keys(text)), text if text.partition(".")[0] in TABLES else "")

@@ -13,12 +13,12 @@ import click
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-BACKENDS = ("numpy", "cupy", "auto")  # eqnp.backend.NAMES, written again so that --help need not import NumPy
+BACKENDS = ("numpy", "cupy", "auto")  # eqnp.backends.backend.NAMES, written again so that --help need not import NumPy
 DTYPES = ("float32", "float64")
 
 
 class Place(NamedTuple):
-    """Where arrays live, as ``eqnp.backend.get_backend`` takes it."""
+    """Where arrays live, as ``eqnp.backends.backend.get_backend`` takes it."""
 
     name: str
     device: int = 0

@@ -11,9 +11,9 @@ from eqnp.cli.mistakes import Command
 @click.argument("name", required=False)
 def presets(name: str | None) -> None:
     """List the presets, or print the TOML of one: a start for a configuration of your own."""
-    from eqnp import presets as available
     from eqnp.cli.rows import show_row
-    from eqnp.configfile import load, preset_text
+    from eqnp.runs import presets as available
+    from eqnp.runs.configfile import load, preset_text
 
     if name is not None:
         click.echo(preset_text(name), nl=False)

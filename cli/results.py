@@ -8,7 +8,7 @@ from pathlib import Path
 from eqnp.cli.progress import quoted
 from eqnp.cli.session import Session
 from eqnp.errors import ConfigurationError
-from eqnp.runfolder import RunFolder
+from eqnp.runs.runfolder import RunFolder
 from eqnp.training import State
 
 

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from eqnp.changes import Change, comparable, differences, flat
 from eqnp.cli.progress import Progress
 from eqnp.cli.results import progress_of
-from eqnp.config import Config
-from eqnp.history import environment_changes, new_rows
-from eqnp.runfolder import RunFolder
+from eqnp.runs.changes import Change, comparable, differences, flat
+from eqnp.runs.config import Config
+from eqnp.runs.history import environment_changes, new_rows
+from eqnp.runs.runfolder import RunFolder
 from eqnp.training import State
 
 KEPT = (

@@ -9,19 +9,19 @@ from pathlib import Path
 
 import numpy as np
 
-from eqnp import checkpoint
-from eqnp.backend import Array, Backend, get_backend
-from eqnp.changes import describe, differences, require_readable
+from eqnp.backends.backend import Array, Backend, get_backend
 from eqnp.cli.options import Place
 from eqnp.cli.progress import Progress, quoted
-from eqnp.config import Config
-from eqnp.configfile import load, parse
 from eqnp.data import Augmentation, Batches, Dataset, Normalisation, hold_out, lasting_folder
 from eqnp.data import load as load_data
 from eqnp.errors import CheckpointError, ConfigurationError
-from eqnp.experiment import from_content, make_learner, with_threads
 from eqnp.learner import Learner
-from eqnp.runfolder import RunFolder
+from eqnp.runs import checkpoint
+from eqnp.runs.changes import describe, differences, require_readable
+from eqnp.runs.config import Config
+from eqnp.runs.configfile import load, parse
+from eqnp.runs.experiment import from_content, make_learner, with_threads
+from eqnp.runs.runfolder import RunFolder
 from eqnp.training import State, initial_state
 
 KIND = "training"  # of a run's checkpoints

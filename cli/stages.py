@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from types import TracebackType
 
+from eqnp.analysis.steady import Watch
 from eqnp.cli.progress import Progress, clock
-from eqnp.steady import Watch
 
 FIRST = 3  # stages to wait for before a time is foretold
 

@@ -48,12 +48,12 @@ def states(
     The file has the groups phases/free, phases/plus and phases/minus (nudged by +beta and -beta), each with `steps` and
     one array (step, sample, ...) per layer, s1 the lowest. docs/files.md shows how to plot it in five lines.
     """
-    from eqnp import checkpoint as files
+    from eqnp.analysis.trajectories import record
     from eqnp.cli.rows import show_changed
     from eqnp.cli.selection import parse_selection
     from eqnp.cli.session import open_run
-    from eqnp.storage import require_place
-    from eqnp.trajectories import record
+    from eqnp.runs import checkpoint as files
+    from eqnp.runs.storage import require_place
 
     require_place(out, force)
     session, state = open_run(run, backend, overrides, checkpoint)

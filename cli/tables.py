@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from eqnp.analysis.settling import measured_ways
+from eqnp.analysis.theorem import ORDERS
 from eqnp.cli.verdicts import prose, verdict_lines
-from eqnp.settling import measured_ways
-from eqnp.theorem import ORDERS
 
 
 def table(content: dict[str, Any], command: Sequence[str]) -> str:

@@ -11,24 +11,24 @@ from pathlib import Path
 
 import click
 
-from eqnp import checkpoint
-from eqnp.changes import differences, keep_schedule, require_resumable
+from eqnp.analysis.diagnostics import alignment_angles
+from eqnp.analysis.measuring import batch_that_fits
+from eqnp.analysis.precision import rounding_warning
+from eqnp.backends.sharding import Map, thread_map
 from eqnp.cli.options import Place
 from eqnp.cli.progress import Progress, clock, quoted
 from eqnp.cli.results import summary
 from eqnp.cli.resuming import KEPT, nothing_to_do, take_up_changes
 from eqnp.cli.session import CONFIG, KIND, Session, config_in, open_backend, with_lasting_folder
 from eqnp.cli.signals import Interrupted, StopRequest
-from eqnp.config import Config
-from eqnp.configfile import load, to_toml
-from eqnp.diagnostics import alignment_angles
-from eqnp.environment import describe_environment
 from eqnp.errors import DiskError, DivergedError, EqnpError, OutOfMemoryError, memory_errors
-from eqnp.experiment import to_content, with_threads
-from eqnp.measuring import batch_that_fits
-from eqnp.precision import rounding_warning
-from eqnp.runfolder import RunFolder
-from eqnp.sharding import Map, thread_map
+from eqnp.runs import checkpoint
+from eqnp.runs.changes import differences, keep_schedule, require_resumable
+from eqnp.runs.config import Config
+from eqnp.runs.configfile import load, to_toml
+from eqnp.runs.environment import describe_environment
+from eqnp.runs.experiment import to_content, with_threads
+from eqnp.runs.runfolder import RunFolder
 from eqnp.training import State, Tally, batches_left, evaluate, next_epoch, require_finite, train_epoch
 
 SAVE_SECONDS = 300.0  # between two checkpoints inside a long epoch

@@ -7,8 +7,8 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from eqnp.analysis.quality import GOOD, UNEVEN, word, worst_layer
 from eqnp.cli.rows import terminal_width
-from eqnp.quality import GOOD, UNEVEN, word, worst_layer
 
 STAGES = {
     "configured": "as configured",

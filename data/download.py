@@ -17,7 +17,7 @@ from typing import IO, Any
 
 from eqnp.data.published import File
 from eqnp.errors import ConfigurationError, DataError
-from eqnp.storage import disk_error
+from eqnp.runs.storage import disk_error
 
 Progress = Callable[[str, int, int], None]  # file name, bytes so far, bytes in all
 CHUNK = 1 << 16

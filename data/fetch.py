@@ -15,8 +15,8 @@ from eqnp.data.layout import CIFAR_BINARY
 from eqnp.data.locate import own_folder
 from eqnp.data.published import SOURCES, Source
 from eqnp.errors import ConfigurationError, DataError, DiskError
-from eqnp.locks import FileLock
-from eqnp.storage import disk_error, write_atomic
+from eqnp.runs.locks import FileLock
+from eqnp.runs.storage import disk_error, write_atomic
 
 Message = Callable[[str], None]
 LOCK = ".eqnp-fetch.lock"  # in the folder that is fetched into

@@ -18,7 +18,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from eqnp.backend import Array, array_module
+from eqnp.backends.backend import Array, array_module
 from eqnp.dynamics import Relaxation, relax, residual
 from eqnp.errors import OutOfMemoryError
 from eqnp.inputs import require_count

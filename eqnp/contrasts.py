@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from eqnp.architecture import forward_partner
-from eqnp.backend import Array
+from eqnp.backends.backend import Array
 from eqnp.errors import ConfigurationError
 from eqnp.networks import Gradient, Network, States, VectorFieldNetwork
 from eqnp.prepared import PreparedNetwork

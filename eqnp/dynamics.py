@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from eqnp.backend import Array, array_module
-from eqnp.blocks import blocks
+from eqnp.backends.backend import Array, array_module
+from eqnp.backends.blocks import blocks
 from eqnp.inputs import require_beta, require_pace
 from eqnp.networks import States
 from eqnp.prepared import Beta, PreparedNetwork
@@ -54,8 +54,8 @@ def relax(
 
     ``schedule`` is ``synchronous`` (all layers at once) or ``even-odd`` (every second layer, then the others). Both
     have the same steady states and cost the same a step; the second settles in fewer. Moves ``omega`` times as long
-    (``eqnp.moves``), somewhat above 1, as a rule make it settle in fewer still. Where a network with max-pooling has
-    several steady states, each may settle to another one.
+    (``eqnp.ops.moves``), somewhat above 1, as a rule make it settle in fewer still. Where a network with max-pooling
+    has several steady states, each may settle to another one.
 
     A free phase has no ``target``; a nudged phase starts from the free steady state and has a target (N, K) and a beta.
     It ends after ``steps`` steps, or earlier once the residual is at most ``tolerance`` (0: never earlier), which is

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from eqnp.backend import Array, array_module
+from eqnp.backends.backend import Array, array_module
 from eqnp.contrasts import Contrast, default_contrast, require_contrast
 from eqnp.dynamics import Relaxation, relax
 from eqnp.inputs import require_count

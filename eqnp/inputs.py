@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from eqnp.backend import Array, array_module
+from eqnp.backends.backend import Array, array_module
 
 Shape = tuple[int, ...]
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from eqnp.backend import Array, Backend
+from eqnp.backends.backend import Array, Backend
+from eqnp.backends.sharding import cut
 from eqnp.bptt import bptt_gradient, trajectory
 from eqnp.contrasts import Contrast, average_partners
 from eqnp.errors import ConfigurationError
@@ -16,7 +17,6 @@ from eqnp.estimators import Estimate, estimate
 from eqnp.networks import Network
 from eqnp.optim import Optimizer
 from eqnp.prepared import Masks, PreparedNetwork, PreparedWeights
-from eqnp.sharding import cut
 from eqnp.stencils import Stencil, make_stencil
 
 # What a random stream is for; with the run's seed it makes a generator of its own.
@@ -47,7 +47,7 @@ class Learner:
     beta: float
     tolerance: float
     schedule: str
-    omega: float  # how far a step goes; eqnp.moves
+    omega: float  # how far a step goes; eqnp.ops.moves
     every: int  # steps to a look at the residual
     optimizer: Optimizer
     rates: Callable[[int], Mapping[str, float]]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from eqnp.backend import Array, array_module
+from eqnp.backends.backend import Array, array_module
 from eqnp.inputs import require_labels
 
 

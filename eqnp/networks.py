@@ -14,14 +14,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 
 from eqnp.architecture import Architecture
-from eqnp.backend import Array, array_module
-from eqnp.connections import inner_product
+from eqnp.backends.backend import Array, array_module
+from eqnp.backends.workspace import Workspace
+from eqnp.connections.contract import inner_product
+from eqnp.connections.forms import FORMS, Means, connect_all
 from eqnp.errors import ConfigurationError
-from eqnp.forms import FORMS, Means, connect_all
 from eqnp.losses import CrossEntropy, Loss, SquaredError
 from eqnp.ops.activations import ACTIVATIONS, LINEAR, Activation
 from eqnp.ops.dense import dense, dense_transpose, dense_weight_gradient, flatten
-from eqnp.workspace import Workspace
 
 Parameters = Mapping[str, Array]
 Gradient = dict[str, Array]  # by parameter name, each of its parameter's shape

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from eqnp.backend import Array, array_module
-from eqnp.blocks import blocks
+from eqnp.backends.backend import Array, array_module
+from eqnp.backends.blocks import blocks
 
 Parameters = dict[str, Array]
 State = dict[str, Any]  # nested dictionaries of arrays and numbers: what a checkpoint holds

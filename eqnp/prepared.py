@@ -27,12 +27,12 @@ from collections.abc import Sequence
 from copy import copy
 
 from eqnp.architecture import Architecture
-from eqnp.backend import Array, array_module
-from eqnp.connections import Winner
+from eqnp.backends.backend import Array, array_module
+from eqnp.backends.workspace import Workspace
+from eqnp.connections.contract import Winner
 from eqnp.inputs import require_input, require_masks, require_parameters, require_states, require_target
-from eqnp.moves import Move
 from eqnp.networks import Gradient, Network, Parameters, States, accumulate
-from eqnp.workspace import Workspace
+from eqnp.ops.moves import Move
 
 Beta = float | Array  # a number, or one per sample (N, 1)
 Masks = Sequence[Array | None]  # of s^1 .. s^L
@@ -158,7 +158,7 @@ class PreparedNetwork:
         moves: list[Array] | None = None,
         omega: float = 1.0,
     ) -> list[Array]:
-        """Return m sigma(F - beta dl/ds): one synchronous step of all layers, or relaxed by ``omega``; ``eqnp.moves``.
+        """Return m sigma(F - beta dl/ds): one synchronous step of all layers, or relaxed by ``omega`` (``Move``).
 
         ``out`` are arrays to write to, none of them among ``states``. How far each layer moved, max |s' - s|, is added
         to ``moves`` as an array with no axes.

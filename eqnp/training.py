@@ -13,14 +13,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from eqnp.backend import Array, to_host
+from eqnp.backends.backend import Array, to_host
+from eqnp.backends.sharding import Map, add_gradients, started_pool
 from eqnp.dynamics import relax
 from eqnp.errors import DivergedError
 from eqnp.inputs import require_labels
 from eqnp.learner import PARAMETERS, Learner
 from eqnp.losses import one_hot, predict
 from eqnp.prepared import PreparedNetwork, PreparedWeights
-from eqnp.sharding import Map, add_gradients, started_pool
 
 
 class Batches(Protocol):

@@ -11,10 +11,10 @@ import scipy.signal
 from tolerances import ADJOINT, DIRECTIONAL, ORACLE, WINOGRAD_FORM, relative_error
 
 from eqnp import ops
-from eqnp.backend import array_module, to_host
+from eqnp.backends.backend import array_module, to_host
+from eqnp.backends.workspace import Workspace
 from eqnp.losses import CrossEntropy, SquaredError, one_hot
 from eqnp.ops.winograd import toom_cook
-from eqnp.workspace import Workspace
 
 # (N, H, W, C), (KH, KW), K, stride, padding: odd and non-square sizes, kernels that are not square
 CONVOLUTIONS = [

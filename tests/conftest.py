@@ -13,8 +13,8 @@ import fakecuda
 import pytest
 import standin
 
-from eqnp.backend import Backend, get_backend
-from eqnp.device import CudaDevice
+from eqnp.backends.backend import Backend, get_backend
+from eqnp.backends.device import CudaDevice
 from eqnp.errors import BackendError
 
 sys.modules.setdefault("standin", standin)

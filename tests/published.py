@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from eqnp.architecture import Architecture, ConvLayer, DenseLayer
-from eqnp.backend import Backend, get_backend
+from eqnp.backends.backend import Backend, get_backend
 
 NUMPY = get_backend("numpy")
 FOLDER = Path(__file__).parent / "fixtures"

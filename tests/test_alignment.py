@@ -6,11 +6,11 @@ import nets
 import numpy as np
 import pytest
 
+from eqnp.analysis.diagnostics import alignment_angles, angle
 from eqnp.contrasts import common_contrast
-from eqnp.diagnostics import alignment_angles, angle
 from eqnp.estimators import estimate
-from eqnp.experiment import per_parameter
 from eqnp.optim import SGD
+from eqnp.runs.experiment import per_parameter
 from eqnp.stencils import symmetric
 
 

@@ -15,23 +15,23 @@ from conftest import make_backend
 from fakecuda import CUDADriverError
 
 from eqnp import dynamics
-from eqnp.backend import array_module, get_backend, to_host
-from eqnp.configfile import load
+from eqnp.analysis.settling import check_settling
+from eqnp.analysis.theorem import check_bias, check_steps
+from eqnp.analysis.trajectories import record
+from eqnp.backends.backend import array_module, get_backend, to_host
+from eqnp.backends.sharding import thread_map
 from eqnp.data import Augmentation, Batches
 from eqnp.data import load as load_data
 from eqnp.dynamics import relax
-from eqnp.environment import describe_environment
 from eqnp.errors import BackendError, OutOfMemoryError, memory_errors
 from eqnp.estimators import estimate
-from eqnp.experiment import from_content, make_learner, to_content
 from eqnp.losses import one_hot
 from eqnp.prepared import PreparedNetwork, PreparedWeights
-from eqnp.settling import check_settling
-from eqnp.sharding import thread_map
+from eqnp.runs.configfile import load
+from eqnp.runs.environment import describe_environment
+from eqnp.runs.experiment import from_content, make_learner, to_content
 from eqnp.stencils import symmetric
-from eqnp.theorem import check_bias, check_steps
 from eqnp.training import evaluate, initial_state, train_epoch
-from eqnp.trajectories import record
 
 NUMPY = get_backend("numpy")
 WAYS = [

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from commands import SMALL_OPTIONS, overrides, run, train_small
 
+from eqnp.analysis.theorem import check_bias, check_steps
 from eqnp.cli.checking import shown_name, training_command
 from eqnp.cli.progress import Progress
 from eqnp.cli.stages import Stages
 from eqnp.cli.verdicts import percent
-from eqnp.theorem import check_bias, check_steps
 
 DEEP = overrides("model.layers=[{conv=3,kernel=5,stride=2,pool='max'},{dense=12},{dense=10}]", "model.gain=2")
 SETTLING = overrides("dynamics.T1=60", "dynamics.T2=20")
@@ -124,7 +124,7 @@ def test_a_slope_is_fitted_above_rounding_only():
 @pytest.fixture
 def plots():
     pytest.importorskip("matplotlib")
-    from eqnp import plots
+    from eqnp.analysis import plots
 
     return plots
 
@@ -158,7 +158,7 @@ def test_figures_carry_a_title(plots):
 
 
 def test_a_title_names_the_run_and_its_settings(capsys, tmp_path, monkeypatch):
-    plots = pytest.importorskip("eqnp.plots")
+    plots = pytest.importorskip("eqnp.analysis.plots")
     pytest.importorskip("matplotlib")
     seen = []
     monkeypatch.setattr(plots, "save_figure", lambda figure, path: seen.append((path.stem, figure.get_suptitle())))

@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 from commands import SMALL_OPTIONS, assert_fails, overrides, run, train_small
 
-from eqnp import checkpoint
 from eqnp.cli.main import main
 from eqnp.cli.selection import parse_selection
 from eqnp.errors import ConfigurationError
+from eqnp.runs import checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -331,7 +331,7 @@ def test_divergence_is_exit_6_and_keeps_the_last_good_state(capsys, tmp_path, ba
 
 
 def test_a_busy_run_folder_is_exit_9(capsys, tmp_path):
-    from eqnp.runfolder import RunFolder
+    from eqnp.runs.runfolder import RunFolder
 
     folder = tmp_path / "run"
     train_small(capsys, folder)

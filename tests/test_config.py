@@ -10,15 +10,15 @@ from typing import get_type_hints
 
 import pytest
 
-from eqnp import presets
 from eqnp.architecture import LOSSES, POOLS
-from eqnp.config import ACTIVATION_NAMES, LARGEST_WHOLE, Config, Dynamics, Layer, Model
-from eqnp.configfile import load, preset_text, to_toml
+from eqnp.connections.forms import FORMS
 from eqnp.dynamics import WAYS
 from eqnp.errors import ConfigurationError
-from eqnp.experiment import make_architecture
-from eqnp.forms import FORMS
 from eqnp.ops.activations import ACTIVATIONS
+from eqnp.runs import presets
+from eqnp.runs.config import ACTIVATION_NAMES, LARGEST_WHOLE, Config, Dynamics, Layer, Model
+from eqnp.runs.configfile import load, preset_text, to_toml
+from eqnp.runs.experiment import make_architecture
 from eqnp.stencils import ESTIMATORS
 
 INPUTS = {"mnist-small": (28, 28, 1), "mnist": (28, 28, 1), "cifar10": (32, 32, 3)}

@@ -10,13 +10,13 @@ import pytest
 from commands import overrides, train_small
 from test_precision import batch, learner, trained
 
-from eqnp.diagnostics import angle
+from eqnp.analysis.diagnostics import angle
+from eqnp.analysis.settling import check_settling
+from eqnp.backends.sharding import serial_map
 from eqnp.dynamics import relax, residual
 from eqnp.errors import ConfigurationError, DivergedError
 from eqnp.losses import one_hot
 from eqnp.prepared import PreparedNetwork
-from eqnp.settling import check_settling
-from eqnp.sharding import serial_map
 from eqnp.training import Tally, initial_state, largest_sensible, require_finite, train_batch
 
 

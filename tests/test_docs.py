@@ -15,7 +15,7 @@ import pytest
 from commands import SMALL, overrides, run
 
 import eqnp
-from eqnp.config import Config, Layer
+from eqnp.runs.config import Config, Layer
 
 ROOT = Path(__file__).parent.parent
 QUICK = overrides(*(setting for setting in SMALL if not setting.startswith("model")))

@@ -30,7 +30,7 @@ from eqnp.data import download, fetch, load
 from eqnp.data.fetch import LOCK
 from eqnp.data.published import SOURCES, File, Source
 from eqnp.errors import ConfigurationError, DataError, DiskError
-from eqnp.locks import FileLock
+from eqnp.runs.locks import FileLock
 
 
 class Server(ThreadingHTTPServer):

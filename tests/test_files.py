@@ -13,13 +13,13 @@ import h5py
 import numpy as np
 import pytest
 
-from eqnp import checkpoint
-from eqnp.backend import get_backend
-from eqnp.checkpoint import restore_into
-from eqnp.configfile import load
+from eqnp.backends.backend import get_backend
 from eqnp.errors import CheckpointError, DiskError
-from eqnp.experiment import from_content, make_learner, to_content
-from eqnp.storage import write_atomic
+from eqnp.runs import checkpoint
+from eqnp.runs.checkpoint import restore_into
+from eqnp.runs.configfile import load
+from eqnp.runs.experiment import from_content, make_learner, to_content
+from eqnp.runs.storage import write_atomic
 from eqnp.training import initial_state
 
 CONTENT = {
@@ -299,7 +299,7 @@ def test_a_real_limit_on_file_sizes(tmp_path):
 
 KILLED = """
 import sys, numpy as np
-from eqnp import checkpoint
+from eqnp.runs import checkpoint
 n = 0
 while True:
     n += 1

@@ -10,14 +10,14 @@ import pytest
 from commands import overrides, run, train_small
 from conftest import GPU, make_backend
 
-from eqnp.backend import get_backend, to_host
-from eqnp.configfile import load
+from eqnp.backends.backend import get_backend, to_host
+from eqnp.backends.sharding import thread_map
 from eqnp.data import load as load_data
 from eqnp.dynamics import relax
-from eqnp.experiment import make_learner
 from eqnp.losses import one_hot
 from eqnp.prepared import PreparedNetwork
-from eqnp.sharding import thread_map
+from eqnp.runs.configfile import load
+from eqnp.runs.experiment import make_learner
 from eqnp.training import initial_state, train_batch
 
 # By the norm of the difference. In float32 roundings of 1e-7 may switch a winner of a pool within a phase, and then a

@@ -23,9 +23,9 @@ import eqnp
 assert not {'numpy', 'cupy', 'h5py'} & set(sys.modules), 'import eqnp must stay quick'
 for module in pkgutil.walk_packages(eqnp.__path__, 'eqnp.'):
     __import__(module.name)
-import eqnp.data, eqnp.cli.main, eqnp.presets
+import eqnp.data, eqnp.cli.main, eqnp.runs.presets
 assert len(eqnp.data.load('mnist-small').train_images) == 5000
-assert 'digits' in eqnp.presets.names()
+assert 'digits' in eqnp.runs.presets.names()
 assert importlib.resources.files('eqnp').joinpath('py.typed').is_file()
 assert 'cupy' not in sys.modules
 print('ok')

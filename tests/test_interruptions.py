@@ -14,10 +14,11 @@ from collections import Counter
 import pytest
 from commands import SMALL_OPTIONS, assert_fails, overrides, run, train_small
 
-from eqnp import checkpoint, training
+from eqnp import training
 from eqnp.cli import signals
 from eqnp.cli import training as cli_training
 from eqnp.data import Batches
+from eqnp.runs import checkpoint
 
 ONE_EPOCH = overrides("training.epochs=1", "training.batch_size=10")
 

@@ -15,17 +15,17 @@ import standin
 from tolerances import ORACLE, WINOGRAD_FORM
 
 from benchmarks.tf32 import Tf32Connection
-from eqnp import device
 from eqnp.architecture import ConvLayer
-from eqnp.backend import to_host
-from eqnp.connections import DenseConnection
-from eqnp.cuda.connections import CudaDense
-from eqnp.device import CudaDevice, launch_arguments, source_text
+from eqnp.backends import device
+from eqnp.backends.backend import to_host
+from eqnp.backends.device import CudaDevice, launch_arguments, source_text
+from eqnp.backends.workspace import Workspace
+from eqnp.connections.contract import DenseConnection
+from eqnp.connections.cuda import CudaDense
+from eqnp.connections.forms import FORMS, connect, fastest, suits
 from eqnp.errors import ConfigurationError
-from eqnp.forms import FORMS, connect, fastest, suits
-from eqnp.moves import Move
 from eqnp.ops.activations import ACTIVATIONS, LINEAR
-from eqnp.workspace import Workspace
+from eqnp.ops.moves import Move
 
 # below, layer: odd sizes, sizes that no tile divides, strides, kernels that are not square
 SHAPES = [
@@ -54,7 +54,7 @@ def every_map(case, dtype, cupy=standin):
     b = generator.standard_normal(layer.channels).astype(dtype)
     s = generator.random((3, *below)).astype(dtype)
     simple, own, space = connect(layer, below, "direct"), connect(layer, below, form, CudaDevice(cupy)), Workspace()
-    assert type(own).__module__ == "eqnp.cuda.connections"
+    assert type(own).__module__ == "eqnp.connections.cuda"
     put, found = standin.asarray, []
     w0, w1, s1 = simple.prepare(w), own.prepare(put(w)), put(s)
 

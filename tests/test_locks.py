@@ -11,9 +11,9 @@ import sys
 import pytest
 from commands import assert_fails, overrides, run, train_small
 
-from eqnp import locks
 from eqnp.errors import DiskError
-from eqnp.locks import FileLock
+from eqnp.runs import locks
+from eqnp.runs.locks import FileLock
 
 NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 
@@ -50,7 +50,7 @@ def test_a_soft_lock_excludes_others_and_names_its_holder(capsys, tmp_path, no_f
 HOLDING = """
 import os, sys
 from pathlib import Path
-from eqnp import locks
+from eqnp.runs import locks
 def refuse(descriptor):
     raise OSError(95, "no locks")
 locks._lock = refuse
@@ -159,7 +159,7 @@ def test_an_error_of_the_disk_at_the_end_of_a_lock_changes_no_outcome(capsys, tm
 
 
 def test_the_first_error_of_a_write_is_told_not_that_of_closing(tmp_path, monkeypatch):
-    from eqnp.storage import write_atomic
+    from eqnp.runs.storage import write_atomic
 
     close = os.close
 

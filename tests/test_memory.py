@@ -10,10 +10,10 @@ import nets
 import numpy as np
 import pytest
 
+from eqnp.backends.workspace import Workspace
 from eqnp.bptt import bptt_gradient, trajectory
 from eqnp.estimators import estimate
 from eqnp.stencils import symmetric
-from eqnp.workspace import Workspace
 
 
 def peak(case, T1, T2, joint) -> int:

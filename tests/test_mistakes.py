@@ -10,14 +10,14 @@ import tomllib
 import pytest
 from commands import SMALL_OPTIONS, assert_fails, overrides, run, train_small
 
-from eqnp import presets
 from eqnp.cli.main import eqnp, main
 from eqnp.cli.options import ShortForm
-from eqnp.configfile import load
 from eqnp.errors import ConfigurationError
-from eqnp.keys import OTHER_NAMES, known_keys, named_keys
-from eqnp.runfolder import RunFolder
-from eqnp.spelling import did_you_mean, near_words, slips
+from eqnp.runs import presets
+from eqnp.runs.configfile import load
+from eqnp.runs.keys import OTHER_NAMES, known_keys, named_keys
+from eqnp.runs.runfolder import RunFolder
+from eqnp.runs.spelling import did_you_mean, near_words, slips
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ import pytest
 import ties
 
 from eqnp import ops
-from eqnp.connections import DenseConnection
-from eqnp.convolutions import ConvPoolConnection, MergedConnection
+from eqnp.connections.contract import DenseConnection
+from eqnp.connections.conv_pool import ConvPoolConnection, MergedConnection
 from eqnp.losses import CrossEntropy, SquaredError
 from eqnp.networks import Network
 from eqnp.ops import activations

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from eqnp import ops
+from eqnp.backends.workspace import Workspace
 from eqnp.losses import CrossEntropy, SquaredError, one_hot, predict
 from eqnp.ops.activations import ACTIVATIONS, LINEAR
-from eqnp.workspace import Workspace
 
 DTYPES = [np.float64, np.float32]
 

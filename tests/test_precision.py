@@ -9,16 +9,16 @@ import pytest
 from commands import overrides, run, train_small
 from tolerances import ROUNDING_ESTIMATE
 
-from eqnp.backend import get_backend
-from eqnp.configfile import load
+from eqnp.analysis.diagnostics import squared_norm
+from eqnp.analysis.precision import ENOUGH, Rounding, estimate_rounding, rounding_warning
+from eqnp.backends.backend import get_backend
+from eqnp.backends.sharding import serial_map
 from eqnp.data import load as load_data
-from eqnp.diagnostics import squared_norm
 from eqnp.estimators import estimate
-from eqnp.experiment import make_learner
 from eqnp.losses import one_hot
-from eqnp.precision import ENOUGH, Rounding, estimate_rounding, rounding_warning
 from eqnp.prepared import PreparedNetwork
-from eqnp.sharding import serial_map
+from eqnp.runs.configfile import load
+from eqnp.runs.experiment import make_learner
 from eqnp.stencils import make_stencil
 from eqnp.training import initial_state, train_batch
 
@@ -152,7 +152,7 @@ def test_a_run_without_memory_for_the_estimate_says_nothing_of_it(monkeypatch):
     def exhausted(*arguments):
         raise MemoryError
 
-    monkeypatch.setattr("eqnp.precision.estimate_rounding", exhausted)
+    monkeypatch.setattr("eqnp.analysis.precision.estimate_rounding", exhausted)
     made = learner(["dynamics.beta=1e-8"])
     assert rounding_warning(made, trained(made, 0), *batch()) == ""
 

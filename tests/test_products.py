@@ -10,16 +10,17 @@ import pytest
 from commands import assert_fails, train_small
 from conftest import make_backend
 
-from eqnp import experiment, mkl
 from eqnp.architecture import ConvLayer
-from eqnp.backend import get_backend
-from eqnp.configfile import load
+from eqnp.backends import mkl
+from eqnp.backends.backend import get_backend
+from eqnp.backends.products import Products, SlabProducts
+from eqnp.connections.forms import connect
 from eqnp.dynamics import relax
 from eqnp.errors import BackendError, ConfigurationError
-from eqnp.experiment import make_learner
-from eqnp.forms import connect
 from eqnp.prepared import PreparedNetwork
-from eqnp.products import Products, SlabProducts
+from eqnp.runs import experiment
+from eqnp.runs.configfile import load
+from eqnp.runs.experiment import make_learner
 from eqnp.training import initial_state
 
 RNG = np.random.default_rng(0)

@@ -8,14 +8,14 @@ import pytest
 from conftest import make_backend
 from tolerances import PUBLISHED, relative_error
 
+from eqnp.analysis.diagnostics import ep_steps
 from eqnp.architecture import ConvLayer
-from eqnp.backend import to_host
+from eqnp.backends.backend import to_host
 from eqnp.bptt import backpropagate, bptt_gradient, trajectory
+from eqnp.connections.forms import suits
 from eqnp.contrasts import common_contrast
-from eqnp.diagnostics import ep_steps
 from eqnp.dynamics import relax
 from eqnp.estimators import estimate
-from eqnp.forms import suits
 from eqnp.losses import one_hot
 from eqnp.networks import SymmetricNetwork, VectorFieldNetwork
 from eqnp.prepared import PreparedNetwork

@@ -15,8 +15,8 @@ import pytest
 from commands import SMALL_OPTIONS, assert_fails, overrides, run, train_small
 from threadpoolctl import threadpool_info
 
-from eqnp import limits, sharding
-from eqnp.sharding import cut, thread_map
+from eqnp.backends import limits, sharding
+from eqnp.backends.sharding import cut, thread_map
 
 GB = 2**30
 
@@ -133,7 +133,7 @@ def test_memory_by_control_groups(system, files, left, by, place):
 LIMITED = """
 import json, resource, sys
 from pathlib import Path
-from eqnp import limits
+from eqnp.backends import limits
 from eqnp.cli import check, states, training
 from eqnp.cli.main import main
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
@@ -169,7 +169,7 @@ def test_the_batch_size_that_would_fit_does_so_under_ulimit(tmp_path):
 @pytest.mark.parametrize(
     ("command", "broken", "advice"),
     [
-        ("states", "eqnp.trajectories.record", "out of memory (too large); take fewer --samples or --steps"),
+        ("states", "eqnp.analysis.trajectories.record", "out of memory (too large); take fewer --samples or --steps"),
         ("check", "eqnp.cli.checking.theorem.check_steps", "out of memory (too large); take fewer --samples"),
     ],
 )

@@ -8,12 +8,12 @@ import tomllib
 import pytest
 from commands import assert_fails, overrides, run, train_small
 
-from eqnp import checkpoint
-from eqnp.changes import Change, differences, flat
 from eqnp.cli import training as cli_training
-from eqnp.config import Config
-from eqnp.configfile import load
-from eqnp.history import environment_changes, new_rows
+from eqnp.runs import checkpoint
+from eqnp.runs.changes import Change, differences, flat
+from eqnp.runs.config import Config
+from eqnp.runs.configfile import load
+from eqnp.runs.history import environment_changes, new_rows
 
 
 def table(path):
@@ -101,7 +101,9 @@ def test_changes_are_dated_before_the_run_goes_on(capsys, folder, monkeypatch):
 def test_a_change_that_was_dated_but_never_written_is_taken_back(capsys, folder, monkeypatch):
     """As by a kill between the two files."""
     with monkeypatch.context() as patched:
-        patched.setattr("eqnp.runfolder.RunFolder.write_config", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+        patched.setattr(
+            "eqnp.runs.runfolder.RunFolder.write_config", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt)
+        )
         settings = overrides("training.epochs=3", "optimizer.rates=0.05")
         assert run(capsys, "train", "--resume", folder, *settings).code == 130
     assert run(capsys, "train", "--resume", folder, *overrides("training.epochs=3")).code == 0

@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from eqnp.errors import ConfigurationError, RunBusyError
-from eqnp.locks import FileLock
-from eqnp.runfolder import RunFolder
+from eqnp.runs.locks import FileLock
+from eqnp.runs.runfolder import RunFolder
 
 
 def test_a_lock_excludes_others_and_ends_with_its_holder(tmp_path):
@@ -21,7 +21,7 @@ def test_a_lock_excludes_others_and_ends_with_its_holder(tmp_path):
     assert two.acquire()
     two.release()
     code = (
-        "import os, sys, time; from pathlib import Path; from eqnp.locks import FileLock\n"
+        "import os, sys, time; from pathlib import Path; from eqnp.runs.locks import FileLock\n"
         "assert FileLock(Path(sys.argv[1])).acquire() is True or sys.exit(1)\n"
         "print('locked', flush=True); time.sleep(60)"
     )

@@ -9,9 +9,9 @@ import pytest
 from eqnp.architecture import Architecture, DenseLayer
 from eqnp.dynamics import relax, residual
 from eqnp.estimators import estimate
-from eqnp.moves import Move
 from eqnp.networks import SymmetricNetwork
 from eqnp.ops.activations import ACTIVATIONS, LINEAR
+from eqnp.ops.moves import Move
 from eqnp.prepared import PreparedNetwork
 from eqnp.stencils import symmetric
 

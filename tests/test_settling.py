@@ -6,8 +6,8 @@ import nets
 import numpy as np
 import pytest
 
+from eqnp.analysis.settling import check_settling, cosine
 from eqnp.estimators import estimate
-from eqnp.settling import check_settling, cosine
 from eqnp.stencils import symmetric
 
 

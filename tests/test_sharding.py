@@ -8,9 +8,9 @@ import nets
 import numpy as np
 import pytest
 
-from eqnp.blocks import blocks, cache_of_a_core
+from eqnp.backends.blocks import blocks, cache_of_a_core
+from eqnp.backends.sharding import add_gradients, cut, thread_map
 from eqnp.estimators import estimate
-from eqnp.sharding import add_gradients, cut, thread_map
 from eqnp.stencils import symmetric
 
 
@@ -69,7 +69,7 @@ def test_blocks_for_the_cache_change_nothing(monkeypatch, shape):
     """A cache so small that every sample is a block gives the states and the gradient of one block."""
     case = nets.make(shape, "squared_error")
     whole = estimate(case.network, case.parameters, case.x, case.target, symmetric(0.1), 5, 3)
-    monkeypatch.setattr("eqnp.blocks.cache_of_a_core", lambda: 1)
+    monkeypatch.setattr("eqnp.backends.blocks.cache_of_a_core", lambda: 1)
     assert len(blocks(case.x, 1)) == len(case.x)
     parts = estimate(case.network, case.parameters, case.x, case.target, symmetric(0.1), 5, 3)
     for a, b in zip(whole.free.states, parts.free.states, strict=True):
@@ -80,7 +80,7 @@ def test_blocks_for_the_cache_change_nothing(monkeypatch, shape):
 
 
 def test_a_block_fills_half_of_the_cache_and_a_device_gets_one(monkeypatch, backend):
-    monkeypatch.setattr("eqnp.blocks.cache_of_a_core", lambda: 2**20)
+    monkeypatch.setattr("eqnp.backends.blocks.cache_of_a_core", lambda: 2**20)
     s = backend.xp.zeros((10, 3))
     cut_up = blocks(s, 2**17)  # 4 fit
     assert [len(range(10)[k]) for k in cut_up] == ([3, 3, 4] if backend.name == "numpy" else [10])

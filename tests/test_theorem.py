@@ -8,9 +8,9 @@ import nets
 import numpy as np
 import pytest
 
+from eqnp.analysis.diagnostics import Agreement
+from eqnp.analysis.theorem import check_bias, check_steps
 from eqnp.contrasts import vector_field_contrast
-from eqnp.diagnostics import Agreement
-from eqnp.theorem import check_bias, check_steps
 
 
 def steps_of(case, beta, T1=80, T2=6):

@@ -16,12 +16,12 @@ from threadpoolctl import threadpool_info
 from tolerances import ORACLE, relative_error
 
 from eqnp.architecture import Architecture, ConvLayer, DenseLayer
-from eqnp.device import CudaDevice
+from eqnp.backends.device import CudaDevice
+from eqnp.backends.mkl import MklProducts
+from eqnp.backends.products import SlabProducts
 from eqnp.estimators import estimate
 from eqnp.losses import one_hot
-from eqnp.mkl import MklProducts
 from eqnp.networks import SymmetricNetwork
-from eqnp.products import SlabProducts
 from eqnp.stencils import symmetric
 
 FORMS = ("direct", "winograd-2x2", "winograd-4x4")

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from commands import SMALL_OPTIONS, assert_fails, overrides, run, train_small
 
-from eqnp import checkpoint
 from eqnp.cli import training as cli_training
-from eqnp.configfile import load as load_config
 from eqnp.data import hold_out, load, validation_count
 from eqnp.errors import ConfigurationError
+from eqnp.runs import checkpoint
+from eqnp.runs.configfile import load as load_config
 from eqnp.training import Tally
 
 DIGITS = load("mnist-small")

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from tolerances import ORACLE
 
+from eqnp.analysis.cures import find_cure
+from eqnp.analysis.diagnostics import cosine
+from eqnp.analysis.quality import GOOD, Setting, grade, make_stencil, word, worst_layer
+from eqnp.analysis.steady import Phases
+from eqnp.analysis.verdict import judge
 from eqnp.cli.verdicts import verdict_lines
 from eqnp.contrasts import common_contrast, vector_field_contrast
-from eqnp.cures import find_cure
-from eqnp.diagnostics import cosine
 from eqnp.estimators import estimate
-from eqnp.quality import GOOD, Setting, grade, make_stencil, word, worst_layer
-from eqnp.steady import Phases
 from eqnp.stencils import one_sided, symmetric
-from eqnp.verdict import judge
 
 
 def phases_of(case, steps=800, **options):

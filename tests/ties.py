@@ -12,10 +12,10 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from eqnp.architecture import ConvLayer
-from eqnp.backend import to_host
-from eqnp.forms import FORMS, connect, suits
+from eqnp.backends.backend import to_host
+from eqnp.backends.workspace import Workspace
+from eqnp.connections.forms import FORMS, connect, suits
 from eqnp.ops import prepare_ties, reach, tie_margin
-from eqnp.workspace import Workspace
 
 WEIGHTS = ("random", "positive", "constant", "blocks", "alternate")
 STATES = ("saturated", "flat", "sparse", "uneven")

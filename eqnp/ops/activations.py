@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from eqnp.backend import Array, array_module
+from eqnp.backends.backend import Array, array_module
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from eqnp.backend import Array, array_module
-from eqnp.workspace import Workspace
+from eqnp.backends.backend import Array, array_module
+from eqnp.backends.workspace import Workspace
 
 Size = tuple[int, int]
 

@@ -5,7 +5,7 @@ Letters: N samples, D input units, K output units. A state of any shape (N, ...)
 
 from __future__ import annotations
 
-from eqnp.backend import Array, array_module
+from eqnp.backends.backend import Array, array_module
 
 
 def flatten(s: Array) -> Array:

@@ -31,8 +31,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from eqnp.backend import Array, array_module
-from eqnp.workspace import Workspace
+from eqnp.backends.backend import Array, array_module
+from eqnp.backends.workspace import Workspace
 
 MULTIPLE = 4
 

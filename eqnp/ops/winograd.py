@@ -32,12 +32,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from eqnp.backend import Array, array_module
+from eqnp.backends.backend import Array, array_module
+from eqnp.backends.products import Products
+from eqnp.backends.workspace import Workspace
 from eqnp.ops.conv import output_size
 from eqnp.ops.pooling import max_of_windows
 from eqnp.ops.ties import Axis, Ties, prepare_ties, tie_margin
-from eqnp.products import Products
-from eqnp.workspace import Workspace
 
 Size = tuple[int, int]
 

@@ -1,0 +1,101 @@
+"""What makes an estimate good, found by trying: a smaller beta, more T1, more T2, two-sided nudging."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+
+from eqnp.analysis.diagnostics import cosine
+from eqnp.analysis.quality import Setting, grade, make_stencil
+from eqnp.analysis.steady import Phases
+from eqnp.networks import Gradient
+
+LONGER = (2, 4, 8, 16)  # times T1 or T2
+SMALLER = (2, 5, 10, 20, 50, 100)  # beta divided by
+
+
+def find_cure(phases: Phases, setting: Setting, sign: int, exact: Gradient, now: float, goal: float) -> dict[str, Any]:
+    """Try smaller betas, longer phases and two-sided nudging until a quality of ``goal`` is reached.
+
+    First each alone, the smallest change first. Where none is enough, all together, and then each of them is taken back
+    as far as the goal allows. Of several the cheapest in steps is chosen. Returns the setting, its ``cosine`` and
+    ``quality``, ``enough`` (whether that reaches the goal; if not, it is the best of all), and what was ``tried``.
+    """
+    trial = _Trial(phases, sign, exact)
+    knobs = _knobs(setting, phases.steps)
+    phases.watch.expect(sum(map(len, knobs.values())))
+    single = [
+        trial.first([replace(setting, **{key: value}) for value in values], goal) for key, values in knobs.items()
+    ]
+    found = [candidate for candidate in single if candidate is not None]
+    if not found:
+        together = [
+            replace(setting, **{key: values[min(k, len(values) - 1)] for key, values in knobs.items() if values})
+            for k in range(max(map(len, knobs.values())))
+        ]
+        best = trial.first(together, goal)
+        for key, values in knobs.items() if best is not None else ():
+            less = [replace(best, **{key: value}) for value in (getattr(setting, key), *values)]
+            best = trial.first(less[: less.index(best)], goal) or best
+        found = [best] if best is not None else []
+    if found:
+        best = min(found, key=lambda s: (s.cost, -s.beta))
+    else:
+        best = max(trial.tried, key=lambda s: trial.tried[s][1], default=setting)
+    reached = trial.tried.get(best, (0.0, -1.0))
+    if reached[1] <= now:
+        best, reached = setting, (cosine(trial.estimate(setting), exact), now)
+    return asdict(best) | {
+        "cosine": reached[0],
+        "quality": reached[1],
+        "enough": reached[1] >= goal,
+        "tried": _table(trial.tried),
+    }
+
+
+class _Trial:
+    """Settings tried, each with its cosine and its quality."""
+
+    def __init__(self, phases: Phases, sign: int, exact: Gradient) -> None:
+        self.phases, self.sign, self.exact = phases, sign, exact
+        self.tried: dict[Setting, tuple[float, float]] = {}
+
+    def first(self, settings: Sequence[Setting], goal: float) -> Setting | None:
+        """Return the first setting that reaches the goal, or None; those after it are not tried."""
+        return next((setting for setting in settings if self.quality(setting) >= goal), None)
+
+    def quality(self, setting: Setting) -> float:
+        """Return the quality of the estimate of a setting."""
+        if setting not in self.tried:
+            self.phases.watch.stage(f"trying T1 {setting.T1}, T2 {setting.T2}, beta {setting.beta:.2g}")
+            estimate = self.estimate(setting)
+            self.tried[setting] = cosine(estimate, self.exact), grade(estimate, self.exact)
+        return self.tried[setting][1]
+
+    def estimate(self, setting: Setting) -> Gradient:
+        """Return the estimate of a setting."""
+        free = self.phases.free_after(setting.T1).states
+        return self.phases.estimate(free, setting.T2, make_stencil(setting, self.sign))
+
+
+def _knobs(setting: Setting, steps: int) -> dict[str, list[Any]]:
+    """Return what can be changed, by name, and the values to try, the smallest change first."""
+    knobs: dict[str, list[Any]] = {
+        "beta": [setting.beta / k for k in SMALLER],
+        "T1": [setting.T1 * k for k in LONGER if setting.T1 * k <= steps],
+        "T2": [setting.T2 * k for k in LONGER if setting.T2 * k <= steps],
+    }
+    if setting.estimator in ("one-sided", "random-sign"):
+        knobs["estimator"] = ["symmetric"]
+    return knobs
+
+
+def _table(tried: Mapping[Setting, tuple[float, float]]) -> dict[str, np.ndarray]:
+    """Return what was tried, column by column."""
+    columns = {name: np.array([getattr(s, name) for s in tried]) for name in ("T1", "T2", "beta")}
+    two_sided = np.array([s.estimator in ("symmetric", "four-point") for s in tried])
+    cosines, qualities = np.array(list(tried.values())).reshape(-1, 2).T
+    return columns | {"two_sided": two_sided, "cosine": cosines, "quality": qualities}

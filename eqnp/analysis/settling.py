@@ -1,0 +1,205 @@
+"""How many steps a network needs: residual and quality of the gradient against T1 and T2, for each way to settle.
+
+A way is a schedule and an omega. A gradient of few steps is compared with the one of the same way after many, its own
+*settled* gradient, since another way may end in another steady state; and with the exact gradient at that steady state,
+by implicit differentiation. The measure is the cosine of the angle between the two, over all parameters together.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from eqnp.analysis.diagnostics import cosine as cosine
+from eqnp.analysis.diagnostics import sample_moves
+from eqnp.analysis.steady import Watch
+from eqnp.backends.backend import Array
+from eqnp.bptt import implicit_gradient
+from eqnp.contrasts import Contrast, default_contrast
+from eqnp.dynamics import WAYS, Relaxation, Way, relax
+from eqnp.errors import DivergedError
+from eqnp.networks import Gradient, Network, States
+from eqnp.prepared import PreparedNetwork
+from eqnp.stencils import symmetric
+
+STILL = 1e-12  # a phase whose residual is this has settled
+SETTLED = 1e-6  # a sample that moves by at most this has
+T1_LADDER = (5, 10, 20, 40, 80, 160, 320)
+T2_LADDER = (5, 10, 20, 40)
+BETAS = (0.1, 0.3, 1.0, 3.0)  # times the configured one
+TOLERANCES = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4)
+
+
+def check_settling(
+    network: Network,
+    parameters: Mapping[str, Array],
+    x: Array,
+    target: Array,
+    configured: tuple[str, float, int, int],
+    beta: float,
+    most: int,
+    contrast: Contrast | None = None,
+    watch: Watch | None = None,
+) -> dict[str, Any]:
+    """Measure every way to settle on x (N, ...), target (N, K), and advise.
+
+    ``configured`` is (schedule, omega, T1, T2), the quality to keep; a phase settles in ``most`` steps at most.
+
+    Returns, by way: ``omega``, ``settled`` (how many samples settle), ``T1``, ``T2``, ``median`` and ``largest``
+    residual of the samples by T1, ``own`` and ``exact`` (cosines by T1 and T2), ``beta`` and ``beta_exact`` (the
+    settled gradient's cosine with the exact one, by beta). And ``advice``: the cheapest setting that is no worse than
+    the configured one.
+    """
+    prepared = PreparedNetwork(network, parameters, x)
+    schedule, omega, T1, T2 = configured
+    ways = ways_to_compare(schedule, omega)
+    probe = _Probe(prepared, target, beta, most, contrast or default_contrast(network), ways, watch or Watch())
+    rungs = {*T1_LADDER, T1}, {*T2_LADDER, T2}
+    T1s, T2s = (sorted(t for t in each if t <= most) for each in rungs)
+    probe.watch.expect(len(ways) * (4 + len(BETAS)) + len(TOLERANCES))
+    result: dict[str, Any] = {way: probe.measure(way, T1s, T2s) for way in ways}
+    way = next(name for name, each in ways.items() if each == (schedule, omega))
+    quality = float(result[way]["own"][T1s.index(T1), T2s.index(T2)])
+    if not math.isfinite(quality):
+        raise DivergedError(
+            f"no finite gradient with dynamics.schedule {schedule}, omega {omega:g}, T1 {T1}, T2 {T2}, beta {beta:g}; "
+            "lower model.gain, dynamics.omega or dynamics.beta"
+        )
+    settings = {"schedule": schedule, "omega": omega, "T1": T1, "T2": T2}
+    result["configured"] = settings | {"beta": beta, "cosine": quality}
+    result["advice"] = _advise(result, probe, T1s, T2s)
+    return result
+
+
+def ways_to_compare(schedule: str, omega: float) -> dict[str, Way]:
+    """Return the ways that are compared, by name, the configured one among them."""
+    if (schedule, omega) in WAYS.values():
+        return WAYS
+    return WAYS | {f"{schedule}, omega {omega:g}": (schedule, omega)}
+
+
+def measured_ways(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what was measured of every way, by name, from all that ``check_settling`` returns."""
+    return {name: each for name, each in content.items() if "own" in each}
+
+
+class _Probe:
+    """Phases and gradients of one batch, by way."""
+
+    def __init__(
+        self,
+        prepared: PreparedNetwork,
+        target: Array,
+        beta: float,
+        most: int,
+        contrast: Contrast,
+        ways: Mapping[str, Way],
+        watch: Watch,
+    ) -> None:
+        self.prepared, self.target, self.beta, self.most, self.contrast = prepared, target, beta, most, contrast
+        self.ways, self.watch = ways, watch
+        self.settled: dict[str, Gradient] = {}
+
+    def measure(self, way: str, T1s: Sequence[int], T2s: Sequence[int]) -> dict[str, Any]:
+        """Return everything about one way."""
+        self.watch.stage(f"{way}: the free phase")
+        ladder = list(self._ladder(self.prepared.zero_states(), T1s, way))
+        free = self._relax(way, ladder[-1], self.most - T1s[-1] or 1, tolerance=STILL).states
+        moves = self._moves(free, way)
+        self.watch.stage(f"{way}: its own settled gradient")
+        own = self.settled[way] = self._gradient(free, self._settle_both(free, self.beta, way), self.beta)
+        self.watch.stage(f"{way}: the exact gradient")
+        exact = implicit_gradient(self.prepared, free, self.target, self.most, STILL).gradient
+        residuals = [self._moves(states, way) for states in ladder]
+        self.watch.stage(f"{way}: T1 and T2")
+        grid = [list(self._by_T2(states, T2s, way)) for states in ladder]
+        betas = [self.beta * factor for factor in BETAS]
+        by_beta = []
+        for b in betas:
+            self.watch.stage(f"{way}: beta {b:.2g}")
+            by_beta.append(self._gradient(free, self._settle_both(free, b, way), b))
+        return {
+            "omega": self.ways[way][1],
+            "settled": int((moves <= SETTLED).sum()),
+            "T1": np.array(T1s),
+            "T2": np.array(T2s),
+            "median": np.array([np.median(r) for r in residuals]),
+            "largest": np.array([r.max() for r in residuals]),
+            "own": np.array([[cosine(g, own) for g in row] for row in grid]),
+            "exact": np.array([[cosine(g, exact) for g in row] for row in grid]),
+            "beta": np.array(betas),
+            "beta_exact": np.array([cosine(g, exact) for g in by_beta]),
+        }
+
+    def with_tolerance(self, way: str, tolerance: float) -> tuple[int, int, float]:
+        """Return the steps that a free and a nudged phase take until ``tolerance``, and the gradient's cosine."""
+        free = self._relax(way, self.prepared.zero_states(), self.most, tolerance=tolerance)
+        both = [
+            self._relax(way, free.states, self.most, beta=b, target=self.target, tolerance=tolerance)
+            for b in (self.beta, -self.beta)
+        ]
+        gradient = self._gradient(free.states, [phase.states for phase in both], self.beta)
+        return free.steps, max(phase.steps for phase in both), cosine(gradient, self.settled[way])
+
+    def _relax(self, way: str, states: States, steps: int, **more: Any) -> Relaxation:
+        schedule, omega = self.ways[way]
+        return relax(self.prepared, states, steps, schedule=schedule, omega=omega, **more)
+
+    def _ladder(self, states: States, rungs: Sequence[int], way: str, **nudging: Any) -> Iterator[States]:
+        """Yield the states after each number of steps in ``rungs``."""
+        done = 0
+        for rung in rungs:
+            states = self._relax(way, states, rung - done, **nudging).states
+            done = rung
+            yield states
+
+    def _by_T2(self, free: States, T2s: Sequence[int], way: str) -> Iterator[Gradient]:
+        phases = [self._ladder(free, T2s, way, beta=b, target=self.target) for b in (self.beta, -self.beta)]
+        for both in zip(*phases, strict=True):
+            yield self._gradient(free, both, self.beta)
+
+    def _settle_both(self, free: States, beta: float, way: str) -> list[States]:
+        return [
+            self._relax(way, free, self.most, beta=b, target=self.target, tolerance=STILL).states for b in (beta, -beta)
+        ]
+
+    def _gradient(self, free: States, both: Sequence[States], beta: float) -> Gradient:
+        """Return the symmetric estimate of nudged states at +beta and -beta."""
+        points = symmetric(beta).points
+        at = dict(zip((beta, -beta), both, strict=True))
+        return self.contrast(self.prepared, free, [(c, b, at[b]) for b, c in points], self.target)
+
+    def _moves(self, states: States, way: str) -> np.ndarray:
+        """Return by how much one more free step moves each sample (N,)."""
+        new = self._relax(way, states, 1).states
+        return sample_moves(new, states)
+
+
+def _advise(result: dict[str, Any], probe: _Probe, T1s: Sequence[int], T2s: Sequence[int]) -> dict[str, Any]:
+    """Return the cheapest (way, T1, T2) of no lower cosine, its tolerance, and the largest unbiased beta."""
+    quality = result["configured"]["cosine"]
+    enough = [
+        (T1 + 2 * T2, -result[way]["own"][i, j], way, T1, T2)
+        for way in probe.ways
+        for i, T1 in enumerate(T1s)
+        for j, T2 in enumerate(T2s)
+        if result[way]["own"][i, j] >= quality
+    ]
+    _, negative, way, T1, T2 = min(enough)
+    schedule, omega = probe.ways[way]
+    advice = {"schedule": schedule, "omega": omega, "T1": T1, "T2": T2}
+    advice |= {"cosine": -negative, "settled": result[way]["settled"]}
+    for tolerance in TOLERANCES:
+        probe.watch.stage(f"tolerance {tolerance:g}")
+        free, nudged, found = probe.with_tolerance(way, tolerance)
+        if found >= quality:
+            advice |= {"tolerance": tolerance, "T1_taken": free, "T2_taken": nudged, "tolerance_cosine": found}
+            break
+    pairs = zip(result[way]["beta"], result[way]["beta_exact"], strict=True)
+    by_beta = [(b, c) for b, c in pairs if not math.isnan(c)]  # at the largest a state may not stay finite
+    best = max(c for _, c in by_beta)
+    beta, found = max((b, c) for b, c in by_beta if c >= best - 0.01)
+    return advice | {"beta": float(beta), "beta_cosine": float(found)}

@@ -1,0 +1,245 @@
+"""The phases of one batch: settled until no sample moves, or after so many steps, and the gradients that they give.
+
+Samples never meet, so each settles by itself: a phase goes on with the samples that still move. Steady states are kept
+by beta, since several measurements ask for the same ones.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from eqnp.analysis.diagnostics import sample_moves, total_norm
+from eqnp.backends.backend import Array, array_module, to_host
+from eqnp.bptt import Implicit, implicit_gradient
+from eqnp.contrasts import Contrast, average_partners, common_contrast, default_contrast
+from eqnp.dynamics import Relaxation, Way, relax
+from eqnp.networks import Gradient, Network, Parameters, States
+from eqnp.prepared import PreparedNetwork, PreparedWeights
+from eqnp.stencils import Stencil
+
+CHUNK = 50  # steps between two looks at which samples still move
+
+
+def still(dtype: np.dtype) -> float:
+    """Return the move of a state that is rounding: phases go on until no state moves by more."""
+    return 16 * float(np.finfo(dtype).eps)
+
+
+def settled_move(dtype: np.dtype) -> float:
+    """Return the largest move of a sample that counts as settled. It may be a rounding that never ends."""
+    return 4096 * float(np.finfo(dtype).eps)
+
+
+class Watch:
+    """Is told what is being measured, for whoever waits. This one keeps it to itself."""
+
+    def expect(self, stages: int) -> None:
+        """Take in that there are so many stages more."""
+
+    def stage(self, what: str) -> None:
+        """Take in that a stage begins."""
+
+    def detail(self, text: str) -> None:
+        """Take in how far the stage is."""
+
+
+@dataclass(frozen=True)
+class Steady:
+    """Where a phase ended: the states, by how much a further step moves each sample (N,), and the steps taken."""
+
+    states: list[Array]
+    moves: np.ndarray
+    steps: int
+
+
+class Phases:
+    """The free and the nudged phases of a batch x (N, ...) with target (N, K), and gradients summed over its samples.
+
+    A phase settles within ``steps`` steps or not at all. ``way`` is (schedule, omega). Steady states are those that the
+    free phase from zeros and the nudged phases from its end go to.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        parameters: Parameters | PreparedWeights,
+        x: Array,
+        target: Array,
+        steps: int,
+        contrast: Contrast | None = None,
+        way: Way = ("synchronous", 1.0),
+        watch: Watch | None = None,
+    ) -> None:
+        self.network, self.x, self.target, self.steps = network, x, target, steps
+        self.weights = parameters if isinstance(parameters, PreparedWeights) else PreparedWeights(network, parameters)
+        self.contrast, self.way, self.watch = contrast or default_contrast(network), way, watch or Watch()
+        self.prepared = PreparedNetwork(network, self.weights, x)
+        self.dtype = x.dtype
+        self._relax = partial(relax, schedule=way[0], omega=way[1])
+        self._free: Steady | None = None
+        self._nudged: dict[float, Steady] = {}
+        self._after: dict[int, Relaxation] = {}
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    # ---- phases
+
+    @property
+    def free(self) -> Steady:
+        """The free steady states."""
+        if self._free is None:
+            self.watch.stage("settling the free phase")
+            self._free = self._settle(self.prepared.zero_states())
+        return self._free
+
+    def nudged(self, beta: float) -> Steady:
+        """Return the steady states under nudging ``beta``, from the free ones; at 0 these."""
+        if not beta:
+            return self.free
+        if beta not in self._nudged:
+            free = self.free.states
+            self.watch.stage(f"settling at beta {beta:.2g}")
+            self._nudged[beta] = self._settle(free, beta)
+        return self._nudged[beta]
+
+    def settled(self, beta: float = 0.0) -> np.ndarray:
+        """Return which samples (N,) are at a steady state."""
+        return self.nudged(beta).moves <= settled_move(self.dtype)
+
+    def switched(self, beta: float) -> np.ndarray:
+        """Return which samples (N,) have another activity pattern under nudging than freely, or do not settle."""
+        same = _same(self._pattern(0.0), self._pattern(beta))
+        return ~(same & self.settled(beta))
+
+    def free_after(self, T1: int, tolerance: float = 0.0, every: int = 1) -> Relaxation:
+        """Return the free phase after ``T1`` steps from zeros, or fewer by ``tolerance``, as ``relax`` takes it."""
+        if tolerance:
+            return self._relax(self.prepared, self.prepared.zero_states(), T1, tolerance=tolerance, every=every)
+        if T1 not in self._after:
+            before = max((t for t in self._after if t < T1), default=0)
+            start = self._after[before].states if before else self.prepared.zero_states()
+            self._after[T1] = self._relax(self.prepared, start, T1 - before)
+        return self._after[T1]
+
+    # ---- gradients
+
+    def estimate(self, free: States, T2: int, stencil: Stencil, tolerance: float = 0.0, every: int = 1) -> Gradient:
+        """Return the estimate of a stencil whose nudged phases take ``T2`` steps from ``free``."""
+        terms = []
+        for beta, c in stencil.points:
+            at = free
+            if beta:
+                at = self._relax(self.prepared, free, T2, beta, self.target, tolerance=tolerance, every=every).states
+            terms.append((c, beta, at))
+        return self.contrast(self.prepared, free, terms, self.target)
+
+    def settled_estimate(self, stencil: Stencil, which: np.ndarray | None = None) -> Gradient:
+        """Return the estimate of a stencil, all phases settled, over the samples ``which`` (N,), or over all."""
+        prepared, at, target = self._part(which)
+        terms = [(c, beta, at(self.nudged(beta).states)) for beta, c in stencil.points]
+        return self.contrast(prepared, at(self.free.states), terms, target)
+
+    def rounding(self, stencil: Stencil, which: np.ndarray | None = None) -> float:
+        """Return how large the rounding of a settled estimate may be, in the norm over all parameters.
+
+        An estimate is a sum of c_k dPhi_{beta_k}/dtheta (s_k), and each term is known to eps of its own size. The terms
+        all but cancel, and the c_k grow as 1 / beta: with eps the dtype's,
+
+            eps sqrt(sum over k of |c_k dPhi_{beta_k}/dtheta (s_k)|^2)
+        """
+        prepared, at, target = self._part(which)
+        free = at(self.free.states)
+        terms = [
+            self.contrast(prepared, free, [(c, beta, at(self.nudged(beta).states))], target)
+            for beta, c in stencil.points
+        ]
+        return float(np.finfo(self.dtype).eps) * math.hypot(*map(total_norm, terms))
+
+    def exact(self, which: np.ndarray | None = None) -> Implicit:
+        """Return the exact gradient at the free steady states, over the samples ``which`` (N,), or over all.
+
+        Where both weights of a connection learn from one gradient, so do they here: they have the mean of their two.
+        """
+        prepared, at, target = self._part(which)
+        self.watch.stage("the exact gradient")
+        found = implicit_gradient(prepared, at(self.free.states), target, self.steps, still(self.dtype))
+        if self.contrast is common_contrast:
+            average_partners(found.gradient)
+        return found
+
+    def only(self, which: np.ndarray) -> Phases:
+        """Return the phases of the samples ``which`` (N,), with what is known of their steady states."""
+        rows = _rows(which, self.x)
+        part = Phases(
+            self.network,
+            self.weights,
+            self.x[rows],
+            self.target[rows],
+            self.steps,
+            self.contrast,
+            self.way,
+            self.watch,
+        )
+        part._free = _taken(self.free, which, rows)
+        part._nudged = {beta: _taken(each, which, rows) for beta, each in self._nudged.items()}
+        return part
+
+    # ---- inside
+
+    def _part(self, which: np.ndarray | None) -> tuple[PreparedNetwork, Callable[[States], States], Array]:
+        """Return the network of some samples, what takes their states out of all, and their targets."""
+        if which is None or which.all():
+            return self.prepared, lambda states: states, self.target
+        rows = _rows(which, self.x)
+        prepared = PreparedNetwork(self.network, self.weights, self.x[rows])
+        return prepared, lambda states: [s[rows] for s in states], self.target[rows]
+
+    def _settle(self, start: States, beta: float = 0.0) -> Steady:
+        """Go on from ``start`` until every sample is still, or moves by a rounding that does not shrink any more."""
+        states, moves, done = [s.copy() for s in start], np.full(len(self), np.inf), 0
+        moving = np.ones(len(self), bool)
+        while moving.any() and done < self.steps:
+            count = min(CHUNK, self.steps - done)
+            prepared, at, target = self._part(moving)
+            nudging = (beta, target) if beta else ()
+            after = self._relax(prepared, at(states), count, *nudging).states
+            size = sample_moves(self._relax(prepared, after, 1, *nudging).states, after)
+            rows, done = _rows(moving, self.x), done + count
+            for s, new in zip(states, after, strict=True):
+                s[rows] = new
+            ended = size <= still(self.dtype)
+            ended |= (size <= settled_move(self.dtype)) & (size > moves[moving] / 2)
+            moves[moving] = size
+            moving[np.flatnonzero(moving)[ended]] = False
+            self.watch.detail(f"step {done}, {moving.sum()} samples move")
+        return Steady(states, moves, done)
+
+    def _pattern(self, beta: float) -> list[Array]:
+        """Return what is piecewise constant, each (N, ...): winners of the pools, and which units are saturated."""
+        states = self.nudged(beta).states
+        _, winners = self.prepared.drives(states)
+        places = self.prepared.feedback_winners(states, winners)
+        pattern = [w.copy() for w in (*winners, *places) if w is not None]
+        field = self.prepared.vector_field(states, *((beta, self.target) if beta else ()))
+        activations = self.network.activations
+        return pattern + [sigma.derivative(u) == 0 for sigma, u in zip(activations, field, strict=True)]
+
+
+def _same(a: list[Array], b: list[Array]) -> np.ndarray:
+    """Return in which samples (N,) two patterns agree."""
+    return np.all([to_host((p == q).reshape(len(p), -1).all(axis=1)) for p, q in zip(a, b, strict=True)], axis=0)
+
+
+def _rows(which: np.ndarray, like: Array) -> Array:
+    """Return the places where ``which`` (N,) holds, beside ``like``."""
+    return array_module(like).asarray(np.flatnonzero(which))
+
+
+def _taken(steady: Steady, which: np.ndarray, rows: Array) -> Steady:
+    return Steady([s[rows] for s in steady.states], steady.moves[which], steady.steps)

@@ -1,0 +1,201 @@
+"""The poster's claims on one network and one batch: EP is BPTT step by step, and its bias is of a known order.
+
+Everything is without dropout, and in float64 if the arguments are. The functions return plain numbers and arrays,
+nested by name; ``eqnp.analysis.plots`` draws them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from scipy.stats import linregress
+from scipy.stats import t as student_t
+
+from eqnp.analysis.diagnostics import Agreement, ep_steps, minus, squared_norm, total_norm
+from eqnp.analysis.steady import Phases, Watch
+from eqnp.backends.backend import Array, to_host
+from eqnp.bptt import backpropagate, bptt_gradient, trajectory
+from eqnp.contrasts import Contrast, average_partners, common_contrast
+from eqnp.networks import Gradient, Network, accumulate
+from eqnp.prepared import PreparedNetwork
+from eqnp.stencils import Stencil, four_point, one_sided, symmetric
+
+STENCILS: dict[str, Callable[[float], Stencil]] = {
+    "one-sided": one_sided,
+    "one-sided, -beta": lambda beta: one_sided(-beta),
+    "symmetric": symmetric,
+}
+ORDERS: dict[str, tuple[Callable[[float], Stencil], int]] = {
+    "one-sided": (one_sided, 1),
+    "symmetric": (symmetric, 2),
+    "four-point": (four_point, 4),
+}
+ABOVE = 10  # a bias is fitted if it is so many times what may be rounding, which then moves it by a tenth at most
+HALVINGS = 6
+STAGES = 4 + 2 * (HALVINGS + 1)  # of ``measure_bias``, if beta need not be halved first
+
+
+def check_steps(
+    network: Network,
+    parameters: Mapping[str, Array],
+    x: Array,
+    target: Array,
+    T1: int,
+    T2: int,
+    beta: float,
+    contrast: Contrast | None = None,
+    watch: Watch | None = None,
+) -> dict[str, Any]:
+    """Compare EP's update at every nudged step with BPTT's contribution at the mirrored step.
+
+    Returns ``residual`` of the free phase and, for every stencil and parameter: ``relative_error`` (root mean square
+    over entries and steps), ``sign_disagreement`` (a share), ``distance`` of the totals relative to BPTT's, ``errors``
+    and ``sizes`` per step (T2,), and ``cumulative`` (T2 + 1,): the sum of the updates so far along BPTT's total
+    gradient, which ends at 1 for BPTT itself (stencil ``bptt``). Where both weights of a connection learn from one
+    gradient (``common_contrast``), BPTT's two are averaged too. All steps are synchronous.
+    """
+    prepared = PreparedNetwork(network, parameters, x)
+    path = trajectory(prepared, T1, T2)
+    total = bptt_gradient(prepared, path, target)
+    common = contrast is common_contrast
+    if common:
+        average_partners(total)
+    (watch or Watch()).stage("step by step beside BPTT")
+    series = {
+        name: ep_steps(prepared, path.final.states, target, make(beta), T2, contrast) for name, make in STENCILS.items()
+    }
+    agreement = {name: Agreement() for name in STENCILS}
+    sums: dict[str, Gradient] = {name: {} for name in (*STENCILS, "bptt")}
+    along: dict[str, dict[str, list[float]]] = {name: {p: [0.0] for p in total} for name in sums}
+    for _, reference in backpropagate(prepared, path, target):
+        if common:
+            average_partners(reference)
+        updates = {name: next(steps) for name, steps in series.items()}
+        for name, update in (*updates.items(), ("bptt", reference)):
+            accumulate(sums[name], update)
+            for p, g in sums[name].items():
+                along[name][p].append(_projection(g, total[p]))
+        for name, update in updates.items():
+            agreement[name].add(update, reference)
+    result: dict[str, Any] = {"residual": path.final.residual, "bptt": {}}
+    for p in total:
+        result["bptt"][p] = {"cumulative": np.array(along["bptt"][p])}
+    for name, agreed in agreement.items():
+        result[name] = {
+            p: {
+                "relative_error": agreed.relative_error(p),
+                "sign_disagreement": agreed.sign_disagreement(p),
+                "distance": _norm(sums[name][p] - total[p]) / (_norm(total[p]) or 1.0),
+                "errors": agreed.errors(p),
+                "sizes": agreed.sizes(p),
+                "cumulative": np.array(along[name][p]),
+            }
+            for p in total
+        }
+    return result
+
+
+def check_bias(
+    network: Network,
+    parameters: Mapping[str, Array],
+    x: Array,
+    target: Array,
+    beta: float,
+    steps: int,
+    contrast: Contrast | None = None,
+) -> dict[str, Any]:
+    """Measure the bias of the estimators against implicit differentiation, all phases settled; ``measure_bias``."""
+    return measure_bias(Phases(network, parameters, x, target, steps, contrast), beta)
+
+
+def measure_bias(phases: Phases, beta: float) -> dict[str, Any]:
+    """Measure the bias of the estimators against implicit differentiation, all phases settled.
+
+    The law of the order holds where nothing switches. So it is fitted over the samples that settle and keep their
+    activity pattern (winners of the pools, saturated units) at +-beta and +-2 beta; and beta is halved until a quarter
+    of the samples do, or as many as there are. Then it is halved further, ``HALVINGS`` times in all. Beside it stands
+    the same figure for all samples whose free phase settles.
+
+    Returns ``samples`` (how many keep their pattern; none where the exact gradient is zero), ``of``, and if there are
+    any: ``all`` (how many settle), ``betas``, ``exact`` (the norm of the exact gradient), the adjoint's ``residual``,
+    and for each estimator, at each beta, its ``bias`` relative to the exact gradient, ``rounding`` (what of it may be
+    rounding), and ``bias_all``; the ``slope`` fitted on log-log axes and ``slope_error``, the half-width of its 95 %
+    interval (both nan where fewer than three values are above rounding), over the ``fitted`` ones that are.
+    """
+    settled = phases.settled()
+
+    def unchanged(beta: float) -> np.ndarray:
+        return settled & ~np.any([phases.switched(b) for b in (beta, -beta, 2 * beta, -2 * beta)], axis=0)
+
+    beta, good = _first_with_enough(unchanged, beta, len(phases) / 4)
+    result: dict[str, Any] = {"samples": int(good.sum()), "of": len(phases)}
+    if not good.any():
+        return result
+    exact = phases.exact(good)
+    size = total_norm(exact.gradient)
+    if not size:  # all units saturated: there is nothing that a bias would be relative to
+        return result | {"samples": 0, "exact": 0.0}
+    betas = [beta / 2**k for k in range(HALVINGS)]
+    result |= {"all": int(settled.sum()), "betas": np.array(betas), "exact": size, "residual": exact.residual}
+    of_all = phases.exact(settled).gradient
+    for name, (make, order) in ORDERS.items():
+        biases = _biases(phases, [make(b) for b in betas], good, exact.gradient)
+        rounding = np.array([phases.rounding(make(b), good) / size for b in betas])
+        result[name] = {
+            "bias": biases,
+            "bias_all": _biases(phases, [make(b) for b in betas], settled, of_all),
+            "rounding": rounding,
+            "order": order,
+            **_slope(betas, biases, rounding),
+        }
+    return result
+
+
+def _first_with_enough(
+    unchanged: Callable[[float], np.ndarray], beta: float, enough: float
+) -> tuple[float, np.ndarray]:
+    """Halve beta until ``enough`` samples are unchanged, sixteen times at most; return it, or the best, and which."""
+    best = beta, unchanged(beta)
+    for _ in range(16):
+        if best[1].sum() >= enough:
+            break
+        beta /= 2
+        good = unchanged(beta)
+        if good.sum() > best[1].sum():
+            best = beta, good
+    return best
+
+
+def _biases(phases: Phases, stencils: Sequence[Stencil], which: np.ndarray, exact: Gradient) -> np.ndarray:
+    """Return the distance of every stencil's settled estimate from the exact gradient, relative to it."""
+    estimates = [phases.settled_estimate(stencil, which) for stencil in stencils]
+    return np.array([total_norm(minus(estimate, exact)) / (total_norm(exact) or 1.0) for estimate in estimates])
+
+
+def _slope(betas: Sequence[float], biases: Sequence[float], rounding: Sequence[float]) -> dict[str, float]:
+    """Return the slope of log bias against log beta over what is well above rounding, by least squares.
+
+    Its error is the half-width of the 95 % interval, by Student's t with two degrees of freedom less than values.
+    """
+    points = [
+        (math.log(beta), math.log(bias))
+        for beta, bias, noise in zip(betas, biases, rounding, strict=True)
+        if bias > ABOVE * noise
+    ]
+    if len(points) < 3:
+        return {"slope": math.nan, "slope_error": math.nan, "fitted": len(points)}
+    line = linregress(*zip(*points, strict=True))
+    half_width = float(student_t.ppf(0.975, len(points) - 2)) * line.stderr
+    return {"slope": float(line.slope), "slope_error": float(half_width), "fitted": len(points)}
+
+
+def _projection(g: Array, onto: Array) -> float:
+    square = squared_norm(onto)
+    return float(to_host((g * onto).sum())) / square if square else 0.0
+
+
+def _norm(g: Array) -> float:
+    return math.sqrt(squared_norm(g))

@@ -1,0 +1,147 @@
+"""A GPU under CuPy: compiles eqnp's CUDA sources, launches them, and multiplies matrices by cuBLAS.
+
+A device is handed down to whoever computes with it, so that tests can run the same sources on a CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+
+from eqnp.errors import ConfigurationError
+
+Array: TypeAlias = Any  # a cupy.ndarray, or what a test puts in its place
+Macros = Mapping[str, str | int]
+THREADS = 256  # of a block
+BLOCKS = 1024  # most of a grid; each thread then takes several outputs
+
+
+class Kernel(Protocol):
+    """Computes ``count`` outputs; arguments are device arrays, whole numbers, and None for an array that is missing."""
+
+    def __call__(self, count: int, *arguments: Array | int | None) -> None:
+        """Launch it."""
+
+
+class Device(Protocol):
+    """What the connections of ``eqnp.backends.cuda`` need."""
+
+    exact: bool
+    """Whether products keep the precision of their type; TF32 does not."""
+
+    def kernel(self, source: str, name: str, macros: Macros) -> Kernel:
+        """Return a kernel of a source, compiled with macros; compiled once for each."""
+
+    def threads(self, count: int) -> int:
+        """Return how many threads a kernel with ``count`` outputs has, each with one number of ``moved``."""
+
+    def with_tf32(self) -> Device:
+        """Return the same device with products in TF32."""
+
+    def multiply(self, a: Array, b: Array, out: Array, transpose_a: bool = False, transpose_b: bool = False) -> Array:
+        """Write op(a) . op(b) to ``out`` and return it. All are contiguous; 3-D ones hold one for each first index."""
+
+
+def source_text(source: str, macros: Macros) -> str:
+    """Return what is compiled: the macros, ``common.cu`` and the source ("columns", ...)."""
+    defines = "".join(f"#define {name} {value}\n" for name, value in macros.items())
+    return "\n".join([defines, _read("common"), _read(source)])
+
+
+@cache
+def _read(source: str) -> str:
+    return (files("eqnp.backends.cuda") / f"{source}.cu").read_text()
+
+
+class CudaDevice:
+    """CuPy's current device. With ``tf32`` products in float32 use tensor cores, which keep 11 bits of a factor."""
+
+    def __init__(self, cupy: Any, tf32: bool = False) -> None:
+        self._cupy = cupy
+        self._compiled: dict[Any, Any] = {}
+        self._cublas, self._handle = cupy.cuda.cublas, cupy.cuda.device.get_cublas_handle
+        self.exact = not tf32
+        runtime, cublas = cupy.cuda.runtime, self._cublas
+        single = cublas.CUBLAS_COMPUTE_32F_FAST_TF32 if tf32 else cublas.CUBLAS_COMPUTE_32F
+        # By dtype: the type of the arrays, the precision, and where 1 and 0 for alpha and beta are.
+        self._scalars = {np.dtype(dtype): np.array([1, 0], dtype) for dtype in (np.float32, np.float64)}
+        self._types = {
+            dtype: (cuda_type, compute, self._scalars[dtype].ctypes.data, self._scalars[dtype][1:].ctypes.data)
+            for dtype, cuda_type, compute in (
+                (np.dtype(np.float32), runtime.CUDA_R_32F, single),
+                (np.dtype(np.float64), runtime.CUDA_R_64F, cublas.CUBLAS_COMPUTE_64F),
+            )
+        }
+
+    def with_tf32(self) -> CudaDevice:
+        """Return the same device with products in TF32."""
+        return CudaDevice(self._cupy, tf32=True)
+
+    def try_out(self) -> None:
+        """Compile a kernel and ask for cuBLAS, so that a CUDA library that is missing is found before a run begins."""
+        self._module('extern "C" __global__ void nothing() {}').get_function("nothing")
+        self._handle()
+
+    def threads(self, count: int) -> int:
+        """Return how many threads a kernel with ``count`` outputs has."""
+        return THREADS * min(BLOCKS, -(-count // THREADS))
+
+    def kernel(self, source: str, name: str, macros: Macros) -> Kernel:
+        """Return a kernel of a source; CuPy keeps what it compiled on disk, so that happens once on a machine."""
+        key = (source, tuple(macros.items()))
+        if key not in self._compiled:
+            self._compiled[key] = self._module(source_text(source, macros))
+        function = self._compiled[key].get_function(name)
+
+        def launch(count: int, *arguments: Array | int | None) -> None:
+            if count:
+                grid = (self.threads(count) // THREADS,)
+                function(grid, (THREADS,), launch_arguments(count, arguments))
+
+        return launch
+
+    def _module(self, text: str) -> Any:
+        return self._cupy.RawModule(code=text, options=("-std=c++17",))
+
+    def multiply(self, a: Array, b: Array, out: Array, transpose_a: bool = False, transpose_b: bool = False) -> Array:
+        """Write op(a) . op(b) to ``out`` by cuBLAS."""
+        cuda_type, compute, one, zero = self._types[out.dtype]
+        n, m, k = out.shape[-1], out.shape[-2], a.shape[-2 if transpose_a else -1]
+        batch = out.shape[0] if out.ndim == 3 else 1
+        # cuBLAS counts columns first: to it our arrays are their transposes, and out^T = op(b)^T op(a)^T.
+        right = (b.data.ptr, cuda_type, b.shape[-1], k * n)
+        left = (a.data.ptr, cuda_type, a.shape[-1], m * k)
+        result = (out.data.ptr, cuda_type, n, m * n)
+        operations = [self._cublas.CUBLAS_OP_T if t else self._cublas.CUBLAS_OP_N for t in (transpose_b, transpose_a)]
+        how = (batch, compute, self._cublas.CUBLAS_GEMM_DEFAULT)
+        sides = (*operations, n, m, k, one, *right, *left, zero, *result)
+        self._cublas.gemmStridedBatchedEx(self._handle(), *sides, *how)
+        return out
+
+
+def launch_arguments(count: int, arguments: tuple[Array | int | None, ...]) -> tuple[Any, ...]:
+    """Return arguments as kernels declare them, ``count`` last: 32-bit numbers, and a null pointer for None.
+
+    Raises:
+        ConfigurationError: ``count`` is more than 32 bits hold.
+    """
+    if count >= 2**31:
+        raise ConfigurationError(
+            f"the batch makes {count} numbers of a layer, more than a kernel counts (2^31); lower "
+            "training.batch_size, or take fewer --samples"
+        )
+    return tuple(map(_argument, (*arguments, count)))
+
+
+def _argument(a: Array | int | None) -> Any:
+    if a is None:
+        return np.uintp(0)
+    if isinstance(a, int):
+        return np.uint32(a)
+    if not a.flags.c_contiguous:
+        raise ValueError(f"a kernel takes contiguous arrays, not one of shape {a.shape} with strides {a.strides}")
+    return a

@@ -1,0 +1,233 @@
+"""Conv-pool connections: P(w * s) + b, with P the 2x2 maximum, the 2x2 average or nothing, in three forms.
+
+``ConvPoolConnection`` is the plain one, to read: it convolves, then pools. ``MergedConnection`` takes convolution and
+average as one convolution with a larger stride. ``WinogradConnection`` multiplies less. All give the same numbers to
+rounding. ``eqnp.connections.forms`` chooses among them.
+
+A bias moves all four places of a window alike, so it may be added after the pooling and never changes a winner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from eqnp import ops
+from eqnp.architecture import ConvLayer, Shape
+from eqnp.backends.backend import Array, array_module
+from eqnp.backends.blocks import blocks
+from eqnp.backends.products import Products
+from eqnp.backends.workspace import Workspace
+from eqnp.connections.contract import Connection, Prepared, Winner
+
+
+class Direct(NamedTuple):
+    """Weights as the direct form takes them."""
+
+    w: Array  # (KH, KW, C, K)
+    ties: ops.Ties | None  # which outputs of a window count as equal; None without a maximum
+
+
+class ConvPoolConnection(Connection):
+    """P(w * s) + b by columns, then pooling. What is done to one block of samples has a leading underscore."""
+
+    def __init__(self, below: Shape, layer: ConvLayer) -> None:
+        super().__init__(below)
+        self.layer = layer
+        self.kernel, self.stride, self.padding, self.pool = layer.kernel, layer.stride, layer.padding, layer.pool
+        self.conv_size = ops.output_size(below[:2], self.kernel, self.stride, self.padding)
+        scale = 1 if self.pool == "none" else 2
+        self.above = (self.conv_size[0] // scale, self.conv_size[1] // scale, layer.channels)
+
+    def prepare(self, w: Array) -> Prepared:
+        """Return the weights with what their ties need."""
+        return Direct(w, ops.prepare_ties(w, *self.reach) if self.pool == "max" else None)
+
+    @property
+    def reach(self) -> tuple[ops.Axis, ops.Axis]:
+        """Which inputs enter each pooling window, along both axes."""
+        sizes, step, padding = zip(self.below[:2], self.above[:2], self.kernel, strict=True), self.stride, self.padding
+        rows, columns = (ops.Axis(size, count, 2 * step, k + step, padding) for size, count, k in sizes)
+        return rows, columns
+
+    def drive(self, w: Prepared, b: Array, s: Array, space: Workspace | None = None) -> tuple[Array, Winner]:
+        """Return P(w * s) + b: (N, H, W, C) -> (N, P, Q, K), and its winners (None unless P is the maximum)."""
+        return self._drive_all(w, b, s, space or Workspace())
+
+    def winners(self, w: Prepared, s: Array, space: Workspace | None = None) -> Winner:
+        """Return the winners (N, P, Q, K) of w * s, or None unless P is the maximum."""
+        if self.pool != "max":
+            return None
+        return self._drive_all(w, None, s, space or Workspace())[1]
+
+    def feedback(self, w: Prepared, v: Array, winner: Winner, space: Workspace | None = None) -> Array:
+        """Return w~ * P^{-1}(v): (N, P, Q, K) -> (N, H, W, C)."""
+        space = space or Workspace()
+        out = space.take("feedback", (len(v), *self.below), v)
+        for block, part in self.feedback_blocks(w, v, winner, space):
+            out[block] = part
+        return out
+
+    def feedback_blocks(self, w: Prepared, v: Array, winner: Winner, space: Workspace) -> Iterator[tuple[slice, Array]]:
+        """Yield (block, w~ * P^{-1}(v) of these samples)."""
+        for block in self._blocks(v):
+            yield block, self._feedback(w, v[block], _part(winner, block), space.scratch)
+
+    def drive_at_winners(self, w: Prepared, s: Array, winner: Winner, space: Workspace | None = None) -> Array:
+        """Return P(w * s) with the maximum's place given by ``winner``: (N, H, W, C) -> (N, P, Q, K)."""
+        space = space or Workspace()
+        out = space.take("drive at winners", (len(s), *self.above), s)
+        for block in self._blocks(s):
+            self._drive_at_winners(w, s[block], _part(winner, block), space.scratch, out[block])
+        return out
+
+    def weight_gradient(
+        self, s: Array, v: Array, winner: Winner, space: Workspace | None = None
+    ) -> tuple[Array, Array]:
+        """Return P^{-1}(v) correlated with s (KH, KW, C, K), and the sum of v over samples and places (K,)."""
+        space = (space or Workspace()).scratch
+        cut = blocks(s, self._columns_per_sample() * s.dtype.itemsize)
+        dw = self._weight_gradient(s[cut[0]], v[cut[0]], _part(winner, cut[0]), space)
+        for block in cut[1:]:
+            dw += self._weight_gradient(s[block], v[block], _part(winner, block), space)
+        return dw, v.sum(axis=(0, 1, 2))
+
+    # ---- one block
+
+    def _drive(self, w: Prepared, b: Array | None, s: Array, space: Workspace, out: Array, winner: Winner) -> None:
+        """Write P(w * s) + b to ``out`` and the winners to ``winner``."""
+        u = ops.conv2d(s, w.w, self.stride, self.padding, space)
+        if self.pool == "max":
+            margin = ops.tie_margin(ops.reach(s, w.ties), w.ties.spread, space)
+            u, winner[...] = ops.max_pool(u, space, margin)
+        elif self.pool == "average":
+            u = ops.average_pool(u, space)
+        out[...] = u if b is None else array_module(u).add(u, b, out=u)
+
+    def _feedback(self, w: Prepared, v: Array, winner: Winner, space: Workspace) -> Array:
+        g = self._unpool(v, winner, space)
+        return ops.conv2d_transpose(g, w.w, self.below[:2], self.stride, self.padding, space)
+
+    def _drive_at_winners(self, w: Prepared, s: Array, winner: Winner, space: Workspace, out: Array) -> None:
+        if self.pool == "max":
+            out[...] = ops.pick_winners(ops.conv2d(s, w.w, self.stride, self.padding, space), winner)
+        else:
+            self._drive(w, None, s, space, out, winner)
+
+    def _weight_gradient(self, s: Array, v: Array, winner: Winner, space: Workspace) -> Array:
+        g = self._unpool(v, winner, space)
+        return ops.conv2d_weight_gradient(s, g, self.kernel, self.stride, self.padding, space)
+
+    def _unpool(self, v: Array, winner: Winner, space: Workspace) -> Array:
+        """Return P^{-1}(v): (N, P, Q, K) -> (N, P', Q', K), the size before pooling."""
+        if self.pool == "max":
+            return ops.max_unpool(v, winner, self.conv_size, space)
+        return ops.average_unpool(v, self.conv_size, space) if self.pool == "average" else v
+
+    # ---- all blocks
+
+    def _numbers_per_sample(self) -> int:
+        """Return how many numbers of a sample a block moves through the cache."""
+        return self._columns_per_sample()
+
+    def _columns_per_sample(self) -> int:
+        """Return how many numbers a sample's columns and their products are."""
+        (p, q), k = self.conv_size, self.layer.channels
+        return p * q * (self.kernel[0] * self.kernel[1] * self.below[2] + k)
+
+    def _blocks(self, s: Array) -> Sequence[slice]:
+        return blocks(s, self._numbers_per_sample() * s.dtype.itemsize)
+
+    def _drive_all(self, w: Prepared, b: Array | None, s: Array, space: Workspace) -> tuple[Array, Winner]:
+        shape = (len(s), *self.above)
+        out = space.take("drive", shape, s)
+        winner = space.take("winners", shape, s, dtype=array_module(s).uint8) if self.pool == "max" else None
+        for block in self._blocks(s):
+            self._drive(w, b, s[block], space.scratch, out[block], _part(winner, block))
+        return out, winner
+
+
+class MergedConnection(ConvPoolConnection):
+    """A convolution and the average after it as one convolution of twice the stride, with fewer products.
+
+        mean over (a, b) in {0, 1}^2 of  (w * s)[2 p + a, 2 q + b]  =  (w' * s)[p, q]
+        w'[i, j] = 1/4 sum over a, b of  w[i - a S, j - b S]
+
+    w' is (KH + S, KW + S), its stride is 2 S.
+    """
+
+    def __init__(self, below: Shape, layer: ConvLayer, **more: Any) -> None:
+        super().__init__(below, layer, **more)
+        self._shift = layer.stride
+        self.kernel = (layer.kernel[0] + layer.stride, layer.kernel[1] + layer.stride)
+        self.stride, self.pool, self.conv_size = 2 * layer.stride, "none", self.above[:2]
+
+    def prepare(self, w: Array) -> Prepared:
+        """Return w'."""
+        merged = array_module(w).zeros((*self.kernel, *w.shape[2:]), dtype=w.dtype)
+        for where in self._shifts():
+            merged[where] += 0.25 * w
+        return Direct(merged, None)
+
+    def _weight_gradient(self, s: Array, v: Array, winner: Winner, space: Workspace) -> Array:
+        merged = super()._weight_gradient(s, v, winner, space)
+        return 0.25 * sum(merged[where] for where in self._shifts())
+
+    def _shifts(self) -> list[tuple[slice, slice]]:
+        """Return where w lies in w', shifted by (a S, b S)."""
+        (kh, kw), shift = self.layer.kernel, self._shift
+        starts = [(a * shift, b * shift) for a in (0, 1) for b in (0, 1)]
+        return [(slice(i, i + kh), slice(j, j + kw)) for i, j in starts]
+
+
+class WinogradConnection(ConvPoolConnection):
+    """The same maps for square kernels with stride 1, by Winograd's F(m x m, r x r); ``eqnp.ops.winograd``.
+
+    ``products`` computes its large products; without it the arrays' own module does.
+    """
+
+    def __init__(self, below: Shape, layer: ConvLayer, m: int, products: Products | None = None, **more: Any) -> None:
+        super().__init__(below, layer, **more)
+        self.products = products
+        self.tiling = ops.Tiling(m, layer.kernel[0], layer.pool, below[:2], self.padding)
+
+    @property
+    def reach(self) -> tuple[ops.Axis, ops.Axis]:
+        """Which inputs enter each tile, along both axes: all of them are in each of its outputs' rounding."""
+        return self.tiling.reach
+
+    def prepare(self, w: Array) -> ops.Kernel:
+        """Return the transformed weights."""
+        return ops.transform_weights(w, self.tiling, self.products)
+
+    def _drive(self, w: ops.Kernel, b: Array | None, s: Array, space: Workspace, out: Array, winner: Winner) -> None:
+        y = ops.winograd_outputs(s, w, self.tiling, space)
+        if self.pool == "max":
+            best, found = ops.winograd_max_pool(y, ops.reach(s, w.ties), w, space)
+            ops.from_tiles(found, winner)
+        else:
+            best = y
+        ops.from_tiles(best, out)
+        if b is not None:
+            out += b
+
+    def _feedback(self, w: ops.Kernel, v: Array, winner: Winner, space: Workspace) -> Array:
+        y = ops.to_tiles(v, self.tiling, "values", space)
+        y = ops.winograd_unpool(y, self._winners_of_tiles(winner, space), space) if self.pool == "max" else y
+        return ops.winograd_inputs(y, w, self.tiling, space)
+
+    def _drive_at_winners(self, w: ops.Kernel, s: Array, winner: Winner, space: Workspace, out: Array) -> None:
+        y = ops.winograd_outputs(s, w, self.tiling, space)
+        picked = ops.winograd_pick(y, self._winners_of_tiles(winner, space)) if self.pool == "max" else y
+        ops.from_tiles(picked, out)
+
+    def _winners_of_tiles(self, winner: Array, space: Workspace) -> Array:
+        return ops.to_tiles(winner, self.tiling, "winners of tiles", space)
+
+    def _numbers_per_sample(self) -> int:
+        """Return how many numbers of a sample one of the t^2 products reads and writes."""
+        return 2 * self.tiling.count * (self.below[2] + self.layer.channels)
+
+
+def _part(winner: Winner, block: slice) -> Winner:
+    return None if winner is None else winner[block]

@@ -1,0 +1,235 @@
+"""Nested dictionaries of arrays and Python scalars as HDF5 files that are checked before they are believed.
+
+A file is a user block of 512 bytes, then HDF5. The user block holds, little-endian: the magic (8 bytes), the version of
+the format (4), the length of the rest (8), the SHA-256 of the rest (32), zeros. Dictionaries are groups, arrays are
+datasets, and Python scalars are scalar datasets whose attribute ``python`` names their type.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import shlex
+import stat
+import struct
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from eqnp import __version__
+from eqnp.errors import CheckpointError
+from eqnp.runs.storage import write_atomic
+
+MAGIC = b"eqnp\r\n\x1a\n"  # the line ends and the end-of-text sign reveal a copy made in text mode
+FORMAT = 1
+BLOCK = 512
+_FIELDS = struct.Struct("<8sIQ32s")
+_HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+
+
+def save(path: str | Path, content: Mapping[str, Any], *, kind: str) -> None:
+    """Write ``content``, nested dictionaries of NumPy arrays, str, int, float and bool, to ``path`` as one of ``kind``.
+
+    Equal contents give equal bytes, whenever they are written. Keys may not be empty, ``.`` or contain ``/`` or NUL.
+
+    Raises:
+        TypeError: a leaf is of another type (an array of a device: copy it to the host first).
+        ValueError: a key cannot be a name in HDF5.
+        DiskError: the file cannot be written; an older one at ``path`` is as it was.
+    """
+    buffer = io.BytesIO()  # HDF5 itself can crash on a full disk, so it never sees the disk
+    with h5py.File(buffer, "w", userblock_size=BLOCK, track_order=True) as file:
+        file.attrs["kind"] = kind
+        file.attrs["eqnp"] = __version__
+        _write(file, content, "")
+    with buffer.getbuffer() as data:
+        data[:BLOCK] = _user_block(data[BLOCK:])
+        write_atomic(path, data)
+
+
+def load(path: str | Path, *, kind: str) -> dict[str, Any]:
+    """Return the content of a file that ``save`` wrote with the same ``kind``: the same types, dtypes, shapes and bits.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, not of eqnp, of a newer format or of another kind.
+    """
+    path = Path(path)
+    data = _read_checked(path)
+    try:
+        with h5py.File(io.BytesIO(data), "r") as file:
+            found = file.attrs["kind"]
+            content = _read(file) if found == kind else {}
+    except (OSError, KeyError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
+        raise _error(path, f"its checksum is right but its HDF5 cannot be read ({error})") from error
+    if found != kind:
+        raise CheckpointError(f"{path}: holds {found}, but {kind} is needed; name a file that holds {kind}")
+    return content
+
+
+def restore_into(template: Mapping[str, Any], loaded: Mapping[str, Any], where: str = "") -> dict[str, Any]:
+    """Return ``loaded`` in the order of ``template``, after checking that names, types, shapes and dtypes are the same.
+
+    Raises:
+        CheckpointError: they differ; the first difference is named.
+    """
+    result = {}
+    for key, expected in template.items():
+        name = f"{where}{key}"
+        if key not in loaded:
+            raise _difference(name, "is not in the checkpoint")
+        actual = loaded[key]
+        if _describe(actual) != _describe(expected):
+            raise _difference(name, f"is {_describe(actual)} in the checkpoint, but {_describe(expected)} is needed")
+        result[key] = restore_into(expected, actual, f"{name}.") if isinstance(expected, Mapping) else actual
+    for key in loaded:
+        if key not in template:
+            raise _difference(f"{where}{key}", "is in the checkpoint, but has no place here")
+    return result
+
+
+def integers(values: Iterable[int]) -> np.ndarray:
+    """Return whole numbers as the int64 array that a file holds on every platform."""
+    return np.fromiter(values, np.int64)
+
+
+def _difference(name: str, what: str) -> CheckpointError:
+    return CheckpointError(f"{name} {what}; use the configuration that the checkpoint was made with")
+
+
+def _describe(value: Any) -> str:
+    """Return what has to agree between a value and its template."""
+    if isinstance(value, Mapping):
+        return "a group"
+    if hasattr(value, "dtype") and hasattr(value, "shape") and not isinstance(value, float):
+        return f"an array {tuple(value.shape)} of {value.dtype}"
+    for python in (bool, int, float, str):  # bool is an int, too
+        if isinstance(value, python):
+            return f"one {python.__name__}"
+    return f"one {type(value).__name__}"
+
+
+# ---- contents to HDF5 and back
+
+
+def _write(group: h5py.Group, content: Mapping[str, Any], where: str) -> None:
+    for key, value in content.items():
+        name = f"{where}{key}"
+        if not isinstance(key, str):
+            raise TypeError(f"{name}: keys must be str, not {type(key).__name__}")
+        if key in ("", ".") or "/" in key or "\0" in key:
+            raise ValueError(f"{name!r}: a key may not be empty, '.' or contain '/' or NUL")
+        if isinstance(value, Mapping):
+            _write(group.create_group(key, track_order=True), value, f"{name}.")
+        else:
+            _write_leaf(group, key, value, name)
+
+
+def _write_leaf(group: h5py.Group, key: str, value: Any, name: str) -> None:
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
+        group.create_dataset(key, data=value, track_times=False)
+        return
+    for python, stored in ((bool, np.bool_), (int, _stored_int), (float, np.float64), (str, _stored_str)):
+        if isinstance(value, python):
+            dataset = group.create_dataset(key, data=stored(value), track_times=False)
+            dataset.attrs["python"] = python.__name__
+            return
+    kind = f"an array of {value.dtype}" if isinstance(value, np.ndarray) else type(value).__name__
+    raise TypeError(f"{name}: cannot save {kind}; convert it to a NumPy array of numbers, str, int, float or bool")
+
+
+def _stored_int(value: int) -> np.int64 | str:
+    return np.int64(value) if -(2**63) <= value < 2**63 else str(value)  # a generator's state has 128 bits
+
+
+def _stored_str(value: str) -> str | np.ndarray:
+    """Return text as HDF5's UTF-8 string, or as bytes if it holds what such a string cannot (NUL, half a surrogate)."""
+    data = value.encode("utf-8", "surrogatepass")
+    plain = b"\0" not in data and data.decode("utf-8", "replace") == value
+    return str(value) if plain else np.frombuffer(data, np.uint8)
+
+
+def _read(group: h5py.Group) -> dict[str, Any]:
+    return {key: _read_item(group, key) for key in group}
+
+
+def _read_item(group: h5py.Group, key: str) -> Any:
+    if not isinstance(group.get(key, getlink=True), h5py.HardLink):  # it may lead nowhere, or out of what was checked
+        raise ValueError(f"{key} is a link")
+    item = group[key]
+    return _read(item) if isinstance(item, h5py.Group) else _read_leaf(item)
+
+
+def _read_leaf(dataset: h5py.Dataset) -> Any:
+    python = dataset.attrs.get("python")
+    if python is None:
+        return dataset[...]
+    value = dataset[()]
+    if python == "str":
+        return bytes(value).decode("utf-8", "surrogatepass")
+    return {"bool": bool, "int": int, "float": float}[python](value)
+
+
+# ---- the user block
+
+
+def _user_block(rest: bytes | memoryview) -> bytes:
+    digest = hashlib.sha256(rest).digest()
+    return _FIELDS.pack(MAGIC, FORMAT, len(rest), digest).ljust(BLOCK, b"\0")
+
+
+def _read_checked(path: Path) -> bytes:
+    """Return all bytes of a file whose user block fits them."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise _error(path, "is not a file" if not path.is_dir() else "is a folder, not a checkpoint")
+        with open(path, "rb") as file:
+            start = file.read(BLOCK)
+            _check_start(path, start, os.fstat(file.fileno()).st_size)
+            data = start + file.read()
+    except FileNotFoundError:
+        raise _error(path, "there is no such file") from None
+    except OSError as error:
+        raise _error(path, f"cannot be read ({error.strerror or error})") from error
+    if data[:BLOCK] != _user_block(memoryview(data)[BLOCK:]):
+        raise _error(path, "is damaged (its checksum is wrong)")
+    return data
+
+
+def _check_start(path: Path, start: bytes, size: int) -> None:
+    """Refuse, before the rest is read, what is no checkpoint or not of its length."""
+    if not start:
+        raise _error(path, "is empty")
+    if not start.startswith(MAGIC):
+        if start.startswith(_HDF5_MAGIC):
+            raise _error(path, "is HDF5, but not written by eqnp")
+        raise _error(path, "is not a checkpoint of eqnp, or its beginning is damaged")
+    if len(start) < BLOCK:
+        raise _error(path, f"is cut off after {size} bytes")
+    _, version, length, _ = _FIELDS.unpack_from(start)
+    if version > FORMAT:
+        raise CheckpointError(f"{path}: has format {version}, this eqnp {__version__} reads {FORMAT}; use a newer eqnp")
+    if size != BLOCK + length:
+        raise _error(path, f"is damaged (it has {size} bytes instead of {BLOCK + length})")
+
+
+def _error(path: Path, what: str) -> CheckpointError:
+    return CheckpointError(f"{path}: {what}; {_advice(path)}")
+
+
+def _advice(path: Path) -> str:
+    """Return what to do instead: a run has two checkpoints, and either can stand in for the other."""
+    best, last = path.with_name("best.h5"), path.with_name("last.h5")
+    saved = any(map(os.path.lexists, (best, last, path.with_name("metrics.csv"))))
+    if path.name in (best.name, last.name) and not saved and os.path.isfile(path.with_name("config.toml")):
+        return f"nothing of this run was saved yet, `eqnp train --resume {shlex.quote(str(path.parent))}` begins it"
+    if path.name == last.name and os.path.isfile(best):
+        return f"copy {best.name} to {last.name} to go on from the best epoch, or start a new run"
+    if path.name == best.name and os.path.isfile(last):
+        return f"use {last.name} (--checkpoint last)"
+    if path.name == last.name:
+        return "restore a copy, or start a new run"
+    return "name another file, restore a copy or make it again"

@@ -1,0 +1,76 @@
+"""What a run was computed with: versions, BLAS, machine, command."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from eqnp import __version__
+from eqnp.backends import limits
+
+
+def describe_environment(backend_name: str) -> dict[str, str | int]:
+    """Return versions, BLAS and its threads, machine, backend and command line, each under a short name."""
+    packages = {name: _version(name) for name in ("numpy", "scipy", "h5py", "mkl")}
+    result = {
+        "eqnp": __version__,
+        "python": platform.python_version(),
+        **packages,
+        "blas": _blas(),
+        "platform": platform.platform(),
+        "cpu": processor(),
+        "cores": available_cores(),
+        "backend": backend_name,
+        "command": shlex.join(sys.argv),
+    }
+    return result | (_gpu() if backend_name == "cupy" else {})
+
+
+def processor() -> str:
+    """Return the processor's name, such as "AMD EPYC 9R14"."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()  # Linux; elsewhere Python knows more
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or "not known"
+
+
+def available_cores() -> int:
+    """Return the number of cores that this process may use, by ``eqnp.backends.limits``."""
+    return limits.cores().value
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _blas() -> str:
+    """Return the BLAS libraries in use, such as "openblas 0.3.29 (2 threads, Haswell)"."""
+    import numpy  # noqa: F401  loads its BLAS
+    from threadpoolctl import threadpool_info
+
+    found = [
+        f"{library['internal_api']} {library['version'] or '?'} "
+        f"({library['num_threads']} threads, {library.get('architecture', '?')})"
+        for library in threadpool_info()
+        if library["user_api"] == "blas"
+    ]
+    return "; ".join(dict.fromkeys(found)) or "not known"
+
+
+def _gpu() -> dict[str, str | int]:
+    from eqnp.backends.backend import import_cupy  # imports NumPy
+
+    cupy = import_cupy()  # get_backend would choose a device, and the run has chosen its own
+    runtime = cupy.cuda.runtime
+    return {
+        "cupy": cupy.__version__,
+        "cuda": runtime.runtimeGetVersion(),
+        "gpu": runtime.getDeviceProperties(cupy.cuda.Device().id)["name"].decode(),
+    }

@@ -1,0 +1,265 @@
+"""From a configuration to a network and a learner, and from a run's state to a checkpoint and back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+
+from eqnp.architecture import Architecture, ConvLayer, DenseLayer, Layer, Shape, forward_partner
+from eqnp.backends.backend import Backend, to_host
+from eqnp.bptt import plan_segments
+from eqnp.runs.checkpoint import restore_into
+from eqnp.runs.config import Config, Model, Training
+from eqnp.runs.config import Layer as LayerConfig
+from eqnp.contrasts import default_contrast
+from eqnp.runs.environment import available_cores, processor
+from eqnp.errors import BackendError, CheckpointError, ConfigurationError
+from eqnp.connections.forms import Means
+from eqnp.learner import Learner
+from eqnp.backends.mkl import MklProducts
+from eqnp.networks import Network, SymmetricNetwork, VectorFieldNetwork
+from eqnp.optim import SGD, Adam, Optimizer, cosine
+from eqnp.backends.products import Products, SlabProducts, best_numpy_products
+from eqnp.training import State, Tally
+
+GPU_CHECK_EVERY = 10  # to read a residual is to wait until the GPU has done everything before it
+
+
+def make_architecture(model: Model, input_shape: Shape, classes: int) -> Architecture:
+    """Return the architecture of ``model`` on inputs of ``input_shape``.
+
+    Raises:
+        ConfigurationError: layers do not fit the input or each other, or the last one is not the number of classes.
+    """
+    layers = tuple(_layer(layer) for layer in model.layers)
+    architecture = Architecture(
+        input_shape, layers, model.activation, model.loss, model.kind == "vector-field", model.dropout_scaling
+    )
+    if architecture.classes != classes:
+        raise ConfigurationError(
+            f"model.layers.{len(layers) - 1} ({layers[-1]}): the data has {classes} classes, "
+            f"so the last layer needs {classes} units"
+        )
+    return architecture
+
+
+def make_learner(
+    config: Config, input_shape: Shape, classes: int, backend: Backend, samples: int | None = None
+) -> Learner:
+    """Return the learner that ``config`` describes, for inputs of ``input_shape`` (H, W, C).
+
+    ``samples`` is how many there are to train on, and so the most that a batch can have; None if that is not known, 0
+    if nothing will be trained.
+    """
+    architecture = make_architecture(config.model, input_shape, classes)
+    training = config.training
+    network = make_network(config.model, architecture, training.convolution, _means(training, backend))
+    return Learner(
+        network=network,
+        backend=backend,
+        algorithm=training.algorithm,
+        estimator=training.estimator,
+        contrast=default_contrast(network, training.common_update),
+        common_update=training.common_update,
+        segment=_segment(config, architecture, backend, samples) if training.algorithm == "bptt" else 0,
+        T1=config.dynamics.T1,
+        T2=config.dynamics.T2,
+        beta=config.dynamics.beta,
+        tolerance=config.dynamics.tolerance,
+        schedule=config.dynamics.schedule,
+        omega=config.dynamics.omega,
+        every=config.dynamics.check_every or (1 if backend.name == "numpy" else GPU_CHECK_EVERY),
+        optimizer=_optimizer(config),
+        rates=_rates(config, architecture),
+        decays=per_parameter(architecture, config.optimizer.weight_decay),
+        seed=training.seed,
+        threads=training.threads,
+        # Steps of a dense net are so short that calling them costs; those of a convolution better stay in the cache.
+        joint=backend.name == "cupy" or not has_convolutions(config.model),
+    )
+
+
+def make_network(model: Model, architecture: Architecture, convolution: str = "auto", means: Means = None) -> Network:
+    """Return the network of ``model``, with the named form of its convolutions, computed by ``means``."""
+    if not architecture.vector_field:
+        return SymmetricNetwork(architecture, convolution, means)
+    return VectorFieldNetwork(architecture, model.feedback_winners == "own", convolution, means)
+
+
+def _means(training: Training, backend: Backend) -> Means:
+    """Return what computes beside the arrays' own module: a GPU's kernels, or products on a CPU.
+
+    Raises:
+        ConfigurationError: an option belongs to another backend.
+        BackendError: oneMKL is asked for and not there.
+    """
+    device = backend.device if training.kernels == "cuda" else None
+    if training.tf32:
+        if device is None:
+            raise ConfigurationError("training.tf32: belongs to --backend cupy with training.kernels = cuda")
+        return device.with_tf32()
+    if backend.name == "numpy":
+        return make_products(training.products)
+    if training.products not in ("auto", "numpy"):
+        raise ConfigurationError(f"training.products: {training.products} belongs to --backend numpy")
+    return device
+
+
+def make_products(name: str) -> Products:
+    """Return what multiplies on a CPU; ``auto``: oneMKL on a CPU of Intel's, or else the faster way by NumPy.
+
+    Raises:
+        BackendError: oneMKL is asked for and not there.
+    """
+    if name == "mkl" or (name == "auto" and "Intel" in processor()):  # on AMD's it is slower than the slabs
+        try:
+            return MklProducts()
+        except BackendError:
+            if name == "mkl":
+                raise
+    if name == "auto":
+        name = best_numpy_products()
+    return SlabProducts() if name == "slabs" else Products()
+
+
+def _segment(config: Config, architecture: Architecture, backend: Backend, samples: int | None) -> int:
+    """Return how many steps' states BPTT keeps at once.
+
+    Raises:
+        OutOfMemoryError: the memory that it may use does not hold them even in segments.
+    """
+    batch = config.training.batch_size if samples is None else min(config.training.batch_size, samples)
+    units = sum(math.prod(shape) for shape in architecture.state_shapes)
+    available = backend.available_memory()
+    memory = config.training.memory_gb * 1e9 or (math.inf if available is None else available / 2)
+    return plan_segments(config.dynamics.T2, batch * units * np.dtype(config.training.dtype).itemsize, memory)
+
+
+def default_threads(model: Model, cores: int) -> int:
+    """Return the threads for ``training.threads = 0``: the cores, but one for a net without convolutions.
+
+    The steps of a small dense net are too short for Python to feed two threads; it leaves the cores to the products.
+    """
+    return cores if has_convolutions(model) else 1
+
+
+def with_threads(config: Config) -> Config:
+    """Return the configuration with its threads settled, so that a resumed run cuts its batches the same way."""
+    threads = config.training.threads or default_threads(config.model, available_cores())
+    return replace(config, training=replace(config.training, threads=threads))
+
+
+def has_convolutions(model: Model) -> bool:
+    """Return whether any layer is a convolution."""
+    return any(layer.conv for layer in model.layers)
+
+
+def to_content(state: State) -> dict[str, Any]:
+    """Return what a checkpoint holds of a state: host arrays and numbers."""
+    return {
+        "parameters": _host(state.parameters),
+        "optimizer": _host(state.optimizer),
+        "progress": {
+            "epoch": state.epoch,
+            "batch": state.batch,
+            "seconds": state.seconds,
+            "best_error": state.best_error,
+            "best_epoch": state.best_epoch,
+            **asdict(state.tally),
+        },
+    }
+
+
+def from_content(content: Mapping[str, Any], learner: Learner, template: State) -> State:
+    """Return the state in a checkpoint's content; ``template`` is a fresh state, whose names and shapes it must have.
+
+    Raises:
+        CheckpointError: a name, shape or dtype differs, a weight is not finite, or a number of the progress cannot be;
+            the first one is named.
+    """
+    if isinstance(content.get("progress"), Mapping):  # older ones do not say in which epoch the best error was
+        content = {**content, "progress": {"best_epoch": 0, **content["progress"]}}
+    restore_into(to_content(template), content)
+    _check_weights(content["parameters"], learner)
+    _check_numbers("optimizer", content["optimizer"])
+    progress = dict(content["progress"])
+    _check_numbers("progress", progress)
+    if progress["batch"] > progress["samples"]:  # every batch has a sample
+        raise _impossible("progress.batch", f"{progress['batch']} after {progress['samples']} samples")
+    own = {key: progress.pop(key) for key in ("epoch", "batch", "seconds", "best_error", "best_epoch")}
+    return State(
+        parameters=_device(content["parameters"], learner.backend),
+        optimizer=_device(content["optimizer"], learner.backend),
+        tally=Tally(**progress),
+        **own,
+    )
+
+
+def _check_weights(parameters: Mapping[str, np.ndarray], learner: Learner) -> None:
+    for name, values in parameters.items():
+        if not np.isfinite(values).all():
+            raise CheckpointError(
+                f"parameters.{name} is not finite: the run diverged; use the run's other checkpoint, "
+                f"or train again: {learner.remedy(values.dtype)[0]}"
+            )
+
+
+def _check_numbers(where: str, content: Mapping[str, Any]) -> None:
+    """Check that counts and sums are from 0 up, and counts such as arithmetic with floats can take."""
+    for name, value in content.items():
+        good = 0 <= value < 2**63 if isinstance(value, int) else not isinstance(value, float) or value >= 0
+        if not good:
+            raise _impossible(f"{where}.{name}", str(value)[:20])
+
+
+def _impossible(name: str, value: str) -> CheckpointError:
+    return CheckpointError(f"{name} cannot be {value}; use the run's other checkpoint, or train again")
+
+
+def _layer(layer: LayerConfig) -> Layer:
+    if layer.dense:
+        return DenseLayer(layer.dense, layer.keep)
+    return ConvLayer(layer.conv, layer.kernel, layer.stride, layer.padding, layer.pool, layer.keep)
+
+
+def _optimizer(config: Config) -> Optimizer:
+    o = config.optimizer
+    return SGD(o.momentum) if o.name == "sgd" else Adam(o.beta1, o.beta2, o.epsilon)
+
+
+def _rates(config: Config, architecture: Architecture) -> Callable[[int], dict[str, float]]:
+    """Return the rate of every parameter as a function of the epoch (from 0)."""
+    o, base = config.optimizer, per_parameter(architecture, config.optimizer.rates)
+    if o.schedule == "constant":
+        return lambda epoch: base
+    t_max = o.T_max or max(config.training.epochs, 1)
+    return lambda epoch: {name: cosine(epoch, rate, o.minimum_rate, t_max) for name, rate in base.items()}
+
+
+def per_parameter(architecture: Architecture, value: float | tuple[float, ...]) -> dict[str, float]:
+    """Return a value, or one per connection, by parameter name.
+
+    A bias has its weight's, a backward weight its forward partner's: only then do the two align.
+    """
+    names = architecture.connection_names
+    values = value if isinstance(value, tuple) else (value,) * len(names)
+    by_connection = dict(zip(names, values, strict=True))
+    return {
+        name: float(by_connection[forward_partner(name.rpartition(".")[0])]) for name in architecture.parameter_shapes()
+    }
+
+
+def _host(tree: Any) -> Any:
+    if isinstance(tree, Mapping):
+        return {key: _host(value) for key, value in tree.items()}
+    return tree if isinstance(tree, (int, float, str)) else np.asarray(to_host(tree))
+
+
+def _device(tree: Any, backend: Backend) -> Any:
+    if isinstance(tree, Mapping):
+        return {key: _device(value, backend) for key, value in tree.items()}
+    return tree if isinstance(tree, (int, float, str)) else backend.asarray(tree)

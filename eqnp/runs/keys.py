@@ -1,0 +1,99 @@
+"""Which key of the configuration somebody meant: by its last part alone, by another usual name, or by a slip."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from functools import cache
+from typing import get_type_hints
+
+from eqnp.runs.config import Config, Layer
+from eqnp.runs.spelling import MOST, near_words
+
+TABLES = tuple(each.name for each in fields(Config) if each.name not in ("name", "description"))
+OTHER_NAMES = {
+    "lr": "optimizer.rates",
+    "rate": "optimizer.rates",
+    "learning_rate": "optimizer.rates",
+    "learning_rates": "optimizer.rates",
+    "wd": "optimizer.weight_decay",
+    "decay": "optimizer.weight_decay",
+    "eps": "optimizer.epsilon",
+    "optimizer": "optimizer.name",
+    "optimiser": "optimizer.name",
+    "optim": "optimizer.name",
+    "lr_schedule": "optimizer.schedule",
+    "scheduler": "optimizer.schedule",
+    "dataset": "data.name",
+    "data": "data.name",
+    "data_dir": "data.folder",
+    "data_path": "data.folder",
+    "data_folder": "data.folder",
+    "num_epochs": "training.epochs",
+    "n_epochs": "training.epochs",
+    "max_epochs": "training.epochs",
+    "batch": "training.batch_size",
+    "batchsize": "training.batch_size",
+    "bs": "training.batch_size",
+    "random_seed": "training.seed",
+    "precision": "training.dtype",
+    "workers": "training.threads",
+    "num_workers": "training.threads",
+    "num_threads": "training.threads",
+    "jobs": "training.threads",
+    "nudging": "dynamics.beta",
+    "free_steps": "dynamics.T1",
+    "nudged_steps": "dynamics.T2",
+    "tol": "dynamics.tolerance",
+    "dropout": "model.layers.0.keep",
+    "nonlinearity": "model.activation",
+    "sigma": "model.activation",
+    "channels": "model.layers.0.conv",
+    "units": "model.layers.0.dense",
+    "hflip": "data.flip",
+    "augment": "data.crop",
+    "tag": "name",
+}
+
+
+@cache
+def known_keys() -> tuple[str, ...]:
+    """Return the dotted name of every key that is no table; those of a layer as the first layer's."""
+    return tuple(_keys(Config, ""))
+
+
+def _keys(kind: type, prefix: str) -> Iterator[str]:
+    hints = get_type_hints(kind)
+    for each in fields(kind):
+        name = prefix + each.name
+        if is_dataclass(hints[each.name]):
+            yield from _keys(hints[each.name], f"{name}.")
+        else:
+            yield name
+        if hints[each.name] == tuple[Layer, ...]:
+            yield from _keys(Layer, f"{name}.0.")
+
+
+def named_keys(word: str) -> list[str]:
+    """Return the keys that ``word`` names without its table, with a dash for a dot, or as other programs name them."""
+    word = _plain(word)
+    keys = known_keys()
+    if word in keys:
+        return [word]
+    other = [OTHER_NAMES[word]] if word in OTHER_NAMES else []
+    return other or [key for key in keys if word in (_plain(key), _plain(key.rpartition(".")[2]))][:MOST]
+
+
+def near_keys(word: str) -> list[str]:
+    """Return the keys that ``word`` names or, if there is none, those that a slip makes of it."""
+    return named_keys(word) or [key for near in near_words(_plain(word), names_of_keys()) for key in named_keys(near)]
+
+
+def names_of_keys() -> list[str]:
+    """Return every word that ``named_keys`` understands, with underscores between its parts."""
+    keys = known_keys()
+    return [*(_plain(key.rpartition(".")[2]) for key in keys), *OTHER_NAMES, *map(_plain, keys)]
+
+
+def _plain(word: str) -> str:
+    return word.replace("-", "_").replace(".", "_").lower()

@@ -1,0 +1,252 @@
+"""The folder of a run: configuration, environment, metrics and two checkpoints, for one process at a time."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import re
+import sys
+import time
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence, Set
+from contextlib import suppress
+from fnmatch import fnmatchcase
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import tomli_w
+
+from eqnp.errors import ConfigurationError, RunBusyError
+from eqnp.runs.locks import FileLock
+from eqnp.runs.storage import PART, disk_error, make_folder, write_atomic
+
+_LOCK = ".lock"
+
+
+class RunFolder:
+    """A run's folder. A writer holds its lock, from ``create`` or ``open(lock=True)`` to the end of ``with``."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.config_path = self.path / "config.toml"
+        self.environment_path = self.path / "environment.toml"
+        self.metrics_path = self.path / "metrics.csv"
+        self.history_path = self.path / "history.csv"
+        self.test_path = self.path / "test.csv"
+        self.last_path = self.path / "last.h5"
+        self.best_path = self.path / "best.h5"
+        self._lock = FileLock(self.path / _LOCK)
+
+    @classmethod
+    def create(cls, path: str | Path, config_toml: str) -> RunFolder:
+        """Make a run folder with this configuration, and lock it.
+
+        Raises:
+            ConfigurationError: something is at ``path`` already.
+            RunBusyError: another process is making a run there.
+            DiskError: the folder or the configuration cannot be written.
+        """
+        folder = cls(path)
+        make_folder(folder.path)
+        try:
+            folder._require_empty()  # before the lock too: no lock file is left in a folder of something else
+        except ConfigurationError:
+            if not os.path.isfile(folder.path / _LOCK):  # else a process may be making the run there just now
+                raise
+        folder._acquire("give another --out, or wait until it ends")
+        try:
+            folder._require_empty()
+            folder._remove_unfinished()
+            folder.write_config(config_toml)
+        except BaseException:
+            folder.close()
+            raise
+        return folder
+
+    @classmethod
+    def open(cls, path: str | Path, *, lock: bool = False) -> RunFolder:
+        """Return the run folder at ``path``: for reading, or with ``lock`` to go on with the run.
+
+        Raises:
+            ConfigurationError: there is no run folder.
+            RunBusyError: ``lock`` is set and another process has the folder.
+            DiskError: ``lock`` is set and the folder cannot be written.
+        """
+        folder = cls(path)
+        if not os.path.isfile(folder.config_path):
+            raise ConfigurationError(f"{folder.path}: {_missing(folder.path)}")
+        if lock:
+            folder._acquire()
+            folder._remove_unfinished()
+        return folder
+
+    @staticmethod
+    def default_path(name: str, root: str | Path = "runs") -> Path:
+        """Make and return a new empty folder ROOT/NAME-YYYYmmdd-HHMMSS, with -2, -3, ... added if it is taken.
+
+        It is made here, so that two runs that start in the same second get two folders.
+        """
+        encoding = sys.getfilesystemencoding()  # in an ASCII locale it cannot hold every name
+        name = name.encode(encoding, "replace").decode(encoding)
+        safe = re.sub(r"[^\w.-]+", "-", name).lstrip(".-") or "run"
+        stem = f"{safe}-{time.strftime('%Y%m%d-%H%M%S')}"
+        number = 1
+        while True:
+            path = Path(root) / (stem if number == 1 else f"{stem}-{number}")
+            if make_folder(path):
+                return path
+            number += 1
+
+    def begun(self) -> bool:
+        """Return whether anything of the run was saved: a checkpoint, or a row of metrics.
+
+        If not, disk or process failed before the first save, and the run can begin from its configuration.
+        """
+        return any(map(os.path.lexists, (self.last_path, self.best_path))) or bool(self.metrics())
+
+    def write_config(self, config_toml: str) -> None:
+        """Write config.toml."""
+        write_atomic(self.config_path, config_toml.encode())
+
+    def write_environment(self, environment: Mapping[str, Any]) -> None:
+        """Write environment.toml. What is not UTF-8, such as a file's name in the command, is replaced by "?"."""
+        write_atomic(self.environment_path, tomli_w.dumps(environment).encode(errors="replace"))
+
+    def environment(self) -> dict[str, Any]:
+        """Return what environment.toml says, or nothing if it is not there or damaged: no run depends on it."""
+        try:
+            return tomllib.loads(self.environment_path.read_text("utf-8"))
+        except (OSError, ValueError):
+            return {}
+
+    def metrics(self) -> list[dict[str, str]]:
+        """Return the rows of metrics.csv as text, by column; see ``rows``."""
+        return self.rows(self.metrics_path)
+
+    def history(self) -> list[dict[str, str]]:
+        """Return the rows of history.csv as text, by column; see ``rows`` and ``eqnp.runs.history``."""
+        return self.rows(self.history_path, {"epoch", "batch", "key", "old", "new"})
+
+    def rows(self, path: Path, needed: Set[str] = frozenset({"epoch"})) -> list[dict[str, str]]:
+        """Return the rows of a table of the run as text, by column. A last line without its end is left out.
+
+        Raises:
+            ConfigurationError: the file cannot be read, columns have no names of their own or a ``needed`` one is not
+                there, or a row has more cells than there are columns, or no epoch.
+        """
+        try:
+            text = path.read_text("utf-8-sig", "replace")
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            reason = error.strerror or error
+            raise ConfigurationError(f"{path}: cannot be read ({reason}); move it away") from error
+        whole = text[: text.rfind("\n") + 1]
+        try:
+            reader = csv.DictReader(io.StringIO(whole), restval="")
+            columns, rows = reader.fieldnames or [], list(reader)
+        except csv.Error as error:
+            raise _damaged(path, f"is damaged ({error})") from error
+        if whole and not (needed <= set(columns) and all(columns) and len(set(columns)) == len(columns)):
+            raise _damaged(path, "its first line is damaged")
+        for number, row in enumerate(rows, start=1):
+            if None in row or not re.fullmatch(r"[0-9]{1,10}", row["epoch"]):
+                raise _damaged(path, f"row {number} is damaged")
+        return rows
+
+    def append_metrics(self, row: Mapping[str, Any]) -> None:
+        """Add a row to metrics.csv; see ``append_rows``."""
+        self.append_rows(self.metrics_path, [row])
+
+    def append_rows(self, path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Add rows to a table of the run. The file is written anew, so that no row is ever half there."""
+        if rows:
+            _write_rows(path, [*self.rows(path), *rows])
+
+    def truncate_metrics(self, last_epoch: int) -> None:
+        """Drop the rows of epochs after ``last_epoch``, which a run that goes on from a checkpoint will write again.
+
+        Of metrics.csv, and of test.csv in the same way.
+
+        Raises:
+            ConfigurationError: a file is damaged; nothing is dropped from it.
+        """
+        for path in (self.metrics_path, self.test_path):
+            rows = self.rows(path)
+            kept = [row for row in rows if int(row["epoch"]) <= last_epoch]
+            if len(kept) < len(rows):
+                _write_rows(path, kept)
+
+    def close(self) -> None:
+        """Free the lock, if it is held."""
+        self._lock.release()
+
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _acquire(self, cure: str = "wait until it ends, or stop it") -> None:
+        if not self._lock.acquire():
+            raise RunBusyError(f"{self.path}: in use by {self._lock.holder()}; {cure}")
+
+    def _remove_unfinished(self) -> None:
+        """Remove what a process left that was killed while it wrote a file. The lock is held."""
+        for part in self.path.glob(PART.format("*")):
+            with suppress(OSError):
+                part.unlink()
+
+    def _require_empty(self) -> None:
+        if os.path.lexists(self.config_path):
+            raise ConfigurationError(
+                f"{self.path}: has a run already; go on with `eqnp train --resume {self.path}` or give another --out"
+            )
+        try:
+            items = os.listdir(self.path)
+        except OSError as error:
+            raise disk_error(self.path, error) from error
+        if not _only_traces(items):
+            raise ConfigurationError(f"{self.path}: is not empty and has no run; give another --out")
+
+
+def _only_traces(items: Iterable[str]) -> bool:
+    """Return whether the names in a folder are only what a process leaves that was killed while it began a run."""
+    return all(any(fnmatchcase(item, each) for each in (f"{_LOCK}*", PART.format("*"))) for item in items)
+
+
+def _damaged(path: Path, what: str) -> ConfigurationError:
+    return ConfigurationError(f"{path}: {what}; mend it or move the file away")
+
+
+def _write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    text = io.StringIO()
+    if columns:
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    write_atomic(path, text.getvalue().encode())
+
+
+def _missing(path: Path) -> str:
+    """Return why ``path`` is no run folder, and what to do."""
+    name = "name the folder that `eqnp train` made"
+    try:
+        os.stat(path / "config.toml")
+    except FileNotFoundError:
+        if not os.path.isdir(path):
+            return f"there is no such folder; {name}"
+        with suppress(OSError):
+            if (items := os.listdir(path)) and _only_traces(items):
+                return "holds no run yet, it ended before anything was saved; start it again with --out"
+        return f"is not a run folder (config.toml is missing); {name}"
+    except NotADirectoryError:
+        return f"is a file, not a run folder; {name}"
+    except OSError as error:
+        return f"config.toml cannot be read ({error.strerror or error}); {name}"
+    return f"config.toml is not a file; {name}"
