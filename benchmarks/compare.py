@@ -22,10 +22,10 @@ import torch
 from benchmarks.pytorch import Baseline, Explicit, Published, from_torch_weight, to_torch_state
 from benchmarks.timing import prepared_preset, where_measured
 from eqnp.analysis.measuring import free_phases, interleave, ratio
+from eqnp.backends.limits import available_cores
 from eqnp.backends.sharding import thread_map
 from eqnp.estimators import estimate
 from eqnp.losses import one_hot
-from eqnp.runs.environment import available_cores
 from eqnp.stencils import symmetric
 
 BASELINES: dict[str, type[Baseline]] = {"published": Published, "explicit": Explicit}

@@ -20,12 +20,12 @@ from benchmarks.pytorch import Published, from_torch_weight
 from benchmarks.timing import where_measured
 from eqnp.analysis.measuring import ratio
 from eqnp.backends.backend import get_backend
+from eqnp.backends.limits import available_cores
 from eqnp.backends.sharding import thread_map
 from eqnp.cli.session import Session
 from eqnp.learner import Learner
 from eqnp.losses import one_hot
 from eqnp.runs.configfile import load
-from eqnp.runs.environment import available_cores
 from eqnp.runs.experiment import with_threads
 from eqnp.training import evaluate, next_epoch, train_epoch
 

@@ -16,10 +16,10 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.timing import prepared_preset, where_measured
 from eqnp.analysis.measuring import interleave
-from eqnp.architecture import ConvLayer
 from eqnp.backends.products import best_numpy_products
 from eqnp.backends.workspace import Workspace
 from eqnp.connections.forms import FORMS, connect, fastest, suits
+from eqnp.connections.layers import ConvLayer
 from eqnp.runs.experiment import make_products
 
 

@@ -24,6 +24,7 @@ from benchmarks.timing import where_measured
 from eqnp.analysis.diagnostics import sample_moves
 from eqnp.analysis.measuring import interleave, ratio
 from eqnp.analysis.settling import cosine
+from eqnp.backends.limits import available_cores
 from eqnp.backends.sharding import thread_map
 from eqnp.cli.options import Place
 from eqnp.cli.session import Session, open_weights
@@ -31,7 +32,6 @@ from eqnp.dynamics import WAYS, Way, relax
 from eqnp.estimators import estimate
 from eqnp.losses import one_hot
 from eqnp.prepared import PreparedNetwork, PreparedWeights
-from eqnp.runs.environment import available_cores
 from eqnp.runs.experiment import with_threads
 from eqnp.stencils import symmetric
 

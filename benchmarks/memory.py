@@ -15,12 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
-from eqnp.analysis.plots import plot_curves, save_figure
+from eqnp.analysis.plots import plot_curves
 from eqnp.backends.backend import get_backend
 from eqnp.bptt import plan_segments
 from eqnp.losses import one_hot
 from eqnp.runs.configfile import load
 from eqnp.runs.experiment import make_learner
+from eqnp.runs.figures import save_figure
 from eqnp.training import initial_state
 
 STEPS = (5, 10, 20, 40, 60, 80)

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from eqnp.architecture import Architecture, ConvLayer, Layer
+from eqnp.architecture import Architecture
+from eqnp.connections.layers import ConvLayer, Layer
 
 ACTIVATIONS = {
     "hard_sigmoid": lambda u: u.clamp(0, 1),

@@ -19,12 +19,14 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.timing import prepared_preset, where_measured
 from eqnp.analysis.measuring import free_phases, interleave, ratio
-from eqnp.analysis.plots import plot_curves, save_figure
-from eqnp.architecture import Architecture, ConvLayer, DenseLayer
+from eqnp.analysis.plots import plot_curves
+from eqnp.architecture import Architecture
 from eqnp.backends.sharding import cut, serial_map, thread_map
+from eqnp.connections.layers import ConvLayer, DenseLayer
 from eqnp.estimators import estimate
 from eqnp.losses import one_hot
 from eqnp.networks import SymmetricNetwork
+from eqnp.runs.figures import save_figure
 from eqnp.stencils import symmetric
 
 BASE = {"batch": 32, "T1": 16, "layers": 4}

@@ -15,7 +15,8 @@ from statistics import mean, stdev
 
 from benchmarks.timing import this_command
 from benchmarks.training import metrics, train
-from eqnp.analysis.plots import plot_curves, save_figure
+from eqnp.analysis.plots import plot_curves
+from eqnp.runs.figures import save_figure
 
 FAST = ("training.convolution=auto", "training.threads=2")
 SWEEPS = (*FAST, "dynamics.schedule=even-odd", "dynamics.T1=10", "dynamics.T2=5")

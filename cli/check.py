@@ -93,7 +93,8 @@ def check(
 
 
 def _plots(content: dict[str, Any], out: Path, ending: str, title: str) -> list[str]:
-    from eqnp.analysis.plots import plot_bias, plot_cumulative, plot_ratio, plot_settling, save_figure
+    from eqnp.analysis.plots import plot_bias, plot_cumulative, plot_ratio, plot_settling
+    from eqnp.runs.figures import save_figure
 
     figures = {}
     if "configured" in content:

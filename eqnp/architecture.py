@@ -17,57 +17,15 @@ from functools import cached_property
 
 import numpy as np
 
+from eqnp.connections.layers import POOLS, ConvLayer, DenseLayer, Layer, Shape
 from eqnp.errors import ConfigurationError
 from eqnp.inputs import FLOATS, whole
 from eqnp.ops.activations import ACTIVATIONS
 from eqnp.ops.conv import output_size
 
-POOLS = ("max", "average", "none")
 LARGEST_ARRAY = 2**40  # numbers for one sample: more than any memory holds, and with all samples NumPy can count them
 LOSSES = ("squared_error", "cross_entropy", "cross_entropy_readout")
 DROPOUT_SCALINGS = ("weights", "states")
-
-Shape = tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class ConvLayer:
-    """P(w * s + b): a convolution to ``channels``, then a 2x2 pooling with stride 2 or none.
-
-    ``kernel`` is (KH, KW), or a number for a square one. ``Architecture`` checks all values.
-    """
-
-    channels: int
-    kernel: tuple[int, int] | int
-    stride: int = 1
-    padding: int = 0
-    pool: str = "none"
-    keep: float = 1.0  # probability by which dropout keeps a unit of the layer
-
-    def __post_init__(self) -> None:
-        number = whole(self.kernel)
-        if number is not None:
-            object.__setattr__(self, "kernel", (number, number))
-        elif isinstance(self.kernel, list):
-            object.__setattr__(self, "kernel", tuple(self.kernel))
-
-    def __str__(self) -> str:
-        kernel = self.kernel if isinstance(self.kernel, tuple) else (self.kernel,)
-        return f"conv {self.channels}, {'x'.join(map(str, kernel))}"
-
-
-@dataclass(frozen=True)
-class DenseLayer:
-    """w s + b: every unit sees the whole layer below, flattened in (H, W, C) order."""
-
-    units: int
-    keep: float = 1.0
-
-    def __str__(self) -> str:
-        return f"dense {self.units}"
-
-
-Layer = ConvLayer | DenseLayer
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from eqnp import ops
-from eqnp.architecture import Architecture, ConvLayer, DenseLayer, forward_partner
+from eqnp.architecture import Architecture, forward_partner
+from eqnp.connections.layers import ConvLayer, DenseLayer
 from eqnp.dynamics import relax
 from eqnp.losses import one_hot
 from eqnp.networks import Network, SymmetricNetwork, VectorFieldNetwork

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from eqnp.architecture import Architecture, ConvLayer, DenseLayer
+from eqnp.architecture import Architecture
 from eqnp.backends.backend import Backend, get_backend
+from eqnp.connections.layers import ConvLayer, DenseLayer
 
 NUMPY = get_backend("numpy")
 FOLDER = Path(__file__).parent / "fixtures"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from eqnp.architecture import Architecture, ConvLayer, DenseLayer
+from eqnp.architecture import Architecture
+from eqnp.connections.layers import ConvLayer, DenseLayer
 from eqnp.errors import ConfigurationError
 
 

@@ -158,10 +158,10 @@ def test_figures_carry_a_title(plots):
 
 
 def test_a_title_names_the_run_and_its_settings(capsys, tmp_path, monkeypatch):
-    plots = pytest.importorskip("eqnp.analysis.plots")
     pytest.importorskip("matplotlib")
+    figures = pytest.importorskip("eqnp.runs.figures")
     seen = []
-    monkeypatch.setattr(plots, "save_figure", lambda figure, path: seen.append((path.stem, figure.get_suptitle())))
+    monkeypatch.setattr(figures, "save_figure", lambda figure, path: seen.append((path.stem, figure.get_suptitle())))
     small_check(capsys, *SETTLING, "--out", tmp_path / "a")
     small_check(capsys, "--settle", "--steps", "60", "--out", tmp_path / "b")
     assert {name for name, _ in seen} >= {"cumulative", "ratio", "settling"}

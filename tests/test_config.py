@@ -10,8 +10,9 @@ from typing import get_type_hints
 
 import pytest
 
-from eqnp.architecture import LOSSES, POOLS
+from eqnp.architecture import LOSSES
 from eqnp.connections.forms import FORMS
+from eqnp.connections.layers import POOLS
 from eqnp.dynamics import WAYS
 from eqnp.errors import ConfigurationError
 from eqnp.ops.activations import ACTIVATIONS

@@ -18,7 +18,8 @@ from nets import direction, dot, moved
 from tolerances import ONE_FILE, relative_error
 
 from eqnp import from_scratch
-from eqnp.architecture import Architecture, ConvLayer, DenseLayer
+from eqnp.architecture import Architecture
+from eqnp.connections.layers import ConvLayer, DenseLayer
 from eqnp.dynamics import relax
 from eqnp.estimators import estimate
 from eqnp.losses import one_hot

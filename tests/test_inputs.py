@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import standin
 
-from eqnp.architecture import Architecture, ConvLayer, DenseLayer
+from eqnp.architecture import Architecture
 from eqnp.bptt import bptt_gradient, implicit_gradient, trajectory
+from eqnp.connections.layers import ConvLayer, DenseLayer
 from eqnp.contrasts import common_contrast, default_contrast, symmetric_contrast, vector_field_contrast
 from eqnp.dynamics import relax
 from eqnp.errors import ConfigurationError

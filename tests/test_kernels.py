@@ -15,14 +15,14 @@ import standin
 from tolerances import ORACLE, WINOGRAD_FORM
 
 from benchmarks.tf32 import Tf32Connection
-from eqnp.architecture import ConvLayer
 from eqnp.backends import device
 from eqnp.backends.backend import to_host
 from eqnp.backends.device import CudaDevice, launch_arguments, source_text
 from eqnp.backends.workspace import Workspace
-from eqnp.connections.contract import DenseConnection
 from eqnp.connections.cuda import CudaDense
+from eqnp.connections.dense import DenseConnection
 from eqnp.connections.forms import FORMS, connect, fastest, suits
+from eqnp.connections.layers import ConvLayer
 from eqnp.errors import ConfigurationError
 from eqnp.ops.activations import ACTIVATIONS, LINEAR
 from eqnp.ops.moves import Move

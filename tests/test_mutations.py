@@ -10,8 +10,9 @@ import pytest
 import ties
 
 from eqnp import ops
-from eqnp.connections.contract import DenseConnection
-from eqnp.connections.conv_pool import ConvPoolConnection, MergedConnection
+from eqnp.connections.conv_pool import ConvPoolConnection
+from eqnp.connections.dense import DenseConnection
+from eqnp.connections.merged import MergedConnection
 from eqnp.losses import CrossEntropy, SquaredError
 from eqnp.networks import Network
 from eqnp.ops import activations

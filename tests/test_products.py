@@ -10,11 +10,11 @@ import pytest
 from commands import assert_fails, train_small
 from conftest import make_backend
 
-from eqnp.architecture import ConvLayer
 from eqnp.backends import mkl
 from eqnp.backends.backend import get_backend
 from eqnp.backends.products import Products, SlabProducts
 from eqnp.connections.forms import connect
+from eqnp.connections.layers import ConvLayer
 from eqnp.dynamics import relax
 from eqnp.errors import BackendError, ConfigurationError
 from eqnp.prepared import PreparedNetwork

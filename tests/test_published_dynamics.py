@@ -9,10 +9,10 @@ from conftest import make_backend
 from tolerances import PUBLISHED, relative_error
 
 from eqnp.analysis.diagnostics import ep_steps
-from eqnp.architecture import ConvLayer
 from eqnp.backends.backend import to_host
 from eqnp.bptt import backpropagate, bptt_gradient, trajectory
 from eqnp.connections.forms import suits
+from eqnp.connections.layers import ConvLayer
 from eqnp.contrasts import common_contrast
 from eqnp.dynamics import relax
 from eqnp.estimators import estimate

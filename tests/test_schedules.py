@@ -6,7 +6,8 @@ import nets
 import numpy as np
 import pytest
 
-from eqnp.architecture import Architecture, DenseLayer
+from eqnp.architecture import Architecture
+from eqnp.connections.layers import DenseLayer
 from eqnp.dynamics import relax, residual
 from eqnp.estimators import estimate
 from eqnp.networks import SymmetricNetwork

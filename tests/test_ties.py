@@ -15,10 +15,11 @@ import ties
 from threadpoolctl import threadpool_info
 from tolerances import ORACLE, relative_error
 
-from eqnp.architecture import Architecture, ConvLayer, DenseLayer
+from eqnp.architecture import Architecture
 from eqnp.backends.device import CudaDevice
 from eqnp.backends.mkl import MklProducts
 from eqnp.backends.products import SlabProducts
+from eqnp.connections.layers import ConvLayer, DenseLayer
 from eqnp.estimators import estimate
 from eqnp.losses import one_hot
 from eqnp.networks import SymmetricNetwork

@@ -11,10 +11,10 @@ from itertools import product
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from eqnp.architecture import ConvLayer
 from eqnp.backends.backend import to_host
 from eqnp.backends.workspace import Workspace
 from eqnp.connections.forms import FORMS, connect, suits
+from eqnp.connections.layers import ConvLayer
 from eqnp.ops import prepare_ties, reach, tie_margin
 
 WEIGHTS = ("random", "positive", "constant", "blocks", "alternate")

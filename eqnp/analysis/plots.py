@@ -5,18 +5,14 @@ Colours are told apart without colour vision (Okabe and Ito), and lines by their
 
 from __future__ import annotations
 
-import io
 import textwrap
-import warnings
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from eqnp.analysis.settling import measured_ways
 from eqnp.errors import BackendError
-from eqnp.runs.storage import write_atomic
 
 STYLES = {
     "bptt": ("black", "-"),
@@ -43,15 +39,6 @@ def new_figure(columns: int, rows: int = 1, width: float = 3.2, height: float = 
         raise BackendError(f"plots need matplotlib, which does not start ({reason}); or give --plots none") from None
     figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False)
-
-
-def save_figure(figure: Any, path: Path) -> None:
-    """Write a figure, as its name's ending says (.png or .svg), whole or not at all."""
-    data = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")  # of a name in letters that no font here has
-        figure.savefig(data, format=path.suffix[1:], dpi=150)
-    write_atomic(path, data.getbuffer())
 
 
 def set_title(figure: Any, title: str) -> None:

@@ -35,6 +35,11 @@ def cores(root: Path = _ROOT) -> Limit:
     return min(limits, key=lambda limit: limit.value)
 
 
+def available_cores() -> int:
+    """Return how many cores this process may use."""
+    return cores().value
+
+
 def memory(root: Path = _ROOT) -> Limit | None:
     """Return how many bytes this process can still take, and what says so; None where the system does not tell."""
     limits = [*_machine_memory(root), *_group_memory(root), *_own_memory(root)]

@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from eqnp.backends.backend import Array
 from eqnp.backends.blocks import equal_parts
-from eqnp.runs.environment import available_cores
+from eqnp.backends.limits import available_cores
 
 T = TypeVar("T")
 Map = Callable[[Callable[[slice], T], Sequence[slice]], list[T]]

@@ -1,4 +1,4 @@
-"""Connections: the four maps that couple two layers, each one line of mathematics. Here the dense one.
+"""Connections: the four maps that couple two layers, each one line of mathematics.
 
 Phi = sum over connections of  s^{n+1} . d(s^n),  with the drive d(s) = P(w * s + b) or w s + b. In what follows s is
 the state below, v the state above, both with the sample axis first, and ``winner`` the place that each pooling window
@@ -12,7 +12,7 @@ chose.
 | ``drive_at_winners`` | s w | pick(w * s) at given winners |
 
 Weights stand still during a relaxation: ``prepare`` brings them once into the form that the maps take as ``w``.
-``eqnp.connections.conv_pool`` has the conv-pool connection in its forms, ``eqnp.connections.forms`` which of them a layer gets.
+``dense`` and ``conv_pool`` are the two kinds of connection.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from eqnp import ops
-from eqnp.architecture import Shape
 from eqnp.backends.backend import Array, array_module
 from eqnp.backends.workspace import Workspace
+from eqnp.connections.layers import Shape
 from eqnp.ops.moves import Move
 
 Winner = Array | None  # uint8 of the shape of the state above; None where nothing is chosen
@@ -92,32 +92,6 @@ class Connection(ABC):
     def winners(self, w: Prepared, s: Array, space: Workspace | None = None) -> Winner:
         """Return the places that the windows of w * s choose, which a bias does not move; None where none are."""
         return None
-
-
-class DenseConnection(Connection):
-    """s w + b; a state below of shape (H, W, C) is flattened in that order."""
-
-    def drive(self, w: Prepared, b: Array, s: Array, space: Workspace | None = None) -> tuple[Array, Winner]:
-        """Return s w + b: (N, ...) -> (N, K), and no winners."""
-        out = self.drive_at_winners(w, s, None, space)
-        out += b
-        return out, None
-
-    def feedback(self, w: Prepared, v: Array, winner: Winner, space: Workspace | None = None) -> Array:
-        """Return v w^T in the shape of the state below: (N, K) -> (N, ...)."""
-        out = (space or Workspace()).take("fed back", (v.shape[0], w.shape[0]), v)
-        return ops.dense_transpose(v, w, out=out).reshape(v.shape[0], *self.below)
-
-    def weight_gradient(
-        self, s: Array, v: Array, winner: Winner, space: Workspace | None = None
-    ) -> tuple[Array, Array]:
-        """Return s^T v (D, K) and the sum of v over samples (K,)."""
-        return ops.dense_weight_gradient(ops.flatten(s), v), v.sum(axis=0)
-
-    def drive_at_winners(self, w: Prepared, s: Array, winner: Winner, space: Workspace | None = None) -> Array:
-        """Return s w: (N, ...) -> (N, K)."""
-        out = (space or Workspace()).take("driven", (s.shape[0], w.shape[1]), s)
-        return ops.dense(ops.flatten(s), w, out=out)
 
 
 def inner_product(v: Array, u: Array) -> Array:

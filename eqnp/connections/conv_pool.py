@@ -1,8 +1,7 @@
-"""Conv-pool connections: P(w * s) + b, with P the 2x2 maximum, the 2x2 average or nothing, in three forms.
+"""The conv-pool connection: P(w * s) + b, with P the 2x2 maximum, the 2x2 average or nothing.
 
-``ConvPoolConnection`` is the plain one, to read: it convolves, then pools. ``MergedConnection`` takes convolution and
-average as one convolution with a larger stride. ``WinogradConnection`` multiplies less. All give the same numbers to
-rounding. ``eqnp.connections.forms`` chooses among them.
+This is the plain form, to read: it convolves, then pools. ``merged`` takes convolution and average as one convolution
+with a larger stride, ``winograd`` multiplies less. All give the same numbers to rounding; ``forms`` chooses among them.
 
 A bias moves all four places of a window alike, so it may be added after the pooling and never changes a winner.
 """
@@ -10,15 +9,14 @@ A bias moves all four places of a window alike, so it may be added after the poo
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from eqnp import ops
-from eqnp.architecture import ConvLayer, Shape
 from eqnp.backends.backend import Array, array_module
 from eqnp.backends.blocks import blocks
-from eqnp.backends.products import Products
 from eqnp.backends.workspace import Workspace
 from eqnp.connections.contract import Connection, Prepared, Winner
+from eqnp.connections.layers import ConvLayer, Shape
 
 
 class Direct(NamedTuple):
@@ -145,88 +143,6 @@ class ConvPoolConnection(Connection):
         for block in self._blocks(s):
             self._drive(w, b, s[block], space.scratch, out[block], _part(winner, block))
         return out, winner
-
-
-class MergedConnection(ConvPoolConnection):
-    """A convolution and the average after it as one convolution of twice the stride, with fewer products.
-
-        mean over (a, b) in {0, 1}^2 of  (w * s)[2 p + a, 2 q + b]  =  (w' * s)[p, q]
-        w'[i, j] = 1/4 sum over a, b of  w[i - a S, j - b S]
-
-    w' is (KH + S, KW + S), its stride is 2 S.
-    """
-
-    def __init__(self, below: Shape, layer: ConvLayer, **more: Any) -> None:
-        super().__init__(below, layer, **more)
-        self._shift = layer.stride
-        self.kernel = (layer.kernel[0] + layer.stride, layer.kernel[1] + layer.stride)
-        self.stride, self.pool, self.conv_size = 2 * layer.stride, "none", self.above[:2]
-
-    def prepare(self, w: Array) -> Prepared:
-        """Return w'."""
-        merged = array_module(w).zeros((*self.kernel, *w.shape[2:]), dtype=w.dtype)
-        for where in self._shifts():
-            merged[where] += 0.25 * w
-        return Direct(merged, None)
-
-    def _weight_gradient(self, s: Array, v: Array, winner: Winner, space: Workspace) -> Array:
-        merged = super()._weight_gradient(s, v, winner, space)
-        return 0.25 * sum(merged[where] for where in self._shifts())
-
-    def _shifts(self) -> list[tuple[slice, slice]]:
-        """Return where w lies in w', shifted by (a S, b S)."""
-        (kh, kw), shift = self.layer.kernel, self._shift
-        starts = [(a * shift, b * shift) for a in (0, 1) for b in (0, 1)]
-        return [(slice(i, i + kh), slice(j, j + kw)) for i, j in starts]
-
-
-class WinogradConnection(ConvPoolConnection):
-    """The same maps for square kernels with stride 1, by Winograd's F(m x m, r x r); ``eqnp.ops.winograd``.
-
-    ``products`` computes its large products; without it the arrays' own module does.
-    """
-
-    def __init__(self, below: Shape, layer: ConvLayer, m: int, products: Products | None = None, **more: Any) -> None:
-        super().__init__(below, layer, **more)
-        self.products = products
-        self.tiling = ops.Tiling(m, layer.kernel[0], layer.pool, below[:2], self.padding)
-
-    @property
-    def reach(self) -> tuple[ops.Axis, ops.Axis]:
-        """Which inputs enter each tile, along both axes: all of them are in each of its outputs' rounding."""
-        return self.tiling.reach
-
-    def prepare(self, w: Array) -> ops.Kernel:
-        """Return the transformed weights."""
-        return ops.transform_weights(w, self.tiling, self.products)
-
-    def _drive(self, w: ops.Kernel, b: Array | None, s: Array, space: Workspace, out: Array, winner: Winner) -> None:
-        y = ops.winograd_outputs(s, w, self.tiling, space)
-        if self.pool == "max":
-            best, found = ops.winograd_max_pool(y, ops.reach(s, w.ties), w, space)
-            ops.from_tiles(found, winner)
-        else:
-            best = y
-        ops.from_tiles(best, out)
-        if b is not None:
-            out += b
-
-    def _feedback(self, w: ops.Kernel, v: Array, winner: Winner, space: Workspace) -> Array:
-        y = ops.to_tiles(v, self.tiling, "values", space)
-        y = ops.winograd_unpool(y, self._winners_of_tiles(winner, space), space) if self.pool == "max" else y
-        return ops.winograd_inputs(y, w, self.tiling, space)
-
-    def _drive_at_winners(self, w: ops.Kernel, s: Array, winner: Winner, space: Workspace, out: Array) -> None:
-        y = ops.winograd_outputs(s, w, self.tiling, space)
-        picked = ops.winograd_pick(y, self._winners_of_tiles(winner, space)) if self.pool == "max" else y
-        ops.from_tiles(picked, out)
-
-    def _winners_of_tiles(self, winner: Array, space: Workspace) -> Array:
-        return ops.to_tiles(winner, self.tiling, "winners of tiles", space)
-
-    def _numbers_per_sample(self) -> int:
-        """Return how many numbers of a sample one of the t^2 products reads and writes."""
-        return 2 * self.tiling.count * (self.below[2] + self.layer.channels)
 
 
 def _part(winner: Winner, block: slice) -> Winner:

@@ -12,13 +12,16 @@ from functools import cached_property
 import numpy as np
 
 from eqnp import ops
-from eqnp.architecture import ConvLayer, Shape
 from eqnp.backends.backend import Array, array_module
 from eqnp.backends.device import Device, Kernel
 from eqnp.backends.products import Products
 from eqnp.backends.workspace import Workspace
-from eqnp.connections.contract import DenseConnection, Prepared, Winner
-from eqnp.connections.conv_pool import ConvPoolConnection, MergedConnection, WinogradConnection
+from eqnp.connections.contract import Prepared, Winner
+from eqnp.connections.conv_pool import ConvPoolConnection
+from eqnp.connections.dense import DenseConnection
+from eqnp.connections.layers import ConvLayer, Shape
+from eqnp.connections.merged import MergedConnection
+from eqnp.connections.winograd import WinogradConnection
 from eqnp.ops.moves import Move
 
 LANES = 32  # threads that share the channels of a place, where they are summed

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from typing import NamedTuple, TypeAlias
 
-from eqnp.architecture import Architecture, ConvLayer, Layer, Shape
+from eqnp.architecture import Architecture
 from eqnp.backends.device import Device
 from eqnp.backends.products import Products
-from eqnp.connections.contract import Connection, DenseConnection
-from eqnp.connections.conv_pool import ConvPoolConnection, MergedConnection, WinogradConnection
+from eqnp.connections.contract import Connection
+from eqnp.connections.conv_pool import ConvPoolConnection
 from eqnp.connections.cuda import CudaConvPool, CudaDense, CudaMerged, CudaWinograd
+from eqnp.connections.dense import DenseConnection
+from eqnp.connections.layers import ConvLayer, Layer, Shape
+from eqnp.connections.merged import MergedConnection
+from eqnp.connections.winograd import WinogradConnection
 from eqnp.ops.winograd import POINTS
 
 FORMS = ("auto", "direct", "merged", "winograd-2x2", "winograd-4x4")

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from eqnp import __version__
-from eqnp.backends import limits
+from eqnp.backends.limits import available_cores
 
 
 def describe_environment(backend_name: str) -> dict[str, str | int]:
@@ -36,11 +36,6 @@ def processor() -> str:
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or "not known"
-
-
-def available_cores() -> int:
-    """Return the number of cores that this process may use, by ``eqnp.backends.limits``."""
-    return limits.cores().value
 
 
 def _version(package: str) -> str:

@@ -9,14 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from eqnp.architecture import Architecture, ConvLayer, DenseLayer, Layer, Shape, forward_partner
+from eqnp.architecture import Architecture, forward_partner
+from eqnp.connections.layers import ConvLayer, DenseLayer, Layer, Shape
 from eqnp.backends.backend import Backend, to_host
 from eqnp.bptt import plan_segments
 from eqnp.runs.checkpoint import restore_into
 from eqnp.runs.config import Config, Model, Training
 from eqnp.runs.config import Layer as LayerConfig
 from eqnp.contrasts import default_contrast
-from eqnp.runs.environment import available_cores, processor
+from eqnp.backends.limits import available_cores
+from eqnp.runs.environment import processor
 from eqnp.errors import BackendError, CheckpointError, ConfigurationError
 from eqnp.connections.forms import Means
 from eqnp.learner import Learner

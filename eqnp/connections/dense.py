@@ -1,0 +1,34 @@
+"""The dense connection: s w + b."""
+
+from __future__ import annotations
+
+from eqnp import ops
+from eqnp.backends.backend import Array
+from eqnp.backends.workspace import Workspace
+from eqnp.connections.contract import Connection, Prepared, Winner
+
+
+class DenseConnection(Connection):
+    """s w + b; a state below of shape (H, W, C) is flattened in that order."""
+
+    def drive(self, w: Prepared, b: Array, s: Array, space: Workspace | None = None) -> tuple[Array, Winner]:
+        """Return s w + b: (N, ...) -> (N, K), and no winners."""
+        out = self.drive_at_winners(w, s, None, space)
+        out += b
+        return out, None
+
+    def feedback(self, w: Prepared, v: Array, winner: Winner, space: Workspace | None = None) -> Array:
+        """Return v w^T in the shape of the state below: (N, K) -> (N, ...)."""
+        out = (space or Workspace()).take("fed back", (v.shape[0], w.shape[0]), v)
+        return ops.dense_transpose(v, w, out=out).reshape(v.shape[0], *self.below)
+
+    def weight_gradient(
+        self, s: Array, v: Array, winner: Winner, space: Workspace | None = None
+    ) -> tuple[Array, Array]:
+        """Return s^T v (D, K) and the sum of v over samples (K,)."""
+        return ops.dense_weight_gradient(ops.flatten(s), v), v.sum(axis=0)
+
+    def drive_at_winners(self, w: Prepared, s: Array, winner: Winner, space: Workspace | None = None) -> Array:
+        """Return s w: (N, ...) -> (N, K)."""
+        out = (space or Workspace()).take("driven", (s.shape[0], w.shape[1]), s)
+        return ops.dense(ops.flatten(s), w, out=out)

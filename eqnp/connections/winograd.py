@@ -1,0 +1,62 @@
+"""The conv-pool connection by Winograd's transforms, for square kernels with stride 1."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from eqnp import ops
+from eqnp.backends.backend import Array
+from eqnp.backends.products import Products
+from eqnp.backends.workspace import Workspace
+from eqnp.connections.contract import Winner
+from eqnp.connections.conv_pool import ConvPoolConnection
+from eqnp.connections.layers import ConvLayer, Shape
+
+
+class WinogradConnection(ConvPoolConnection):
+    """The same maps for square kernels with stride 1, by Winograd's F(m x m, r x r); ``eqnp.ops.winograd``.
+
+    ``products`` computes its large products; without it the arrays' own module does.
+    """
+
+    def __init__(self, below: Shape, layer: ConvLayer, m: int, products: Products | None = None, **more: Any) -> None:
+        super().__init__(below, layer, **more)
+        self.products = products
+        self.tiling = ops.Tiling(m, layer.kernel[0], layer.pool, below[:2], self.padding)
+
+    @property
+    def reach(self) -> tuple[ops.Axis, ops.Axis]:
+        """Which inputs enter each tile, along both axes: all of them are in each of its outputs' rounding."""
+        return self.tiling.reach
+
+    def prepare(self, w: Array) -> ops.Kernel:
+        """Return the transformed weights."""
+        return ops.transform_weights(w, self.tiling, self.products)
+
+    def _drive(self, w: ops.Kernel, b: Array | None, s: Array, space: Workspace, out: Array, winner: Winner) -> None:
+        y = ops.winograd_outputs(s, w, self.tiling, space)
+        if self.pool == "max":
+            best, found = ops.winograd_max_pool(y, ops.reach(s, w.ties), w, space)
+            ops.from_tiles(found, winner)
+        else:
+            best = y
+        ops.from_tiles(best, out)
+        if b is not None:
+            out += b
+
+    def _feedback(self, w: ops.Kernel, v: Array, winner: Winner, space: Workspace) -> Array:
+        y = ops.to_tiles(v, self.tiling, "values", space)
+        y = ops.winograd_unpool(y, self._winners_of_tiles(winner, space), space) if self.pool == "max" else y
+        return ops.winograd_inputs(y, w, self.tiling, space)
+
+    def _drive_at_winners(self, w: ops.Kernel, s: Array, winner: Winner, space: Workspace, out: Array) -> None:
+        y = ops.winograd_outputs(s, w, self.tiling, space)
+        picked = ops.winograd_pick(y, self._winners_of_tiles(winner, space)) if self.pool == "max" else y
+        ops.from_tiles(picked, out)
+
+    def _winners_of_tiles(self, winner: Array, space: Workspace) -> Array:
+        return ops.to_tiles(winner, self.tiling, "winners of tiles", space)
+
+    def _numbers_per_sample(self) -> int:
+        """Return how many numbers of a sample one of the t^2 products reads and writes."""
+        return 2 * self.tiling.count * (self.below[2] + self.layer.channels)
