@@ -17,7 +17,7 @@ from eqnp.architecture import Architecture
 from eqnp.backends.backend import Array, array_module
 from eqnp.backends.workspace import Workspace
 from eqnp.connections.contract import inner_product
-from eqnp.connections.forms import FORMS, Means, connect_all
+from eqnp.connections.forms import FORMS, Means, connect
 from eqnp.errors import ConfigurationError
 from eqnp.losses import CrossEntropy, Loss, SquaredError
 from eqnp.ops.activations import ACTIVATIONS, LINEAR, Activation
@@ -56,7 +56,11 @@ class Network(ABC):
         if convolution not in FORMS:
             raise ConfigurationError(f"convolution: {convolution!r} is not known; choose one of {', '.join(FORMS)}")
         self.architecture = architecture
-        self.connections = connect_all(architecture, convolution, means)
+        below = (architecture.input_shape, *architecture.state_shapes[:-1])
+        layers = architecture.layers[: len(below)]  # a readout is no connection between states
+        self.connections = tuple(
+            connect(layer, shape, convolution, means) for layer, shape in zip(layers, below, strict=True)
+        )
         self.loss: Loss = SquaredError() if architecture.loss == "squared_error" else CrossEntropy()
         hidden = ACTIVATIONS[architecture.activation]
         linear_output = self.loss.linear_output and not architecture.readout

@@ -285,7 +285,7 @@ def test_a_real_limit_on_file_sizes(tmp_path):
     """The kernel says no in the middle of a write."""
     code = (
         "import resource, signal, sys, numpy as np\n"
-        "from eqnp import checkpoint\nfrom eqnp.errors import DiskError\n"
+        "from eqnp.runs import checkpoint\nfrom eqnp.errors import DiskError\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
         "try: checkpoint.save(sys.argv[1], {'a': np.zeros(50_000)}, kind='training')\n"

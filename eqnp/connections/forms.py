@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import NamedTuple, TypeAlias
 
-from eqnp.architecture import Architecture
 from eqnp.backends.device import Device
 from eqnp.backends.products import Products
 from eqnp.connections.contract import Connection
@@ -61,13 +60,6 @@ def fastest(layer: ConvLayer, below: Shape, means: Means = None) -> str:
     exact = not _has_kernels(means) or means.exact
     forms = [name for name in FORMS[1:] if suits(name, layer) and (exact or not name.startswith("winograd"))]
     return min(forms, key=lambda name: cost(name, layer, below, GPU if _has_kernels(means) else CPU))
-
-
-def connect_all(architecture: Architecture, form: str = "auto", means: Means = None) -> tuple[Connection, ...]:
-    """Return the connections between the states, from the input up; the readout is none of them."""
-    below = (architecture.input_shape, *architecture.state_shapes)
-    layers = architecture.layers[: len(architecture.state_shapes)]
-    return tuple(connect(layer, shape, form, means) for layer, shape in zip(layers, below, strict=False))
 
 
 def suits(form: str, layer: ConvLayer) -> bool:
