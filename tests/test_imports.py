@@ -47,6 +47,12 @@ RUNG = {name: rung for rung, names in enumerate(LADDER) for name in names.split(
 FORBIDDEN = {"torch", "jax", "autograd", "tensorflow", "tinygrad", "cupy", "mlx"}
 
 
+NAMES = {
+    ".".join(("eqnp", *path.relative_to(ROOT / "eqnp").with_suffix("").parts)).removesuffix(".__init__")
+    for path in (ROOT / "eqnp").rglob("*.py")
+}
+
+
 def modules():
     """Yield (dotted name, path) of every module of the package."""
     for folder, prefix in (("eqnp", "eqnp"), ("data", "eqnp.data"), ("cli", "eqnp.cli")):
@@ -62,10 +68,8 @@ def imported(path):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            if node.module == "eqnp":
-                yield from (f"eqnp.{alias.name}" for alias in node.names)
-            else:
-                yield node.module
+            full = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from (name if node.module == "eqnp" or name in NAMES else node.module for name in full)
 
 
 def place(module):
