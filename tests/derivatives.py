@@ -11,12 +11,12 @@ import numpy as np
 from tolerances import ADJOINT, DIRECTIONAL, ORACLE, ORDER, relative_error
 
 from eqnp.analysis.diagnostics import ep_steps
-from eqnp.bptt import Trajectory, backpropagate, bptt_gradient, implicit_gradient, trajectory
 from eqnp.connections.forms import connect
 from eqnp.connections.layers import ConvLayer, DenseLayer
 from eqnp.contrasts import default_contrast
 from eqnp.dynamics import Relaxation, relax
 from eqnp.estimators import estimate
+from eqnp.reference import Trajectory, backpropagate, bptt_gradient, implicit_gradient, trajectory
 from eqnp.stencils import Stencil, four_point, one_sided, symmetric
 
 STEP = 1e-5

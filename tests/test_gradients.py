@@ -14,12 +14,12 @@ import nets
 import numpy as np
 import pytest
 
-from eqnp.bptt import plan_segments
 from eqnp.contrasts import common_contrast
 from eqnp.errors import OutOfMemoryError
 from eqnp.estimators import estimate
 from eqnp.networks import SymmetricNetwork
 from eqnp.prepared import PreparedNetwork
+from eqnp.reference import plan_segments
 from eqnp.stencils import one_sided, symmetric
 
 DROPOUT = pytest.mark.parametrize("dropout", [False, "weights", "states"], ids=["", "dropout", "scaled states"])

@@ -26,7 +26,7 @@ LADDER = [
     "prepared",
     "dynamics",
     "contrasts",
-    "estimators bptt",
+    "estimators reference",
     "learner",
     "training",
     "analysis.diagnostics",

@@ -8,7 +8,6 @@ import pytest
 import standin
 
 from eqnp.architecture import Architecture
-from eqnp.bptt import bptt_gradient, implicit_gradient, trajectory
 from eqnp.connections.layers import ConvLayer, DenseLayer
 from eqnp.contrasts import common_contrast, default_contrast, symmetric_contrast, vector_field_contrast
 from eqnp.dynamics import relax
@@ -17,6 +16,7 @@ from eqnp.estimators import estimate
 from eqnp.losses import one_hot
 from eqnp.networks import SymmetricNetwork, VectorFieldNetwork
 from eqnp.prepared import PreparedNetwork, PreparedWeights
+from eqnp.reference import bptt_gradient, implicit_gradient, trajectory
 from eqnp.stencils import Stencil, four_point, make_stencil, one_sided, random_sign, symmetric
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from eqnp.backends.workspace import Workspace
-from eqnp.bptt import bptt_gradient, trajectory
 from eqnp.estimators import estimate
+from eqnp.reference import bptt_gradient, trajectory
 from eqnp.stencils import symmetric
 
 

@@ -10,7 +10,6 @@ from tolerances import PUBLISHED, relative_error
 
 from eqnp.analysis.diagnostics import ep_steps
 from eqnp.backends.backend import to_host
-from eqnp.bptt import backpropagate, bptt_gradient, trajectory
 from eqnp.connections.forms import suits
 from eqnp.connections.layers import ConvLayer
 from eqnp.contrasts import common_contrast
@@ -19,6 +18,7 @@ from eqnp.estimators import estimate
 from eqnp.losses import one_hot
 from eqnp.networks import SymmetricNetwork, VectorFieldNetwork
 from eqnp.prepared import PreparedNetwork
+from eqnp.reference import backpropagate, bptt_gradient, trajectory
 from eqnp.stencils import one_sided, symmetric
 
 NETWORKS = {

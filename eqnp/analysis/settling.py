@@ -17,12 +17,12 @@ from eqnp.analysis.diagnostics import cosine as cosine
 from eqnp.analysis.diagnostics import sample_moves
 from eqnp.analysis.steady import Watch
 from eqnp.backends.backend import Array
-from eqnp.bptt import implicit_gradient
 from eqnp.contrasts import Contrast, default_contrast
 from eqnp.dynamics import WAYS, Relaxation, Way, relax
 from eqnp.errors import DivergedError
 from eqnp.networks import Gradient, Network, States
 from eqnp.prepared import PreparedNetwork
+from eqnp.reference import implicit_gradient
 from eqnp.stencils import symmetric
 
 STILL = 1e-12  # a phase whose residual is this has settled

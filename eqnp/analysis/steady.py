@@ -15,11 +15,11 @@ import numpy as np
 
 from eqnp.analysis.diagnostics import sample_moves, total_norm
 from eqnp.backends.backend import Array, array_module, to_host
-from eqnp.bptt import Implicit, implicit_gradient
 from eqnp.contrasts import Contrast, average_partners, common_contrast, default_contrast
 from eqnp.dynamics import Relaxation, Way, relax
 from eqnp.networks import Gradient, Network, Parameters, States
 from eqnp.prepared import PreparedNetwork, PreparedWeights
+from eqnp.reference import Implicit, implicit_gradient
 from eqnp.stencils import Stencil
 
 CHUNK = 50  # steps between two looks at which samples still move

@@ -12,7 +12,7 @@ import numpy as np
 from eqnp.architecture import Architecture, forward_partner
 from eqnp.connections.layers import ConvLayer, DenseLayer, Layer, Shape
 from eqnp.backends.backend import Backend, to_host
-from eqnp.bptt import plan_segments
+from eqnp.reference import plan_segments
 from eqnp.runs.checkpoint import restore_into
 from eqnp.runs.config import Config, Model, Training
 from eqnp.runs.config import Layer as LayerConfig
