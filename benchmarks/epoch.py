@@ -22,7 +22,7 @@ from eqnp.analysis.measuring import ratio
 from eqnp.backends.backend import get_backend
 from eqnp.backends.limits import available_cores
 from eqnp.backends.sharding import thread_map
-from eqnp.cli.session import Session
+from eqnp.api.session import Session
 from eqnp.learner import Learner
 from eqnp.losses import one_hot
 from eqnp.runs.configfile import load

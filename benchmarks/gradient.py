@@ -27,7 +27,7 @@ from eqnp.analysis.settling import cosine
 from eqnp.backends.limits import available_cores
 from eqnp.backends.sharding import thread_map
 from eqnp.cli.options import Place
-from eqnp.cli.session import Session, open_weights
+from eqnp.api.session import Session, open_weights
 from eqnp.dynamics import WAYS, Way, relax
 from eqnp.estimators import estimate
 from eqnp.losses import one_hot

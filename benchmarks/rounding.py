@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks.tf32 import in_tf32
 from eqnp.analysis.diagnostics import sample_moves
 from eqnp.cli.options import Place
-from eqnp.cli.session import open_weights
+from eqnp.api.session import open_weights
 from eqnp.connections.forms import FORMS
 from eqnp.dynamics import relax
 from eqnp.estimators import estimate

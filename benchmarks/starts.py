@@ -18,7 +18,7 @@ from benchmarks.timing import this_command
 from eqnp.analysis.diagnostics import sample_moves
 from eqnp.analysis.settling import cosine
 from eqnp.cli.options import Place
-from eqnp.cli.session import open_weights
+from eqnp.api.session import open_weights
 from eqnp.contrasts import default_contrast
 from eqnp.dynamics import relax
 from eqnp.losses import one_hot

@@ -14,7 +14,7 @@ from eqnp.backends.backend import Backend
 from eqnp.backends.sharding import thread_map
 from eqnp.cli.options import Place
 from eqnp.cli.progress import clock
-from eqnp.cli.session import Session, open_backend
+from eqnp.api.session import Session, open_backend
 from eqnp.data import SAMPLES, found, noise, validation_count
 from eqnp.runs.config import Config
 from eqnp.runs.configfile import load

@@ -57,7 +57,7 @@ def check(
     from eqnp.cli import checking, tables
     from eqnp.cli.progress import Progress
     from eqnp.cli.rows import show_changed
-    from eqnp.cli.session import open_weights
+    from eqnp.api.session import open_weights
     from eqnp.cli.stages import Stages
     from eqnp.errors import ConfigurationError
     from eqnp.runs import checkpoint as files

@@ -16,7 +16,7 @@ from eqnp.analysis.settling import check_settling
 from eqnp.analysis.steady import Phases, Watch
 from eqnp.backends.backend import Array
 from eqnp.cli.selection import parse_selection
-from eqnp.cli.session import Session
+from eqnp.api.session import Session
 from eqnp.errors import ConfigurationError
 from eqnp.losses import one_hot
 from eqnp.runs.configfile import DEFAULT_PRESET

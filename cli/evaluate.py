@@ -29,9 +29,9 @@ def evaluate(run: Path, checkpoint: str, split: str, backend: Place, overrides: 
     """Measure the error of a run: settle every sample freely and compare its output with its label."""
     from eqnp.backends.sharding import thread_map
     from eqnp.cli.progress import Progress
-    from eqnp.cli.results import which_weights
+    from eqnp.api.results import which_weights
     from eqnp.cli.rows import show_changed
-    from eqnp.cli.session import open_run
+    from eqnp.api.session import open_run
     from eqnp.training import evaluate as evaluate_batches
 
     session, state = open_run(run, backend, overrides, checkpoint)

@@ -51,7 +51,7 @@ def states(
     from eqnp.analysis.trajectories import record
     from eqnp.cli.rows import show_changed
     from eqnp.cli.selection import parse_selection
-    from eqnp.cli.session import open_run
+    from eqnp.api.session import open_run
     from eqnp.runs import checkpoint as files
     from eqnp.runs.storage import require_place
 

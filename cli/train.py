@@ -31,7 +31,7 @@ def train(
     Without arguments: a small ConvNet on embedded digits. `eqnp presets` lists what else is ready.
     """
     from eqnp.cli.progress import Progress
-    from eqnp.cli.training import resume_run, start_run
+    from eqnp.api.training import resume_run, start_run
 
     progress = Progress(quiet)
     if resume is None:

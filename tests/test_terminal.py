@@ -15,7 +15,7 @@ from commands import SMALL_OPTIONS, assert_fails, run
 from eqnp.cli import signals
 from eqnp.cli.progress import Progress, clock, quoted
 from eqnp.cli.rows import show_row
-from eqnp.cli.signals import Interrupted, StopRequest
+from eqnp.api.signals import Interrupted, StopRequest
 
 
 def command(*words, **streams):

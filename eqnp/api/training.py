@@ -17,10 +17,10 @@ from eqnp.analysis.precision import rounding_warning
 from eqnp.backends.sharding import Map, thread_map
 from eqnp.cli.options import Place
 from eqnp.cli.progress import Progress, clock, quoted
-from eqnp.cli.results import summary
-from eqnp.cli.resuming import KEPT, nothing_to_do, take_up_changes
-from eqnp.cli.session import CONFIG, KIND, Session, config_in, open_backend, with_lasting_folder
-from eqnp.cli.signals import Interrupted, StopRequest
+from eqnp.api.results import summary
+from eqnp.api.resuming import KEPT, nothing_to_do, take_up_changes
+from eqnp.api.session import CONFIG, KIND, Session, config_in, open_backend, with_lasting_folder
+from eqnp.api.signals import Interrupted, StopRequest
 from eqnp.errors import DiskError, DivergedError, EqnpError, OutOfMemoryError, memory_errors
 from eqnp.runs import checkpoint
 from eqnp.runs.changes import differences, keep_schedule, require_resumable

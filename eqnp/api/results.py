@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from eqnp.cli.progress import quoted
-from eqnp.cli.session import Session
+from eqnp.api.session import Session
 from eqnp.errors import ConfigurationError
 from eqnp.runs.runfolder import RunFolder
 from eqnp.training import State

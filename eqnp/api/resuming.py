@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from eqnp.cli.progress import Progress
-from eqnp.cli.results import progress_of
+from eqnp.api.results import progress_of
 from eqnp.runs.changes import Change, comparable, differences, flat
 from eqnp.runs.config import Config
 from eqnp.runs.history import environment_changes, new_rows
