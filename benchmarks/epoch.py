@@ -19,10 +19,10 @@ import torch
 from benchmarks.pytorch import Published, from_torch_weight
 from benchmarks.timing import where_measured
 from eqnp.analysis.measuring import ratio
+from eqnp.api.session import Session
 from eqnp.backends.backend import get_backend
 from eqnp.backends.limits import available_cores
 from eqnp.backends.sharding import thread_map
-from eqnp.api.session import Session
 from eqnp.learner import Learner
 from eqnp.losses import one_hot
 from eqnp.runs.configfile import load

@@ -24,10 +24,10 @@ from benchmarks.timing import where_measured
 from eqnp.analysis.diagnostics import sample_moves
 from eqnp.analysis.measuring import interleave, ratio
 from eqnp.analysis.settling import cosine
+from eqnp.api.session import Session, open_weights
 from eqnp.backends.limits import available_cores
 from eqnp.backends.sharding import thread_map
 from eqnp.cli.options import Place
-from eqnp.api.session import Session, open_weights
 from eqnp.dynamics import WAYS, Way, relax
 from eqnp.estimators import estimate
 from eqnp.losses import one_hot
@@ -105,7 +105,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    session, parameters = open_weights(str(options.run), (), "last", Place("numpy"))
+    session, parameters = open_weights(str(options.run), (), "last", Place("numpy").open)
     beta = options.beta or session.learner.beta
     n, way = options.samples, ("even-odd", options.omega)
     sets = [Quality(session, parameters, list(range(i, i + n)), beta) for i in (0, n, 2 * n)]

@@ -12,8 +12,8 @@ import numpy as np
 
 from benchmarks.tf32 import in_tf32
 from eqnp.analysis.diagnostics import sample_moves
-from eqnp.cli.options import Place
 from eqnp.api.session import open_weights
+from eqnp.cli.options import Place
 from eqnp.connections.forms import FORMS
 from eqnp.dynamics import relax
 from eqnp.estimators import estimate
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--settled", type=int, default=1000, help="samples whose free states are compared")
     parser.add_argument("--set", dest="overrides", action="append", default=[])
     options = parser.parse_args()
-    session, parameters = open_weights(str(options.run), tuple(options.overrides), "best", Place("numpy"))
+    session, parameters = open_weights(str(options.run), tuple(options.overrides), "best", Place("numpy").open)
     learner = session.learner
 
     def make(form: str) -> Network:

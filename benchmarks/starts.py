@@ -17,8 +17,8 @@ import numpy as np
 from benchmarks.timing import this_command
 from eqnp.analysis.diagnostics import sample_moves
 from eqnp.analysis.settling import cosine
-from eqnp.cli.options import Place
 from eqnp.api.session import open_weights
+from eqnp.cli.options import Place
 from eqnp.contrasts import default_contrast
 from eqnp.dynamics import relax
 from eqnp.losses import one_hot
@@ -32,7 +32,7 @@ class Study:
     """Phases and gradients of some samples of a run."""
 
     def __init__(self, run: str, samples: int, beta: float) -> None:
-        session, parameters = open_weights(run, (), "last", Place("numpy"))
+        session, parameters = open_weights(run, (), "last", Place("numpy").open)
         x, labels = session.samples("test", list(range(2 * samples)))
         x, self.network, self.beta = x.astype(np.float64), session.learner.network, beta
         self.parameters = {name: np.asarray(p, np.float64) for name, p in parameters.items()}

@@ -10,11 +10,11 @@ from statistics import median
 from typing import Any
 
 from eqnp.analysis.measuring import free_phases, interleave, peak_memory
+from eqnp.api.report import clock
+from eqnp.api.session import Session
 from eqnp.backends.backend import Backend
 from eqnp.backends.sharding import thread_map
 from eqnp.cli.options import Place
-from eqnp.cli.progress import clock
-from eqnp.api.session import Session, open_backend
 from eqnp.data import SAMPLES, found, noise, validation_count
 from eqnp.runs.config import Config
 from eqnp.runs.configfile import load
@@ -34,7 +34,7 @@ def measure(
     progress: Callable[[str], None],
 ) -> dict[str, Any]:
     """Return the figures of a bench, nested by name, as its JSON file holds them. Times in seconds, sizes in MB."""
-    config, backend = with_threads(load(source, overrides)), open_backend(place)
+    config, backend = with_threads(load(source, overrides)), place.open()
     session, samples = _session(config, backend)
     learner, batches, state = session.learner, session.training_batches(), session.initial_state()
     x, labels = batches.batch(0, 0)

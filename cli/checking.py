@@ -14,9 +14,9 @@ from eqnp.analysis.precision import rounding_warning
 from eqnp.analysis.quality import Setting
 from eqnp.analysis.settling import check_settling
 from eqnp.analysis.steady import Phases, Watch
+from eqnp.api.session import Session
 from eqnp.backends.backend import Array
 from eqnp.cli.selection import parse_selection
-from eqnp.api.session import Session
 from eqnp.errors import ConfigurationError
 from eqnp.losses import one_hot
 from eqnp.runs.configfile import DEFAULT_PRESET

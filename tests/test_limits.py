@@ -16,7 +16,7 @@ from fakecuda import CUDADriverError
 
 from eqnp import training
 from eqnp.backends.backend import Backend
-from eqnp.cli import training as cli_training
+from eqnp.api import training as cli_training
 from eqnp.dynamics import WAYS
 from eqnp.learner import Learner
 

@@ -26,8 +26,10 @@ from eqnp.runs.spelling import MOST, did_you_mean, near_words
 DEFAULT_PRESET = "digits"
 
 
-def load(source: str | None = None, overrides: Sequence[str] = ()) -> Config:
+def load(source: str | None = None, overrides: Sequence[str] = (), said: str = "--set ") -> Config:
     """Return the configuration of a preset or a TOML file (``source``; None: the preset ``digits``), overridden.
+
+    ``said`` is what stands before an override in messages.
 
     Raises:
         ConfigurationError: no such preset or file, not TOML, or a key that is wrong.
@@ -37,7 +39,7 @@ def load(source: str | None = None, overrides: Sequence[str] = ()) -> Config:
     mistake = _mistake(config)
     made_by = {mistake: where}  # each mistake and what made it first; an override may also mend one
     for text in map(_as_text, overrides):
-        where = f"--set {_short(text)}"
+        where = f"{said}{_short(text)}"
         _override(tree, text, where)
         config = _build(Config, tree, where, "")
         mistake = _mistake(config)
@@ -263,7 +265,7 @@ def _value(declared: Field[Any], hint: Any, given: Any, where: str, path: str) -
         )
     if value is None or not all(_within(number, bounds) for number in _numbers(value)):
         shown = _show(given) if choices else _got(hint, given, where, path)
-        limit = _limit(bounds, whole=hint in (int, tuple[int, int]))
+        limit = _limit(bounds, whole=hint in (int, tuple[int, int], tuple[int, ...]))
         raise ConfigurationError(f"{where}: {path}: expected {accepted}{limit}, got {shown}")
     return value
 
@@ -283,6 +285,9 @@ def _convert(hint: Any, given: Any) -> tuple[str, Any]:
         pair = [given, given] if whole else given
         good = isinstance(pair, list) and len(pair) == 2 and all(type(n) is int for n in pair)
         return "a whole number or two of them", tuple(pair) if good else None
+    if hint == tuple[int, ...]:
+        good = isinstance(given, list) and all(type(n) is int for n in given)
+        return "a list of whole numbers", tuple(given) if good else None
     items = given if isinstance(given, list) else [given]
     good = bool(items) and all(type(n) in (int, float) for n in items)
     values = tuple(_float(n) for n in items) if good else None
