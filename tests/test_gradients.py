@@ -16,8 +16,8 @@ import pytest
 
 from eqnp.bptt import plan_segments
 from eqnp.contrasts import common_contrast
-from eqnp.errors import OutOfMemoryError
 from eqnp.dynamics import Phases
+from eqnp.errors import OutOfMemoryError
 from eqnp.estimators import estimate
 from eqnp.networks import SymmetricNetwork
 from eqnp.prepared import PreparedNetwork
