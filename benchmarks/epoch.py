@@ -46,7 +46,7 @@ class Loop:
             x, labels = batches.batch(epoch, index)
             net.x = torch.from_numpy(x)
             target = torch.from_numpy(one_hot(labels, 10, x.dtype))
-            gradients = net.gradient(target, learner.T1, learner.T2, learner.beta).values()
+            gradients = net.gradient(target, learner.phases.T1, learner.phases.T2, learner.beta).values()
             for p, g in zip((p for pair in net.weights for p in pair), gradients, strict=True):
                 p.grad = g / len(x)
             self.optimizer.step()

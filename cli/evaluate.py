@@ -49,7 +49,7 @@ def evaluate(run: Path, checkpoint: str, split: str, backend: Place, overrides: 
         f"{split} error   {tally.error:.2f} % ({tally.mistakes} of {tally.samples} samples of {session.dataset.name})"
     )
     click.echo(f"{split} loss    {tally.loss:.4f}")
-    click.echo(f"residual     {tally.residual:.1e} after {session.learner.T1} free steps at most")
+    click.echo(f"residual     {tally.residual:.1e} after {session.learner.phases.T1} free steps at most")
     show_changed(session.changed)
     for name, text in which_weights(run, session, state, checkpoint, split):
         click.echo(f"{name:<11}  {text}")

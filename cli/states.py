@@ -59,7 +59,11 @@ def states(
     session, state = open_run(run, backend.open, overrides, checkpoint)
     chosen = parse_selection("--samples", samples, session.count(split))
     x, labels = session.samples(split, chosen)
-    wanted = parse_selection("--steps", steps, max(session.learner.T1, session.learner.T2) + 1) if steps else None
+    wanted = (
+        parse_selection("--steps", steps, max(session.learner.phases.T1, session.learner.phases.T2) + 1)
+        if steps
+        else None
+    )
     content = record(session.learner, state.parameters, x, labels, wanted)
     content["samples"] |= {"index": files.integers(chosen), "split": split, "dataset": session.dataset.name}
     if session.changed:

@@ -43,7 +43,7 @@ def require_nudging(beta: float) -> None:
 
 
 def require_pace(steps: int, tolerance: float, schedule: str, every: int, omega: float) -> None:
-    """Check how a phase goes on and when it ends, as ``relax`` takes it."""
+    """Check the settings of a phase (``eqnp.dynamics.Phase``)."""
     require_count("steps", steps, 0)
     require_count("every", every, 1)
     if not tolerance >= 0:

@@ -14,7 +14,7 @@ from eqnp.analysis.diagnostics import ep_steps
 from eqnp.connections.forms import connect
 from eqnp.connections.layers import ConvLayer, DenseLayer
 from eqnp.contrasts import default_contrast
-from eqnp.dynamics import Relaxation, relax
+from eqnp.dynamics import Phases, Relaxation, relax
 from eqnp.estimators import estimate
 from eqnp.reference import Trajectory, backpropagate, bptt_gradient, implicit_gradient, trajectory
 from eqnp.stencils import Stencil, four_point, one_sided, symmetric
@@ -178,9 +178,7 @@ def bias(case, stencil, along, exact, contrast=None):
         case.x,
         case.target,
         stencil,
-        2000,
-        2000,
-        tolerance=1e-15,
+        Phases(2000, 2000, 1e-15),
         contrast=contrast,
         masks=case.masks,
     )

@@ -6,7 +6,7 @@ import nets
 import numpy as np
 import pytest
 
-from eqnp.dynamics import relax, residual
+from eqnp.dynamics import Phase, relax, residual
 
 
 def test_residual_is_the_largest_move():
@@ -48,7 +48,7 @@ def test_a_tolerance_ends_a_phase_at_the_first_step_that_meets_it():
     sizes = [residual(b, a) for a, b in zip([prepared.zero_states(), *trace], trace, strict=False)]
     tolerance = sizes[9] * 1.001
     first = next(t for t, size in enumerate(sizes, start=1) if size <= tolerance)
-    early = relax(prepared, prepared.zero_states(), 40, tolerance=tolerance)
+    early = relax(prepared, prepared.zero_states(), Phase(40, tolerance))
     assert early.steps == first < 40 and early.residual <= tolerance
     for a, b in zip(early.states, trace[first - 1], strict=True):
         np.testing.assert_array_equal(a, b)

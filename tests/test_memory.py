@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from eqnp.backends.workspace import Workspace
+from eqnp.dynamics import Phases
 from eqnp.estimators import estimate
 from eqnp.reference import bptt_gradient, trajectory
 from eqnp.stencils import symmetric
@@ -19,7 +20,7 @@ from eqnp.stencils import symmetric
 def peak(case, T1, T2, joint) -> int:
     """Return the peak of allocated bytes (NumPy reports its buffers to tracemalloc) of one gradient."""
     tracemalloc.start()
-    estimate(case.network, case.parameters, case.x, case.target, symmetric(0.1), T1, T2, joint=joint)
+    estimate(case.network, case.parameters, case.x, case.target, symmetric(0.1), Phases(T1, T2), joint=joint)
     size = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     return size

@@ -57,8 +57,7 @@ def estimates(made, parameters, x, labels):
     for dtype in (np.float32, np.float64):
         cast = {name: p.astype(np.float32).astype(dtype) for name, p in parameters.items()}
         target, stencil = one_hot(labels, 10, dtype), make_stencil(made.estimator, made.beta, [made.seed])
-        pace = {"contrast": made.contrast, **made.pace}
-        result = estimate(made.network, cast, x.astype(dtype), target, stencil, made.T1, made.T2, **pace)
+        result = estimate(made.network, cast, x.astype(dtype), target, stencil, made.phases, contrast=made.contrast)
         prepared = PreparedNetwork(made.network, cast, x.astype(dtype))
         betas = [0.0, *(beta for beta, _ in stencil.points if beta)]
         phases = zip((result.free, *result.nudged), betas, strict=True)

@@ -13,7 +13,7 @@ from eqnp.backends.backend import to_host
 from eqnp.connections.forms import suits
 from eqnp.connections.layers import ConvLayer
 from eqnp.contrasts import common_contrast
-from eqnp.dynamics import relax
+from eqnp.dynamics import Phases, relax
 from eqnp.estimators import estimate
 from eqnp.losses import one_hot
 from eqnp.networks import SymmetricNetwork, VectorFieldNetwork
@@ -117,9 +117,9 @@ def test_states_of_every_phase(case):
 def test_gradients(case, name, stencil, contrast, joint):
     network, parameters, x, target = setup(case)
     config = case.config
-    phases = (config["T1"], config["T2"])
+    phases = Phases(config["T1"], config["T2"])
     expected_gradient(name, case)  # or skip
-    result = estimate(network, parameters, x, target, stencil(config["beta"]), *phases, joint=joint, contrast=contrast)
+    result = estimate(network, parameters, x, target, stencil(config["beta"]), phases, joint=joint, contrast=contrast)
     assert_gradient(name, result.gradient, case, len(x))
 
 
