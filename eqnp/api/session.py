@@ -83,6 +83,10 @@ class Session:
         """Return the images of ``split`` (test, train or validation) in order, as they are."""
         return self._batches(split, in_order=True)
 
+    def batches_of(self, images: np.ndarray, labels: np.ndarray) -> Batches:
+        """Return images that belong to no split in order, as they are."""
+        return self._make(images, labels, self.config.training.batch_size, in_order=True)
+
     def samples(self, split: str, indices: list[int]) -> tuple[np.ndarray, np.ndarray]:
         """Return normalised images and labels of chosen samples."""
         images, labels = self._split(split)
