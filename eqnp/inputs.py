@@ -74,8 +74,11 @@ def require_one_hot(name: str, y: np.ndarray, classes: int | None) -> None:
     """Check y (N, K) on the host: a 1 in every row and else 0; K is ``classes``, if that is known."""
     if classes is not None and y.shape[1] != classes:
         raise ValueError(f"{name} has shape {y.shape}: must be (N,) labels or (N, {classes}) one-hot")
-    if y.shape[1] < 2 or y.dtype.kind not in "biuf" or not (((y == 0) | (y == 1)).all() and (y.sum(axis=1) == 1).all()):
-        raise ValueError(f"{name} has shape {y.shape} and is not one-hot: give integers (N,), or a single 1 in each row")
+    ones = ((y == 0) | (y == 1)).all() and (y.sum(axis=1) == 1).all() if y.dtype.kind in "biuf" else False
+    if y.shape[1] < 2 or not ones:
+        raise ValueError(
+            f"{name} has shape {y.shape} and is not one-hot: give integers (N,), or a single 1 in each row"
+        )
 
 
 def require_sample_shape(name: str, x: np.ndarray, shape: Shape | None) -> None:
@@ -100,7 +103,7 @@ def require_values(name: str, x: np.ndarray) -> None:
         raise ValueError(f"{name} is {x.dtype}: must be uint8 pixels or floats; {name}.astype(...) makes them")
     _require_finite(name, x)
     low, high = x.min(), x.max()
-    if 0 <= low and 1 < high <= 255 and (x == np.rint(x)).all():
+    if low >= 0 and 1 < high <= 255 and (x == np.rint(x)).all():
         raise ValueError(
             f"{name} is {x.dtype} with whole numbers from {low:g} to {high:g}: if these are pixels, "
             f"{name}.astype(np.uint8); if not, scale them, {name} / {high:g}"

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from commands import SMALL_OPTIONS, assert_fails, run
 
+from eqnp.api import signals
 from eqnp.api.report import clock, quoted
 from eqnp.api.signals import Interrupted, StopRequest
-from eqnp.api import signals
 from eqnp.cli.progress import Progress
 from eqnp.cli.rows import show_row
 

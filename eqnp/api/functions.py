@@ -19,7 +19,8 @@ import numpy as np
 from eqnp import estimators, reference
 from eqnp.api.report import Report
 from eqnp.api.run import Run, outline_of
-from eqnp.api.session import Read, open_run as open_session
+from eqnp.api.session import Read
+from eqnp.api.session import open_run as open_session
 from eqnp.api.training import start_run
 from eqnp.architecture import Architecture
 from eqnp.backends.backend import Array, array_module, get_backend
@@ -54,11 +55,7 @@ def configure(source: Source = None, settings: Settings = None) -> Config:
         ConfigurationError: no such preset, file or key, or a value that is not accepted.
     """
     lines = [f"{key}={_toml(value)}" for key, value in (settings or {}).items()]
-    if isinstance(source, Config):
-        return load(source, lines, said="settings: ")
-    if isinstance(source, Path):
-        source = str(source) if source.suffix == ".toml" else f"{source}/"
-    return load(source, lines, said="settings: ")
+    return load(str(source) if isinstance(source, Path) else source, lines, said="settings: ")
 
 
 def train(
@@ -88,7 +85,7 @@ def train(
     config, read = _with_data(configure(source, settings), data)
     where = None if out is None else Path(out)
     with memory_errors(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of numbers that diverge, which is reported in one line
+        warnings.simplefilter("ignore", RuntimeWarning)  # of what diverges: that is reported in one line
         ended = start_run(config, partial(get_backend, backend), where, Report(report), read)
     if ended.exit_code == 130:
         raise KeyboardInterrupt(f"stopped; the run is saved in {ended.path}")
@@ -159,7 +156,7 @@ def estimate(
     x: Array,
     y: Array,
     stencil: Stencil,
-    phases: Phases = Phases(),
+    phases: Phases,
     *,
     contrast: Contrast | None = None,
     masks: Masks | None = None,
@@ -181,7 +178,7 @@ def relax(
     network: Network,
     parameters: Parameters | PreparedWeights,
     x: Array,
-    phase: Phase | int = Phase(20),
+    phase: Phase | int = 20,
     *,
     states: Sequence[Array] | None = None,
     beta: Beta = 0.0,
@@ -267,9 +264,7 @@ def _with_data(config: Config, data: Sequence[Array] | None) -> tuple[Config, Re
     dataset = from_arrays(data)
     shape, pixels = dataset.train_images.shape[1:], dataset.train_images.dtype == np.uint8
     *layers, last = config.model.layers
-    own = replace(
-        config.data, name="arrays", folder="", shape=shape, normalisation="unit" if pixels else "none"
-    )
+    own = replace(config.data, name="arrays", folder="", shape=shape, normalisation="unit" if pixels else "none")
     model = replace(config.model, layers=(*layers, replace(last, dense=len(dataset.classes))))
     config = replace(config, data=own, model=model)
     check(config)

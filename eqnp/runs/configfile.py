@@ -26,8 +26,9 @@ from eqnp.runs.spelling import MOST, did_you_mean, near_words
 DEFAULT_PRESET = "digits"
 
 
-def load(source: str | None = None, overrides: Sequence[str] = (), said: str = "--set ") -> Config:
-    """Return the configuration of a preset or a TOML file (``source``; None: the preset ``digits``), overridden.
+def load(source: str | Config | None = None, overrides: Sequence[str] = (), said: str = "--set ") -> Config:
+    """Return the configuration of a preset or a TOML file (``source``; None: the preset ``digits``), overridden; of a
+    configuration itself, too.
 
     ``said`` is what stands before an override in messages.
 
@@ -98,8 +99,10 @@ def _key_hint(name: str, known: Iterable[str]) -> str:
     return _hint([*elsewhere, *near][:MOST])
 
 
-def _source(source: str) -> tuple[str, dict[str, Any]]:
+def _source(source: str | Config) -> tuple[str, dict[str, Any]]:
     """Return what a preset or a file is called in messages, and its keys."""
+    if isinstance(source, Config):
+        return f"configuration {source.name}", tomllib.loads(to_toml(source))
     if source.endswith(".toml") or "/" in source:
         where, name = source, Path(source).stem.encode("utf-8", "replace").decode()
         tree = _with_base(where, _parse(where, _read(Path(source))))
