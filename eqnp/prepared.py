@@ -170,9 +170,10 @@ class PreparedNetwork:
         if target is None:
             return None
         nudge = self.network.dl_ds(self.parameters, states, target, self._space)
-        if getattr(beta, "ndim", 0):
-            beta = beta.reshape(-1, *[1] * (nudge.ndim - 1))  # (N, 1) -> (N, 1, 1, 1) on a state with places
-        nudge *= beta
+        scale: Array = beta
+        if getattr(scale, "ndim", 0):
+            scale = scale.reshape(-1, *[1] * (nudge.ndim - 1))  # (N, 1) -> (N, 1, 1, 1) on a state with places
+        nudge *= scale
         return nudge
 
     def field(self, n: int, states: States, d: Array, winner: Winner) -> Array:
