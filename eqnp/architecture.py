@@ -34,7 +34,7 @@ class Architecture:
 
     ``loss`` is ``squared_error``, ``cross_entropy`` (on linear output units) or ``cross_entropy_readout`` (the last
     dense layer is a softmax readout outside the system). ``vector_field``: backward weights of their own.
-    ``dropout_scaling``: what makes up for masked units, ``weights`` or ``states``; ``eqnp.prepared`` has both.
+    ``dropout_scaling``: what makes up for masked units, ``weights`` or ``states``; ``eqnp.dropout`` has both.
 
     Raises:
         ConfigurationError: the layers do not fit each other; the message names the layer and the sizes.

@@ -10,7 +10,8 @@ from eqnp.backends.backend import Array, array_module
 from eqnp.backends.blocks import blocks
 from eqnp.inputs import require_beta, require_count, require_pace
 from eqnp.networks import States
-from eqnp.prepared import Beta, PreparedNetwork
+from eqnp.prepared import Beta, Moves, PreparedNetwork
+from eqnp.step import step, sweep
 
 Way = tuple[str, float]  # schedule and omega
 # The ways to settle that measurements compare, by name.
@@ -125,15 +126,15 @@ def relax(
         network.require_target(target)
     old: States = states
     buffers = [_like(states), _like(states)]  # a step reads one and writes the other: memory does not grow with steps
-    step = network.step if phase.schedule == "synchronous" else _sweeps(network, states)
+    move_all = partial(step, network) if phase.schedule == "synchronous" else _sweeps(network, states)
     del states  # where nobody else holds them, the first step frees them
     size, t = float("inf"), 0
     for t in range(1, phase.steps + 1):
         is_checked = t == phase.steps or (phase.tolerance > 0 and t % phase.every == 0)
-        moves: list[Array] | None = [] if is_checked else None
-        old = new = step(old, beta, target, out=buffers[t % 2], moves=moves, omega=phase.omega)
-        if moves is not None:
-            size = float(array_module(moves[0]).stack(moves).max())
+        moves = Moves(phase.omega, buffers[t % 2], [] if is_checked else None)
+        old = new = move_all(old, beta, target, moves)
+        if moves.sizes is not None:
+            size = float(array_module(moves.sizes[0]).stack(moves.sizes).max())
         if observe is not None:
             observe(t, new)
         if size <= phase.tolerance:
@@ -145,7 +146,7 @@ def _sweeps(network: PreparedNetwork, states: States) -> Callable[..., list[Arra
     """Return a step by even/odd sweeps, which carries the winners from one to the next."""
     _, winners = network.drives(states)
 
-    return partial(network.sweep, winners)
+    return partial(sweep, network, winners)
 
 
 def _like(states: States) -> list[Array]:

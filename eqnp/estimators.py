@@ -13,9 +13,10 @@ from dataclasses import dataclass
 
 from eqnp.backends.backend import Array, array_module
 from eqnp.contrasts import Contrast, default_contrast, require_contrast
+from eqnp.dropout import Masks
 from eqnp.dynamics import Phase, Phases, Relaxation, relax
 from eqnp.networks import Gradient, Network, Parameters
-from eqnp.prepared import Masks, PreparedNetwork, PreparedWeights
+from eqnp.prepared import PreparedNetwork, PreparedWeights
 from eqnp.stencils import Stencil
 
 

@@ -10,12 +10,13 @@ import numpy as np
 from eqnp.backends.backend import Array, Backend
 from eqnp.backends.sharding import cut
 from eqnp.contrasts import Contrast, average_partners
+from eqnp.dropout import Masks
 from eqnp.dynamics import Phases
 from eqnp.errors import ConfigurationError
 from eqnp.estimators import Estimate, estimate
 from eqnp.networks import Network
 from eqnp.optim import Optimizer
-from eqnp.prepared import Masks, PreparedNetwork, PreparedWeights
+from eqnp.prepared import PreparedNetwork, PreparedWeights
 from eqnp.reference import bptt_gradient, trajectory
 from eqnp.stencils import Stencil, make_stencil
 

@@ -5,7 +5,7 @@
 
 A symmetric network has one weight both ways, so Phi exists and its derivative by s^n is the drive from below plus the
 feedback from above through the same weight. A vector-field network has the same drive, but weights of their own carry
-the feedback: s <- sigma(F(x, s, theta)), and there is no Phi. ``eqnp.prepared`` computes both.
+the feedback: s <- sigma(F(x, s, theta)), and there is no Phi. ``eqnp.step`` computes both.
 """
 
 from __future__ import annotations

@@ -26,11 +26,12 @@ from eqnp.dynamics import Phase, Phases, relax
 from eqnp.errors import BackendError, OutOfMemoryError, memory_errors
 from eqnp.estimators import estimate
 from eqnp.losses import one_hot
-from eqnp.prepared import PreparedNetwork, PreparedWeights
+from eqnp.prepared import Moves, PreparedNetwork, PreparedWeights
 from eqnp.runs.configfile import load
 from eqnp.runs.environment import describe_environment
 from eqnp.runs.experiment import from_content, make_learner, to_content
 from eqnp.stencils import symmetric
+from eqnp.step import step, sweep
 from eqnp.training import evaluate, initial_state, train_epoch
 
 NUMPY = get_backend("numpy")
@@ -191,11 +192,11 @@ def test_steps_by_kernels_allocate_nothing(extra, way):
     _, winners = prepared.drives(buffers[0])
 
     schedule, omega = dynamics.WAYS[way]
-    step = prepared.step if schedule == "synchronous" else partial(prepared.sweep, winners)
+    move = partial(step, prepared) if schedule == "synchronous" else partial(sweep, prepared, winners)
 
     def steps(count, *nudging):
         for t in range(count):
-            step(buffers[t % 2], *nudging, out=buffers[1 - t % 2], omega=omega)
+            move(buffers[t % 2], *nudging, moves=Moves(omega, buffers[1 - t % 2]))
 
     for nudging, allowed in (((), 0), ((0.5, target), 3 * 8 * len(x))):
         steps(2, *nudging)

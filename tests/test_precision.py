@@ -20,6 +20,7 @@ from eqnp.prepared import PreparedNetwork
 from eqnp.runs.configfile import load
 from eqnp.runs.experiment import make_learner
 from eqnp.stencils import make_stencil
+from eqnp.step import vector_field
 from eqnp.training import initial_state, train_batch
 
 NUMPY = get_backend("numpy")
@@ -68,7 +69,7 @@ def estimates(made, parameters, x, labels):
 
 def pattern(prepared, states, beta, target):
     winners = [w.copy() for w in prepared.drives(states)[1] if w is not None]
-    field = prepared.vector_field(states, beta, target)
+    field = vector_field(prepared, states, beta, target)
     clips = [sigma.derivative(u) == 0 for sigma, u in zip(prepared.network.activations, field, strict=True)]
     return np.concatenate([a.reshape(len(a), -1) for a in (*winners, *clips)], axis=1)
 

@@ -15,6 +15,7 @@ from eqnp.ops.activations import ACTIVATIONS, LINEAR
 from eqnp.ops.moves import Move
 from eqnp.prepared import PreparedNetwork
 from eqnp.stencils import symmetric
+from eqnp.step import step
 
 OMEGA = pytest.mark.parametrize("omega", [1.0, 1.6, 0.5])
 DROPOUT = pytest.mark.parametrize("dropout", [False, "weights", "states"], ids=["", "dropout", "scaled states"])
@@ -32,7 +33,7 @@ def naive_sweep(case, states, beta, target, omega):
     new = [s.copy() for s in states]
     for first in (1, 0):
         for n in range(first, len(new), 2):
-            goal = case.prepare().step(new, beta, target)[n]
+            goal = step(case.prepare(), new, beta, target)[n]
             nudged = target is not None and n + 1 == len(new)
             mask = 1 if case.masks is None or case.masks[n] is None else case.masks[n]
             far = min(omega, 1) if nudged else omega
@@ -63,7 +64,7 @@ def test_sweeps_settle_in_fewer_steps(shape, loss):
     both = {name: estimate(*arguments, Phases(500, 500, 1e-14, name)) for name in ("synchronous", "even-odd")}
     sweeps, steps = both["even-odd"], both["synchronous"]
     assert sweeps.free.steps <= steps.free.steps
-    assert residual(case.prepare().step(sweeps.free.states), sweeps.free.states) <= 1e-13
+    assert residual(step(case.prepare(), sweeps.free.states), sweeps.free.states) <= 1e-13
     if shape in ("dense", "deep dense", "average"):
         for a, b in zip(sweeps.free.states, steps.free.states, strict=True):
             np.testing.assert_allclose(a, b, atol=1e-12)
@@ -80,7 +81,7 @@ def test_synchronous_steps_go_omega_times_the_way(shape, loss, omega, dropout):
     for beta, target in ((0.0, None), (0.3, case.target)):
         old = case.random_states()
         old = [s if m is None else m * s for s, m in zip(old, masks, strict=False)]
-        goal = case.prepare().step(old, beta, target)
+        goal = step(case.prepare(), old, beta, target)
         relaxed = relax(case.prepare(), old, Phase(1, omega=omega), beta, target)
         for n, (s, new) in enumerate(zip(old, relaxed.states, strict=True)):
             far = min(omega, 1) if target is not None and n + 1 == len(old) else omega

@@ -20,6 +20,7 @@ from eqnp.networks import Gradient, Network, Parameters, States
 from eqnp.prepared import PreparedNetwork, PreparedWeights
 from eqnp.reference import Implicit, implicit_gradient
 from eqnp.stencils import Stencil
+from eqnp.step import vector_field
 
 CHUNK = 50  # steps between two looks at which samples still move
 
@@ -224,7 +225,7 @@ class Phases:
         _, winners = self.prepared.drives(states)
         places = self.prepared.feedback_winners(states, winners)
         pattern = [w.copy() for w in (*winners, *places) if w is not None]
-        field = self.prepared.vector_field(states, *((beta, self.target) if beta else ()))
+        field = vector_field(self.prepared, states, *((beta, self.target) if beta else ()))
         activations = self.network.activations
         return pattern + [sigma.derivative(u) == 0 for sigma, u in zip(activations, field, strict=True)]
 
