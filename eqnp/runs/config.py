@@ -37,8 +37,14 @@ def key(
 class Data:
     """Which samples, and what is done to them."""
 
-    name: str = key("mnist-small", "dataset; arrays: given in Python, by `eqnp.train(data=...)`", choices=("mnist-small", "mnist", "fashion-mnist", "cifar10", "arrays"))
-    shape: tuple[int, ...] = key((), "arrays: shape of a sample, [H, W, C] or [D]; `eqnp.train(data=...)` sets it", low=1)
+    name: str = key(
+        "mnist-small",
+        "dataset; arrays: given in Python, by `eqnp.train(data=...)`",
+        choices=("mnist-small", "mnist", "fashion-mnist", "cifar10", "arrays"),
+    )
+    shape: tuple[int, ...] = key(
+        (), "arrays: shape of a sample, [H, W, C] or [D]; `eqnp.train(data=...)` sets it", low=1
+    )
     folder: str = key("", "folder to look in first; empty: only the usual places")
     normalisation: str = key(
         "unit",
@@ -248,7 +254,9 @@ def _check_arrays(config: Config) -> None:
     """Check that the data's name, shape and normalisation belong together."""
     d = config.data
     if d.name == "arrays" and len(d.shape) not in (1, 3):
-        raise ConfigurationError("data.name: arrays are given in Python, eqnp.train(..., data=...); name a dataset here")
+        raise ConfigurationError(
+            "data.name: arrays are given in Python, eqnp.train(..., data=...); name a dataset here"
+        )
     if d.name != "arrays" and d.shape:
         raise ConfigurationError("data.shape: belongs to data.name = arrays")
     if d.name != "arrays" and d.normalisation == "none":

@@ -27,10 +27,9 @@ DEFAULT_PRESET = "digits"
 
 
 def load(source: str | Config | None = None, overrides: Sequence[str] = (), said: str = "--set ") -> Config:
-    """Return the configuration of a preset or a TOML file (``source``; None: the preset ``digits``), overridden; of a
-    configuration itself, too.
+    """Return the configuration of a preset or a TOML file (``source``; None: the preset ``digits``), overridden.
 
-    ``said`` is what stands before an override in messages.
+    ``source`` may be a configuration itself. ``said`` is what stands before an override in messages.
 
     Raises:
         ConfigurationError: no such preset or file, not TOML, or a key that is wrong.
