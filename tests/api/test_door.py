@@ -1,4 +1,4 @@
-"""What ``import eqnp`` offers: names, runs in Python, arrays of a user's own, networks from every source, wrong calls."""
+"""What ``import eqnp`` offers: names, runs, arrays of a user, networks from every source, wrong calls."""
 
 from __future__ import annotations
 
