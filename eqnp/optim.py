@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,6 +123,24 @@ class Adam(Optimizer):
                 g *= -rates[name] * scale
                 g += old
         return new, {"count": count, "mean": mean, "variance": variance}
+
+
+@dataclass(frozen=True)
+class Update:
+    """How the parameters of a run are updated: the optimiser, the learning rates by epoch, and the weight decays.
+
+    ``rates`` maps an epoch (from 0) to the rate of every parameter by name; ``decays`` are by name too.
+    """
+
+    optimizer: Optimizer
+    rates: Callable[[int], Mapping[str, float]]
+    decays: Mapping[str, float]
+
+    def take(
+        self, gradient: Mapping[str, Array], state: State, parameters: Mapping[str, Array], epoch: int
+    ) -> tuple[Parameters, State]:
+        """Return the parameters after one update at an epoch, and the optimiser's state; ``gradient`` is used up."""
+        return self.optimizer.update(gradient, state, parameters, self.rates(epoch), self.decays)
 
 
 def _in_blocks(*arrays: Array) -> Iterator[tuple[Array, ...]]:

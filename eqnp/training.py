@@ -90,7 +90,7 @@ def initial_state(learner: Learner, gain: float, dtype: str) -> State:
     generator = np.random.default_rng([learner.seed, PARAMETERS])
     drawn = learner.network.architecture.initial_parameters(generator, gain, dtype)
     parameters = {name: learner.backend.asarray(p) for name, p in drawn.items()}
-    return State(parameters, learner.optimizer.init(parameters))
+    return State(parameters, learner.update.optimizer.init(parameters))
 
 
 def train_batch(learner: Learner, state: State, x: np.ndarray, labels: np.ndarray, run: Map) -> State:
@@ -117,9 +117,7 @@ def train_batch(learner: Learner, state: State, x: np.ndarray, labels: np.ndarra
     gradient = add_gradients(gradients)
     for g in gradient.values():
         g /= len(x)
-    parameters, optimizer = learner.optimizer.update(
-        gradient, state.optimizer, state.parameters, learner.rates(state.epoch), learner.decays
-    )
+    parameters, optimizer = learner.update.take(gradient, state.optimizer, state.parameters, state.epoch)
     return replace(state, parameters=parameters, optimizer=optimizer, batch=state.batch + 1, tally=state.tally + tally)
 
 
