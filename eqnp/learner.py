@@ -1,4 +1,7 @@
-"""The learner: how a batch becomes a gradient, by EP or by BPTT. What is random is a function of where the run is."""
+"""The learner: how a batch becomes a gradient, by EP or by BPTT.
+
+Random numbers are a function of the seed, the epoch and the batch, so a resumed run draws the same ones.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from eqnp.optim import Update
 from eqnp.prepared import PreparedNetwork, PreparedWeights
 from eqnp.stencils import Stencil, make_stencil
 
-# What a random stream is for; with the run's seed it makes a generator of its own.
+# Purposes of random numbers. With the seed of the run, each has its own generator.
 PARAMETERS, _SIGNS, _MASKS = 101, 102, 103
 
 
@@ -76,10 +79,10 @@ class Learner:
                 raise ConfigurationError(f"dynamics.{error}") from None
 
     def remedy(self, dtype: np.typing.DTypeLike) -> tuple[str, str]:
-        """Return what to do about a run that diverged, and the key that most likely cures it.
+        """Return what to do about a run that diverged, and the configuration key that most likely helps.
 
-        A central difference is best with a step of about eps^(1/3): a beta below it adds rounding and saves no bias, so
-        lowering beta further is no cure.
+        The best step of a central difference is about eps^(1/3). A beta below it adds more rounding than it saves bias,
+        so lowering beta further does not help.
         """
         least = float(np.finfo(dtype).eps) ** (1 / 3)
         if self.bptt is not None:
@@ -96,9 +99,9 @@ class Learner:
         return make_stencil(self.estimator, self.beta, [self.seed, _SIGNS, epoch, batch])
 
     def masks(self, epoch: int, batch: int, samples: int, dtype: np.dtype) -> list[np.ndarray | None] | None:
-        """Return the masks of dropout for a whole batch on the host, or None without dropout.
+        """Return the masks of dropout for a whole batch on the host, each (N, ...) or None; None without dropout.
 
-        They are a function of (seed, epoch, batch) and hold through all phases, and so through all steps of BPTT.
+        They are a function of (seed, epoch, batch) and stay the same in all phases, and in all steps of BPTT.
         """
         architecture = self.network.architecture
         if all(keep == 1 for keep in architecture.keep):
@@ -121,5 +124,5 @@ class Learner:
         )
 
     def shards(self, samples: int) -> list[slice]:
-        """Return the cut of a batch: one shard per thread on the CPU, the whole batch on a GPU."""
+        """Return the shards of a batch of ``samples``: one per thread on the CPU, the whole batch on a GPU."""
         return cut(samples, self.threads) if self.backend.name == "numpy" else [slice(0, samples)]
