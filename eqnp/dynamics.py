@@ -126,15 +126,17 @@ def relax(
         network.require_target(target)
     old: States = states
     buffers = [_like(states), _like(states)]  # a step reads one and writes the other: memory does not grow with steps
+    unchecked = [Moves(phase.omega, buffer) for buffer in buffers]
     move_all = partial(step, network) if phase.schedule == "synchronous" else _sweeps(network, states)
     del states  # if the caller keeps no reference, the first step frees them
     size, t = float("inf"), 0
     for t in range(1, phase.steps + 1):
         is_checked = t == phase.steps or (phase.tolerance > 0 and t % phase.every == 0)
-        moves = Moves(phase.omega, buffers[t % 2], [] if is_checked else None)
+        sizes: list[Array] = []
+        moves = Moves(phase.omega, buffers[t % 2], sizes) if is_checked else unchecked[t % 2]
         old = new = move_all(old, beta, target, moves)
-        if moves.sizes is not None:
-            size = float(array_module(moves.sizes[0]).stack(moves.sizes).max())
+        if is_checked:
+            size = float(array_module(sizes[0]).stack(sizes).max())
         if observe is not None:
             observe(t, new)
         if size <= phase.tolerance:
