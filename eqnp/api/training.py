@@ -20,6 +20,7 @@ from eqnp.api.session import CONFIG, KIND, OpenBackend, Read, Session, config_in
 from eqnp.api.signals import Interrupted, StopRequest
 from eqnp.backends.sharding import Map, thread_map
 from eqnp.errors import DiskError, DivergedError, EqnpError, OutOfMemoryError, memory_errors
+from eqnp.learner import BPTT
 from eqnp.runs import checkpoint
 from eqnp.runs.changes import differences, keep_schedule, require_resumable
 from eqnp.runs.config import Config
@@ -216,7 +217,7 @@ class _Run:
     def _finish_epoch(self, state: State, result: Tally) -> State:
         """Write metrics and checkpoints of a full epoch, and return the state at the start of the next."""
         angles = {f"angle_{name}": angle for name, angle in alignment_angles(state.parameters).items()}
-        rate = max(self.session.learner.rates(state.epoch).values())
+        rate = max(self.session.learner.update.rates(state.epoch).values())
         self.folder.append_metrics(_metrics(state, self.chooses, result, rate) | angles)
         after = next_epoch(state)
         if result.error < state.best_error:
@@ -274,19 +275,19 @@ class _Run:
             held = f" ({train} samples to train on, {validation} for validation)"
         return (
             f"{config.name}: {' - '.join(map(str, network.architecture.layers))} on {self.session.dataset.name}{held}, "
-            f"{weights} parameters, {_method(config, self.session.learner.segment)}, from {where}, "
+            f"{weights} parameters, {_method(config, self.session.learner.bptt)}, from {where}, "
             f"in {self.folder.path}"
         )
 
 
-def _method(config: Config, segment: int) -> str:
-    """Return by what a run learns; ``segment`` is how many steps' states BPTT keeps at once."""
+def _method(config: Config, bptt: BPTT | None) -> str:
+    """Return what computes the gradients of a run: an estimator, or ``bptt``."""
     kind = "vector field, " if config.model.kind == "vector-field" else ""
     common = ", common update (KP-VF)" if config.training.common_update else ""
     algorithm = f"{config.training.estimator} estimator"
-    if config.training.algorithm == "bptt":
-        short = segment < config.dynamics.T2
-        algorithm = f"BPTT, states computed twice, in segments of {segment} steps" if short else "BPTT"
+    if bptt is not None:
+        short = bptt.segment < config.dynamics.T2
+        algorithm = f"BPTT, states computed twice, in segments of {bptt.segment} steps" if short else "BPTT"
     return f"{kind}{algorithm}{common}"
 
 
