@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -53,12 +53,14 @@ def start_run(
         return Ended(folder.path, _begin(_Run(session, folder, report)))
 
 
-def resume_run(path: Path, overrides: tuple[str, ...], backend: OpenBackend, report: Report) -> int:
+def resume_run(
+    path: Path, overrides: Sequence[str], backend: OpenBackend, report: Report, read: Read | None = None
+) -> int:
     """Go on with a run from its ``last.h5``, or begin it if nothing of it was saved; return the exit code."""
     with RunFolder.open(path, lock=True) as folder:
         if not folder.begun():
             config = with_lasting_folder(with_threads(load(str(folder.config_path), overrides)))
-            session = Session.start(config, backend())
+            session = Session.start(config, backend(), read=read)
             if overrides:
                 folder.write_config(to_toml(config))
             return _begin(_Run(session, folder, report))
@@ -69,11 +71,11 @@ def resume_run(path: Path, overrides: tuple[str, ...], backend: OpenBackend, rep
         config = with_lasting_folder(with_threads(load(str(folder.config_path), overrides)), search=False)
         require_resumable(differences(before, config), quoted(path))
         chosen = backend()
-        session = Session.start(config, chosen)
+        session = Session.start(config, chosen, read=read)
         state = session.state_in(folder.last_path, content)
         if state.epoch >= config.training.epochs:
             report.message(nothing_to_do(state, written, config, quoted(path)))
-            return _Run(Session.start(written, chosen), folder, report).conclude(state)
+            return _Run(Session.start(written, chosen, read=read), folder, report).conclude(state)
         kept = keep_schedule(before, config, state.epoch, overrides)
         state = take_up_changes(folder, before, kept, describe_environment(chosen.name), state, report)
         if kept != config:
