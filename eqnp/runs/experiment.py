@@ -10,23 +10,23 @@ from typing import Any
 import numpy as np
 
 from eqnp.architecture import Architecture, forward_partner
-from eqnp.backends.backend import Backend, to_host
-from eqnp.backends.limits import available_cores
-from eqnp.backends.mkl import MklProducts
-from eqnp.backends.products import Products, SlabProducts, best_numpy_products
-from eqnp.connections.forms import Means
 from eqnp.connections.layers import ConvLayer, DenseLayer, Layer, Shape
-from eqnp.contrasts import default_contrast
-from eqnp.dynamics import Phases
-from eqnp.errors import BackendError, CheckpointError, ConfigurationError
-from eqnp.learner import BPTT, Learner
-from eqnp.networks import Network, SymmetricNetwork, VectorFieldNetwork
-from eqnp.optim import SGD, Adam, Optimizer, Update, cosine
+from eqnp.backends.backend import Backend, to_host
 from eqnp.reference import plan_segments
 from eqnp.runs.checkpoint import restore_into
 from eqnp.runs.config import Config, Model, Training
 from eqnp.runs.config import Layer as LayerConfig
+from eqnp.contrasts import default_contrast
+from eqnp.dynamics import Phases
+from eqnp.backends.limits import available_cores
 from eqnp.runs.environment import processor
+from eqnp.errors import BackendError, CheckpointError, ConfigurationError
+from eqnp.connections.forms import Means
+from eqnp.learner import BPTT, Learner
+from eqnp.backends.mkl import MklProducts
+from eqnp.networks import Network, SymmetricNetwork, VectorFieldNetwork
+from eqnp.optim import SGD, Adam, Optimizer, Update, cosine
+from eqnp.backends.products import Products, SlabProducts, best_numpy_products
 from eqnp.training import State, Tally
 
 GPU_CHECK_EVERY = 10  # to read a residual is to wait until the GPU has done everything before it
