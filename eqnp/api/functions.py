@@ -1,7 +1,7 @@
-"""The functions of ``import eqnp``: train, open a run, build a network, a gradient.
+"""The functions of ``import eqnp``: train, resume and open runs, build networks, compute gradients.
 
-They take what a user has (a preset's name, labels, a plain network and its weights) and call what the rooms below have
-for it; nothing is computed here.
+They accept what a user has, such as the name of a preset, labels, or arrays, and call the modules below. Nothing is
+computed here.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def train(
     """
     config, read = _with_data(configure(source, settings), data)
     where = None if out is None else Path(out)
-    with _divergence_said_once():
+    with _no_overflow_warnings():
         ended = start_run(config, partial(get_backend, backend), where, Report(report), read)
     return _result(ended, data, backend)
 
@@ -97,33 +97,33 @@ def resume(
     backend: str = "numpy",
     report: Callable[[str], None] | None = None,
 ) -> Run:
-    """Go on with a run where it stopped, as the command ``eqnp train --resume`` does, and return it.
+    """Resume a run where it stopped, as the command ``eqnp train --resume`` does, and return it.
 
     ``settings`` change keys, ``{"training.epochs": 20}``; ``data`` are the arrays that it is trained on, if it is. The
     rest is as for ``train``.
 
     Raises:
-        ConfigurationError: there is no run, or a key cannot change any more.
+        ConfigurationError: there is no run, or a key cannot change after the start of a run.
         EqnpError: as the command reports it.
-        ValueError: ``data`` are not such as the run was trained on.
+        ValueError: ``data`` differ from what the run was trained on in shape, classes or kind.
     """
     config = load(str(RunFolder.open(path).config_path))
     read = None if data is None else _same_data(config, data)
-    with _divergence_said_once():
+    with _no_overflow_warnings():
         code = resume_run(Path(path), _lines(settings), partial(get_backend, backend), Report(report), read)
     return _result(Ended(Path(path), code), data, backend)
 
 
 @contextmanager
-def _divergence_said_once() -> Iterator[None]:
-    """Leave out NumPy's warnings of numbers that are no longer finite: a run reports them in one line."""
+def _no_overflow_warnings() -> Iterator[None]:
+    """Silence NumPy's warnings about NaN and infinity: a run reports them as one DivergedError."""
     with memory_errors(), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         yield
 
 
 def _result(ended: Ended, data: Sequence[Array] | None, backend: str) -> Run:
-    """Return the run that has ended, or raise what a signal asks for that stopped it."""
+    """Return the finished run, or raise the exception of the signal that stopped it."""
     if ended.exit_code == 130:
         raise KeyboardInterrupt(f"stopped; the run is saved in {ended.path}")
     if ended.exit_code:
@@ -274,7 +274,7 @@ def exact_gradient(
 
 
 def _target(network: Network, y: Array, x: Array) -> Array:
-    """Return y as a target (N, K): labels (N,) as one-hot, all else as it is, for the network to check."""
+    """Return y as a target (N, K): labels (N,) become one-hot; anything else is checked by the network."""
     require_array("y", y)
     require_array("x", x)
     if len(y.shape) != 1 or y.dtype.kind not in "iu":

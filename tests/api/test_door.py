@@ -238,7 +238,7 @@ F = X / 255
     [
         ((X, Y), ["four arrays", "2 of them"]),
         ((X, Y[:-1], X, Y), ["y_train has 89 labels for 90 samples"]),
-        ((X, Y + 1, X, Y), ["y_train has labels from 1 to 3", "from 0"]),
+        ((X, Y + 1, X, Y), ["y_train has labels from 1 to 3", "start from 0"]),
         ((X, Y, X, Y + 1), ["y_test from 1 to 3", "3 classes"]),
         ((X, Y.astype(float), X, Y), ["y_train of dtype float64", "astype"]),
         ((X, Y[:, None], X, Y), [r"y_train has shape \(90, 1\)", "one-hot"]),
