@@ -27,6 +27,7 @@ from eqnp.architecture import Architecture
 from eqnp.backends.backend import Array, array_module, get_backend
 from eqnp.contrasts import Contrast
 from eqnp.data import Dataset, from_arrays, hold_out
+from eqnp.dropout import Masks
 from eqnp.dynamics import Observer, Phase, Phases, Relaxation
 from eqnp.dynamics import relax as relax_prepared
 from eqnp.errors import ConfigurationError, memory_errors
@@ -35,7 +36,7 @@ from eqnp.inputs import require_array
 from eqnp.learner import PARAMETERS
 from eqnp.losses import one_hot
 from eqnp.networks import Network, Parameters, SymmetricNetwork, VectorFieldNetwork
-from eqnp.prepared import Beta, Masks, PreparedNetwork, PreparedWeights
+from eqnp.prepared import Beta, PreparedNetwork, PreparedWeights
 from eqnp.reference import Implicit
 from eqnp.runs.config import Config, check
 from eqnp.runs.configfile import load
