@@ -60,8 +60,8 @@ class Backend:
             limit = limits.memory()
             return limit and limit.value
         pool = self.xp.get_default_memory_pool()
-        free = int(self.xp.cuda.runtime.memGetInfo()[0]) + pool.free_bytes()
-        return min(free, pool.get_limit() - pool.used_bytes()) if pool.get_limit() else free
+        free = int(self.xp.cuda.runtime.memGetInfo()[0] + pool.free_bytes())
+        return min(free, int(pool.get_limit() - pool.used_bytes())) if pool.get_limit() else free
 
     def peak_of(self, work: Callable[[], object]) -> int:
         """Return the most bytes of arrays that ``work()`` holds at once."""
@@ -79,12 +79,14 @@ class Backend:
             pool.set_limit(size=max(1, others.get_limit() - others.used_bytes()))
         with self.xp.cuda.using_allocator(pool.malloc):
             work()
-        return pool.total_bytes()
+        return int(pool.total_bytes())
 
 
 def to_host(array: Array) -> np.ndarray:
     """Copy an array of any backend to a NumPy array; the only place where the device is read back whole."""
-    return array if isinstance(array, (np.ndarray, np.generic)) else array.get()
+    on_host = isinstance(array, (np.ndarray, np.generic))
+    host: np.ndarray = array if on_host else array.get()
+    return host
 
 
 def get_backend(

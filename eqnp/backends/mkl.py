@@ -9,6 +9,7 @@ import ctypes
 from ctypes.util import find_library
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -63,7 +64,7 @@ def _find() -> str | None:
     return str(here[0].locate()) if here else find_library("mkl_rt")
 
 
-def _declare(gemm: ctypes._CFuncPtr, real: type) -> ctypes._CFuncPtr:
+def _declare(gemm: Any, real: type[Any]) -> Any:
     integer = ctypes.c_int
     matrix = [ctypes.c_void_p, integer, integer]  # its address, and the numbers to the next row and the next matrix
     gemm.argtypes = [*[integer] * 6, real, *matrix, *matrix, real, *matrix, integer]

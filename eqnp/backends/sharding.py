@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from threading import Event
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 from threadpoolctl import threadpool_info, threadpool_limits
@@ -20,8 +20,15 @@ from eqnp.backends.backend import Array
 from eqnp.backends.blocks import equal_parts
 from eqnp.backends.limits import available_cores
 
+S = TypeVar("S")
 T = TypeVar("T")
-Map = Callable[[Callable[[slice], T], Sequence[slice]], list[T]]
+
+
+class Map(Protocol):
+    """Calls a function with every shard and returns the results in the order of the shards."""
+
+    def __call__(self, function: Callable[[S], T], shards: Sequence[S], /) -> list[T]:
+        """Return ``[function(shard) for shard in shards]``."""
 
 
 def cut(samples: int, threads: int) -> list[slice]:
@@ -29,7 +36,7 @@ def cut(samples: int, threads: int) -> list[slice]:
     return equal_parts(samples, max(1, min(samples, threads)))
 
 
-def serial_map(function: Callable[[slice], T], shards: Sequence[slice]) -> list[T]:
+def serial_map(function: Callable[[S], T], shards: Sequence[S]) -> list[T]:
     """Map over shards in this thread, one after the other."""
     return [function(shard) for shard in shards]
 
@@ -49,15 +56,16 @@ def thread_map(threads: int, tell: Callable[[str], None] = lambda message: None)
     with threadpool_limits(1, user_api="blas"), started_pool(threads, _multiply_once) as (pool, started):
         if started < threads:
             tell(f"only {max(1, started)} of {threads} threads can be started: slower, with the same results")
-        # One shard stays in this thread, which is the one that has chosen a GPU.
-        yield (
-            lambda function, shards: (
-                _map_in(pool, function, shards) if started > 1 and len(shards) > 1 else serial_map(function, shards)
-            )
-        )
+
+        def run(function: Callable[[S], T], shards: Sequence[S]) -> list[T]:
+            if started > 1 and len(shards) > 1:
+                return _map_in(pool, function, shards)
+            return serial_map(function, shards)  # a single shard stays in this thread, which has chosen the GPU
+
+        yield run
 
 
-def _map_in(pool: ThreadPoolExecutor, function: Callable[[slice], T], shards: Sequence[slice]) -> list[T]:
+def _map_in(pool: ThreadPoolExecutor, function: Callable[[S], T], shards: Sequence[S]) -> list[T]:
     """Map in the pool. If a shard fails, the others have ended too, and hold no memory, before its error is raised."""
     futures = [pool.submit(function, shard) for shard in shards]
     try:

@@ -33,7 +33,8 @@ class ConvPoolConnection(Connection):
         super().__init__(below)
         self.layer = layer
         self.kernel, self.stride, self.padding, self.pool = layer.kernel, layer.stride, layer.padding, layer.pool
-        self.conv_size = ops.output_size(below[:2], self.kernel, self.stride, self.padding)
+        self.size = (below[0], below[1])
+        self.conv_size = ops.output_size(self.size, self.kernel, self.stride, self.padding)
         scale = 1 if self.pool == "none" else 2
         self.above = (self.conv_size[0] // scale, self.conv_size[1] // scale, layer.channels)
 
@@ -44,7 +45,7 @@ class ConvPoolConnection(Connection):
     @property
     def reach(self) -> tuple[ops.Axis, ops.Axis]:
         """Which inputs enter each pooling window, along both axes."""
-        sizes, step, padding = zip(self.below[:2], self.above[:2], self.kernel, strict=True), self.stride, self.padding
+        sizes, step, padding = zip(self.size, self.above[:2], self.kernel, strict=True), self.stride, self.padding
         rows, columns = (ops.Axis(size, count, 2 * step, k + step, padding) for size, count, k in sizes)
         return rows, columns
 
@@ -96,6 +97,7 @@ class ConvPoolConnection(Connection):
         """Write P(w * s) + b to ``out`` and the winners to ``winner``."""
         u = ops.conv2d(s, w.w, self.stride, self.padding, space)
         if self.pool == "max":
+            assert winner is not None  # a maximum has winners
             margin = ops.tie_margin(ops.reach(s, w.ties), w.ties.spread, space)
             u, winner[...] = ops.max_pool(u, space, margin)
         elif self.pool == "average":
@@ -104,7 +106,7 @@ class ConvPoolConnection(Connection):
 
     def _feedback(self, w: Prepared, v: Array, winner: Winner, space: Workspace) -> Array:
         g = self._unpool(v, winner, space)
-        return ops.conv2d_transpose(g, w.w, self.below[:2], self.stride, self.padding, space)
+        return ops.conv2d_transpose(g, w.w, self.size, self.stride, self.padding, space)
 
     def _drive_at_winners(self, w: Prepared, s: Array, winner: Winner, space: Workspace, out: Array) -> None:
         if self.pool == "max":

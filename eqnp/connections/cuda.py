@@ -52,7 +52,7 @@ class Kernels:
         self,
         name: str,
         move: Move,
-        arguments: tuple,
+        arguments: tuple[Array | None, ...],
         space: Workspace,
         *sizes: int,
     ) -> Array | None:
@@ -153,6 +153,7 @@ class CudaConvPool(UpdateByKernel, ConvPoolConnection):
     def _drive(self, w: Prepared, b: Array | None, s: Array, space: Workspace, out: Array, winner: Winner) -> None:
         u = self._convolved(w, s, space)
         if self.pool == "max":
+            assert winner is not None  # a maximum has winners
             self._pooling.get("max_pool", s.dtype)(winner.size, u, b, self._reach(s, space), w.ties.spread, out, winner)
         elif self.pool == "average":
             self._pooling.get("average_pool", s.dtype)(out.size, u, b, out)
@@ -235,7 +236,8 @@ class CudaWinograd(WinogradConnection, CudaConvPool):
         g = self.tiling
         a, _, b = ops.toom_cook(g.m, g.r)
         p, q = g.counts
-        sizes = dict(zip("HWC", self.below, strict=True)) | {"K": self.layer.channels, "D": self.padding}
+        h, w, c = self.below
+        sizes: dict[str, int | str] = {"H": h, "W": w, "C": c, "K": self.layer.channels, "D": self.padding}
         sizes |= {"P": p, "Q": q, "T": g.t, "M": g.m, "SIDE": g.side}
         sizes |= {"OH": self.above[0], "OW": self.above[1], "POOL": self.pool.upper()}
         matrices = {"AT": a, "A": a.T, "BT": b, "B": b.T}

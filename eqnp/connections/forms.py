@@ -46,7 +46,8 @@ def connect(layer: Layer, below: Shape, form: str = "auto", means: Means = None)
     Winograd's large products by those that are given.
     """
     if not isinstance(layer, ConvLayer):
-        return CudaDense(below, means) if _has_kernels(means) else DenseConnection(below)
+        device = _device_of(means)
+        return DenseConnection(below) if device is None else CudaDense(below, device)
     if form == "auto":
         form = fastest(layer, below, means)
     return _make(form if suits(form, layer) else "direct", layer, below, means)
@@ -57,9 +58,10 @@ def fastest(layer: ConvLayer, below: Shape, means: Means = None) -> str:
 
     Where products are rounded more than their type, none is Winograd's: it would tell apart outputs that are equal.
     """
-    exact = not _has_kernels(means) or means.exact
+    device = _device_of(means)
+    exact = device is None or device.exact
     forms = [name for name in FORMS[1:] if suits(name, layer) and (exact or not name.startswith("winograd"))]
-    return min(forms, key=lambda name: cost(name, layer, below, GPU if _has_kernels(means) else CPU))
+    return min(forms, key=lambda name: cost(name, layer, below, CPU if device is None else GPU))
 
 
 def suits(form: str, layer: ConvLayer) -> bool:
@@ -88,17 +90,19 @@ def cost(form: str, layer: ConvLayer, below: Shape, prices: Prices = CPU) -> flo
 
 
 def _make(form: str, layer: ConvLayer, below: Shape, means: Means = None) -> ConvPoolConnection:
-    if _has_kernels(means):
+    device = _device_of(means)
+    if device is not None:
         if form.startswith("winograd"):
-            return CudaWinograd(below, layer, _m(form), device=means)
-        return (CudaMerged if form == "merged" else CudaConvPool)(below, layer, device=means)
+            return CudaWinograd(below, layer, _m(form), device=device)
+        return (CudaMerged if form == "merged" else CudaConvPool)(below, layer, device=device)
     if form.startswith("winograd"):
-        return WinogradConnection(below, layer, _m(form), products=means)
+        products = means if isinstance(means, Products) else None
+        return WinogradConnection(below, layer, _m(form), products=products)
     return (MergedConnection if form == "merged" else ConvPoolConnection)(below, layer)
 
 
-def _has_kernels(means: Means) -> bool:
-    return means is not None and not isinstance(means, Products)
+def _device_of(means: Means) -> Device | None:
+    return None if isinstance(means, Products) else means
 
 
 def _m(form: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from eqnp.inputs import whole
 
@@ -15,15 +16,27 @@ Shape = tuple[int, ...]
 class ConvLayer:
     """P(w * s + b): a convolution to ``channels``, then a 2x2 pooling with stride 2 or none.
 
-    ``kernel`` is (KH, KW), or a number for a square one. ``Architecture`` checks all values.
+    ``kernel`` is (KH, KW); a number makes a square one. ``Architecture`` checks all values.
     """
 
     channels: int
-    kernel: tuple[int, int] | int
+    kernel: tuple[int, int]
     stride: int = 1
     padding: int = 0
     pool: str = "none"
     keep: float = 1.0  # probability by which dropout keeps a unit of the layer
+
+    if TYPE_CHECKING:  # what may be given is wider than the type of the field
+
+        def __init__(
+            self,
+            channels: int,
+            kernel: tuple[int, int] | int,
+            stride: int = 1,
+            padding: int = 0,
+            pool: str = "none",
+            keep: float = 1.0,
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         number = whole(self.kernel)

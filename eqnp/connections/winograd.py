@@ -22,7 +22,7 @@ class WinogradConnection(ConvPoolConnection):
     def __init__(self, below: Shape, layer: ConvLayer, m: int, products: Products | None = None, **more: Any) -> None:
         super().__init__(below, layer, **more)
         self.products = products
-        self.tiling = ops.Tiling(m, layer.kernel[0], layer.pool, below[:2], self.padding)
+        self.tiling = ops.Tiling(m, layer.kernel[0], layer.pool, self.size, self.padding)
 
     @property
     def reach(self) -> tuple[ops.Axis, ops.Axis]:
@@ -35,7 +35,7 @@ class WinogradConnection(ConvPoolConnection):
 
     def _drive(self, w: ops.Kernel, b: Array | None, s: Array, space: Workspace, out: Array, winner: Winner) -> None:
         y = ops.winograd_outputs(s, w, self.tiling, space)
-        if self.pool == "max":
+        if w.ties is not None:  # the pooling is a maximum
             best, found = ops.winograd_max_pool(y, ops.reach(s, w.ties), w, space)
             ops.from_tiles(found, winner)
         else:

@@ -27,6 +27,7 @@ Letters: N samples, (H, W) input size, C input and K output channels, (P, Q) win
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -47,7 +48,8 @@ def tie_spread(w: Array) -> Array:
     return r * w.dtype.type(MULTIPLE * np.finfo(w.dtype).eps)
 
 
-class Axis(NamedTuple):
+@dataclass(frozen=True)
+class Axis:
     """Which inputs along one axis enter each of ``count`` windows: ``span`` of them, the first at i ``step`` - D."""
 
     size: int

@@ -170,8 +170,16 @@ def transform_weights(w: Array, tiling: Tiling, products: Products | None = None
     u = xp.matmul(g, w.reshape(tiling.r**2, c * k)).reshape(t * t, c, k)
     ties = prepare_ties(w, *tiling.reach) if tiling.pool == "max" else None
     products = products or Products()
-    transforms = (_transform(x, w) for x in (rows.reshape(p * t, h), cols.reshape(t * q, wide), a))
-    return Kernel((c, k), products.prepare(u), products.prepare(u.swapaxes(1, 2)), *transforms, products, ties)
+    return Kernel(
+        (c, k),
+        products.prepare(u),
+        products.prepare(u.swapaxes(1, 2)),
+        _transform(rows.reshape(p * t, h), w),
+        _transform(cols.reshape(t * q, wide), w),
+        _transform(a, w),
+        products,
+        ties,
+    )
 
 
 def _laid(b: np.ndarray, tiling: Tiling, count: int, size: int) -> np.ndarray:
@@ -238,6 +246,7 @@ def winograd_max_pool(y: Array, reached: Array, kernel: Kernel, space: Workspace
     (``eqnp.ops.ties``). Y is written over.
     """
     space = space or Workspace()
+    assert kernel.ties is not None  # made with the weights if the pooling is a maximum
     margin = tie_margin(reached.transpose(2, 0, 1), kernel.ties.spread, space)  # (Q, N, P, K)
     return max_of_windows(_by_place(y), space, margin)
 
