@@ -1,7 +1,7 @@
-"""The connections by kernels: the same maps as in the other files of this room, fused.
+"""The connections by eqnp's own CUDA kernels: the same maps as in the other files of this room, in fewer passes.
 
-A GPU has no blocks: each map takes the whole batch. Nothing is read back and, once the buffers are there, nothing is
-allocated.
+Each map computes the whole batch, since there is one block on a GPU. Nothing is copied to the host, and after the first
+step nothing is allocated. Letters as in ``conv_pool``.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from eqnp.connections.merged import MergedConnection
 from eqnp.connections.winograd import WinogradConnection
 from eqnp.ops.moves import Move
 
-LANES = 32  # threads that share the channels of a place, where they are summed
+LANES = 32  # threads that share the channels of a place in a sum
 
 
 class Kernels:
-    """A source's kernels for one connection, compiled when they are first called."""
+    """The kernels of one source for one connection, compiled at their first call."""
 
     def __init__(self, device: Device, source: str, sizes: Mapping[str, int | str]) -> None:
         self.device, self.source, self.sizes = device, source, dict(sizes)
         self._kernels: dict[tuple[str, np.dtype, str, float], Kernel] = {}
 
     def get(self, name: str, dtype: np.dtype, sigma: str = "linear", omega: float = 1.0) -> Kernel:
-        """Return the kernel ``name`` for arrays of ``dtype``; where it moves a state, with ``sigma`` and ``omega``."""
+        """Return the kernel ``name`` for arrays of ``dtype``; a state update uses ``sigma`` and ``omega``."""
         key = (name, dtype, sigma, omega)
         if key not in self._kernels:
             real = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}[dtype]
@@ -56,7 +56,10 @@ class Kernels:
         space: Workspace,
         *sizes: int,
     ) -> Array | None:
-        """Call a kernel that ends in a state update: (*arguments, old, out, moved, *sizes). Return how far it moved."""
+        """Call a kernel that ends with a state update, with (*arguments, old, out, moved, *sizes).
+
+        Return max |s' - s|, a 0-dimensional array of the device, if the move is measured, else None.
+        """
         out, old = move.out, move.old if move.needs_old else None
         moved = space.take("moved", (self.device.threads(out.size),), out) if move.measured else None
         kernel = self.get(name, out.dtype, move.sigma.name, move.omega)
@@ -64,12 +67,12 @@ class Kernels:
         return None if moved is None else moved.max()
 
 
-# What updates a state: the source, its kernel, the kernel's first arguments and its last ones.
+# A state update: the source, the name of the kernel, its first and its last arguments.
 StateUpdate = tuple[Kernels, str, tuple[Array | None, ...], tuple[int, ...]]
 
 
 class UpdateByKernel:
-    """What all connections on a device have: state updates in one pass."""
+    """Common to all connections on a device: state updates in one pass."""
 
     device: Device
 
@@ -86,33 +89,33 @@ class UpdateByKernel:
         move: Move,
         space: Workspace,
     ) -> Array | None:
-        """Move the state below to d + dPhi/ds."""
+        """Move the state below with u = d + dPhi/ds."""
         kernels, name, arguments, sizes = self._state_update(w, v, winner, d, space)
         return kernels.update(name, move, arguments, space, *sizes)
 
     def _state_update(self, w: Prepared, v: Array, winner: Winner, d: Array, space: Workspace) -> StateUpdate:
-        """Return the kernel that adds dPhi/ds to the drive ``d`` of the state below, and what it takes."""
+        """Return the kernel that updates the state below with u = d + dPhi/ds, and its arguments."""
         raise NotImplementedError
 
     def update_last(self, d: Array, nudge: Array | None, move: Move, space: Workspace) -> Array | None:
-        """Move the state above to d - nudge."""
+        """Move the state of the last layer with u = d - nudge."""
         return self._update.update("update", move, (d, None, nudge), space)
 
 
 class CudaDense(UpdateByKernel, DenseConnection):
-    """s w + b, with the state update below it in one pass."""
+    """s w + b, with the update of the state below in one pass."""
 
     def __init__(self, below: Shape, device: Device) -> None:
         super().__init__(below)
         self.device = device
 
     def _state_update(self, w: Prepared, v: Array, winner: Winner, d: Array, space: Workspace) -> StateUpdate:
-        """Add up u = d + v w^T."""
+        """Return the update with u = d + v w^T."""
         return self._update, "update", (d, self.feedback(w, v, winner, space), None), ()
 
 
 class CudaConvPool(UpdateByKernel, ConvPoolConnection):
-    """P(w * s) + b by columns and one product."""
+    """P(w * s) + b by columns and one matrix product."""
 
     def __init__(self, below: Shape, layer: ConvLayer, device: Device) -> None:
         super().__init__(below, layer)
@@ -137,7 +140,7 @@ class CudaConvPool(UpdateByKernel, ConvPoolConnection):
         return Kernels(self.device, "ties", sizes | spans)
 
     def _reach(self, s: Array, space: Workspace) -> Array:
-        """Return |x| over the inputs of every window, or tile: (N, H, W, C) -> (N, P, Q); ``eqnp.ops.reach``."""
+        """Return the norm |x| of the inputs of every window or tile, as ``ops.reach``: (N, H, W, C) -> (N, P, Q)."""
         (n, h, w, c), (rows, columns) = s.shape, self.reach
         partial = space.take("squares", (n, h, w, min(c, LANES)), s)
         self._ties.get("squares", s.dtype)(partial.size, s, partial)
@@ -146,7 +149,7 @@ class CudaConvPool(UpdateByKernel, ConvPoolConnection):
         return reached
 
     def _state_update(self, w: Prepared, v: Array, winner: Winner, d: Array, space: Workspace) -> StateUpdate:
-        """Add up u = d + w~ * P^{-1}(v) where the columns are gathered."""
+        """Return the update with u = d + w~ * P^{-1}(v), which gathers the columns."""
         col = self._columns_of_feedback(w, v, winner, space.scratch)
         return self._columns, "gather_and_update", (col, d), ()
 
@@ -191,21 +194,21 @@ class CudaConvPool(UpdateByKernel, ConvPoolConnection):
         return u
 
     def _columns_of(self, s: Array, space: Workspace) -> Array:
-        """Return the columns of s: (N, H, W, C) -> (N P Q, KH KW C)."""
+        """Return the columns of s: (N, H, W, C) -> (N P' Q', KH KW C)."""
         (p, q), (kh, kw) = self.conv_size, self.kernel
         col = space.take("columns", (len(s) * p * q, kh * kw * self.below[2]), s)
         self._columns.get("columns", s.dtype)(col.size, s, col)
         return col
 
     def _convolved(self, w: Prepared, s: Array, space: Workspace) -> Array:
-        """Return w * s: (N, H, W, C) -> (N, P, Q, K)."""
+        """Return w * s: (N, H, W, C) -> (N, P', Q', K)."""
         k = w.w.shape[-1]
         u = space.take("convolved", (len(s), *self.conv_size, k), s)
         self.device.multiply(self._columns_of(s, space), w.w.reshape(-1, k), u.reshape(-1, k))
         return u
 
     def _columns_of_feedback(self, w: Prepared, v: Array, winner: Winner, space: Workspace) -> Array:
-        """Return the columns of w~ * P^{-1}(v), not gathered yet: (N, P, Q, K) -> (N P Q, KH KW C)."""
+        """Return the columns of w~ * P^{-1}(v), before they are gathered: (N, P, Q, K) -> (N P' Q', KH KW C)."""
         g = self._unpool(v, winner, space)
         k = w.w.shape[-1]
         g, matrix = g.reshape(-1, k), w.w.reshape(-1, k)
@@ -214,19 +217,22 @@ class CudaConvPool(UpdateByKernel, ConvPoolConnection):
 
 
 class CudaMerged(MergedConnection, CudaConvPool):
-    """A convolution and the average after it as one convolution, by columns."""
+    """Convolution and average as one convolution, by columns."""
 
 
 class Uncopied(Products):
-    """Weights as they are: cuBLAS takes them transposed at no cost."""
+    """Weights without copies: cuBLAS multiplies by a transposed matrix at no extra cost."""
 
     def prepare(self, u: Array) -> Array:
-        """Return ``u``."""
+        """Return u (B, C, K) itself."""
         return u
 
 
 class CudaWinograd(WinogradConnection, CudaConvPool):
-    """The same maps by Winograd's F(m x m, r x r): transforms in registers, pooled before they are written."""
+    """The same maps by Winograd's F(m x m, r x r), with transforms in registers and pooling before outputs are written.
+
+    (P, Q) is the number of tiles, and t = m + r - 1, as in ``eqnp.ops.winograd``.
+    """
 
     def __init__(self, below: Shape, layer: ConvLayer, m: int, device: Device) -> None:
         super().__init__(below, layer, m, Uncopied(), device=device)
@@ -244,7 +250,7 @@ class CudaWinograd(WinogradConnection, CudaConvPool):
         return Kernels(self.device, "winograd", sizes | {name: _initialiser(each) for name, each in matrices.items()})
 
     def _state_update(self, w: ops.Kernel, v: Array, winner: Winner, d: Array, space: Workspace) -> StateUpdate:
-        """Add up u = d + w~ * P^{-1}(v) where the tiles are gathered."""
+        """Return the update with u = d + w~ * P^{-1}(v), which gathers the tiles."""
         tiles = self._tiles_of_feedback(w, v, winner, space.scratch)
         return self._winograd, "gather_tiles_and_update", (tiles, d), (tiles[0].size,)
 
@@ -266,11 +272,11 @@ class CudaWinograd(WinogradConnection, CudaConvPool):
             self._winograd.get("pool_outputs", s.dtype)(m[0].size, m, None, None, None, out, None)
 
     def _margin_of(self, w: ops.Kernel, s: Array, space: Workspace) -> tuple[Array | None, Array | None]:
-        """Return |x| of every tile and the weights' part of the margin; nothing without a maximum."""
+        """Return the factors of the margin, |x| (N, P, Q) and spread (K,), or None, None without a maximum."""
         return (None, None) if w.ties is None else (self._reach(s, space), w.ties.spread)
 
     def _products(self, w: ops.Kernel, s: Array, space: Workspace) -> Array:
-        """Return M = V U of the inputs: (N, H, W, C) -> (t^2, N P Q, K)."""
+        """Return the products M = V U: (N, H, W, C) -> (t^2, N P Q, K)."""
         t2, c, k = w.u.shape
         tiles = len(s) * self.tiling.count
         v = space.take("even stages", (t2, tiles, c), s)
@@ -278,7 +284,7 @@ class CudaWinograd(WinogradConnection, CudaConvPool):
         return self.device.multiply(v, w.u, space.take("odd stages", (t2, tiles, k), s))
 
     def _tiles_of_feedback(self, w: ops.Kernel, v: Array, winner: Winner, space: Workspace) -> Array:
-        """Return what w~ * P^{-1}(v) puts into every tile, not gathered yet: (N, P, Q, K) -> (t^2, N P Q, C)."""
+        """Return w~ * P^{-1}(v) in every tile, before the tiles are gathered: state above -> (t^2, N P Q, C)."""
         t2, c, k = w.u.shape
         tiles = len(v) * self.tiling.count
         m = space.take("odd stages", (t2, tiles, k), v)
@@ -289,5 +295,5 @@ class CudaWinograd(WinogradConnection, CudaConvPool):
 
 
 def _initialiser(matrix: np.ndarray) -> str:
-    """Return a matrix as C writes it."""
+    """Return a matrix as an initialiser in C."""
     return "{" + ", ".join("{" + ", ".join(map(repr, row.tolist())) + "}" for row in matrix) + "}"

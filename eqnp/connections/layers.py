@@ -1,4 +1,4 @@
-"""The specs of layers: what a connection leads to. ``eqnp.architecture`` makes a network of them."""
+"""The specs of layers, from which ``eqnp.architecture`` builds a network."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class ConvLayer:
-    """P(w * s + b): a convolution to ``channels``, then a 2x2 pooling with stride 2 or none.
+    """P(w * s + b): a convolution to ``channels``, then optionally a 2x2 pooling with stride 2.
 
-    ``kernel`` is (KH, KW); a number makes a square one. ``Architecture`` checks all values.
+    ``kernel`` is (KH, KW); a number stands for a square kernel. ``Architecture`` checks all values.
     """
 
     channels: int
@@ -24,9 +24,9 @@ class ConvLayer:
     stride: int = 1
     padding: int = 0
     pool: str = "none"
-    keep: float = 1.0  # probability by which dropout keeps a unit of the layer
+    keep: float = 1.0  # probability with which dropout keeps a unit of the layer
 
-    if TYPE_CHECKING:  # what may be given is wider than the type of the field
+    if TYPE_CHECKING:  # the argument may be a number, the field is always (KH, KW)
 
         def __init__(
             self,
@@ -52,7 +52,7 @@ class ConvLayer:
 
 @dataclass(frozen=True)
 class DenseLayer:
-    """w s + b: every unit sees the whole layer below, flattened in (H, W, C) order."""
+    """w s + b: every unit is connected to all units of the layer below, flattened in (H, W, C) order."""
 
     units: int
     keep: float = 1.0

@@ -1,4 +1,4 @@
-"""Pure functions on arrays, in adjoint pairs: whoever knows one of a pair knows the derivative of the other.
+"""Pure functions on arrays, in adjoint pairs: each function of a pair gives the derivative of the other.
 
 | function | its adjoint |
 |---|---|
@@ -10,7 +10,14 @@
 | ``winograd_outputs(x, kernel)`` | ``winograd_inputs(y, kernel)`` |
 | ``winograd_unpool(v, winner)`` | ``winograd_pick(y, winner)`` |
 
-Read ``dense``, then ``conv``, ``pooling``, ``ties`` and ``activations``; ``winograd`` is a faster form of two of them.
+Read in this order:
+
+1. ``dense``: the simplest pair, a matrix product and its two adjoints.
+2. ``conv``: the convolution as one matrix product, and its two adjoints.
+3. ``pooling``: 2x2 maximum and average, the places of the maxima, and the inverse P^{-1}.
+4. ``ties``: which values of a pooling window count as equal.
+5. ``activations`` and ``moves``: sigma, and the update of a state with it.
+6. ``winograd``: a convolution and the pooling after it with fewer multiplications.
 """
 
 from eqnp.ops.activations import ACTIVATIONS, Activation
