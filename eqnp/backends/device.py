@@ -28,7 +28,7 @@ class Kernel(Protocol):
 
 
 class Device(Protocol):
-    """What the connections in ``eqnp.connections.cuda`` need."""
+    """What the connections of ``eqnp.connections.cuda`` and ``cuda_winograd`` need."""
 
     exact: bool
     """Whether products have the full precision of their dtype; with TF32 they do not."""

@@ -14,12 +14,13 @@ from eqnp.backends.device import Device
 from eqnp.backends.products import Products
 from eqnp.connections.contract import Connection
 from eqnp.connections.conv_pool import ConvPoolConnection
-from eqnp.connections.cuda import CudaConvPool, CudaDense, CudaMerged, CudaWinograd
+from eqnp.connections.cuda import CudaConvPool, CudaDense, CudaMerged
+from eqnp.connections.cuda_winograd import CudaWinograd
 from eqnp.connections.dense import DenseConnection
 from eqnp.connections.layers import ConvLayer, Layer, Shape
 from eqnp.connections.merged import MergedConnection
 from eqnp.connections.winograd import WinogradConnection
-from eqnp.ops.winograd import POINTS
+from eqnp.ops.toom_cook import POINTS
 
 FORMS = ("auto", "direct", "merged", "winograd-2x2", "winograd-4x4")
 Means: TypeAlias = Device | Products | None  # what computes, besides the arrays' module

@@ -13,7 +13,7 @@ the columns of the inputs of that row; S does the same for the columns of tiles.
 these two matrices, so no input is copied:
 
     V   = R x S^T       inputs of all tiles: (H, W) -> (P t, t Q), for each of the C channels
-    M^i = V^i U^i       for each of the t^2 entries i of a tile: (T, C) . (C, K),    U = (G x G) w    (x: Kronecker's)
+    M^i = V^i U^i       for each of the t^2 entries i of a tile: (T, C) . (C, K),    U = (G x G) w    (x: Kronecker product)
     Y   = A^T M A       the outputs; the rows of A^T are ordered by place in the pooling window, then by window
 
 A maximum is therefore taken over four arrays with long contiguous runs. An average is contained in A. The adjoint in d
@@ -26,9 +26,6 @@ With many tiles, R and S are mostly zeros; for images wider than about 50 places
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from fractions import Fraction
-from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -36,62 +33,10 @@ import numpy as np
 from eqnp.backends.backend import Array, array_module
 from eqnp.backends.products import Products
 from eqnp.backends.workspace import Workspace
-from eqnp.ops.conv import output_size
 from eqnp.ops.pooling import max_of_windows
-from eqnp.ops.ties import Axis, Ties, prepare_ties, tie_margin
-
-Size = tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Tiling:
-    """The tiles of F(m x m, r x r) on an input of ``size`` (H, W), with the pooling after it."""
-
-    m: int
-    r: int
-    pool: str
-    """``max``, ``average`` or ``none``."""
-    size: Size
-    padding: int = 0
-
-    @cached_property
-    def t(self) -> int:
-        """Inputs of a tile along each axis: m + r - 1."""
-        return self.m + self.r - 1
-
-    @cached_property
-    def side(self) -> int:
-        """Values of a tile after the pooling, along each axis."""
-        return self.m if self.pool == "none" else self.m // 2
-
-    @cached_property
-    def outputs(self) -> int:
-        """Values of a tile after the transform of outputs, along each axis: before a maximum, after an average."""
-        return self.m if self.pool == "max" else self.side
-
-    @cached_property
-    def above(self) -> Size:
-        """Size of the state above, which is after the pooling."""
-        h, w = output_size(self.size, (self.r, self.r), 1, self.padding)
-        return (h, w) if self.pool == "none" else (h // 2, w // 2)
-
-    @cached_property
-    def counts(self) -> Size:
-        """(P, Q), the number of tiles that cover the state above."""
-        p, q = (-(-n // self.side) for n in self.above)
-        return p, q
-
-    @property
-    def reach(self) -> tuple[Axis, Axis]:
-        """Which inputs enter each tile, along both axes."""
-        axes = zip(self.size, self.counts, strict=True)
-        rows, columns = (Axis(size, count, self.m, self.t, self.padding) for size, count in axes)
-        return rows, columns
-
-    @cached_property
-    def count(self) -> int:
-        """P Q, the number of tiles of a sample."""
-        return self.counts[0] * self.counts[1]
+from eqnp.ops.ties import Ties, prepare_ties, tie_margin
+from eqnp.ops.tiles import Tiling
+from eqnp.ops.toom_cook import toom_cook
 
 
 class Transform(NamedTuple):
@@ -112,48 +57,6 @@ class Kernel(NamedTuple):
     outputs: Transform  # A^T (outputs, t)
     products: Products  # multiplies by u and u_back
     ties: Ties | None  # which outputs of a window count as equal; None without a maximum
-
-
-# By t: the points at which the polynomials are evaluated, besides infinity. Pairs a, -a and their inverses keep the
-# transforms small: F(4x4, 3x3) has half the rounding error that it has with the points 0, 1, -1, 2, -2.
-POINTS: dict[int, tuple[Fraction, ...]] = {
-    4: (Fraction(0), Fraction(1), Fraction(-1)),
-    6: (Fraction(0), *(s * Fraction(*f) for f in ((2, 3), (3, 2)) for s in (1, -1))),
-    8: (Fraction(0), *(s * Fraction(*f) for f in ((1, 1), (2, 1), (1, 2)) for s in (1, -1))),
-}
-
-
-def toom_cook(m: int, r: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return A^T (m, t), G (t, r) and B^T (t, t), t = m + r - 1, such that y = A^T [(G w) . (B^T d)] along one axis.
-
-    Two polynomials are multiplied by multiplying their values at t points; the convolution is the transpose of this map
-    in d. Let E_n be the values of 1, x, .., x^{n-1} at the points (at infinity: the last coefficient). Then
-    A^T = E_m^T, G = E_r and B^T = (E_t^{-1})^T. Toom 1963; Cook 1966; Blahut 2010, Fast Algorithms for Signal
-    Processing, chapter 5.
-    """
-    t = m + r - 1
-
-    def values(n: int) -> list[list[Fraction]]:
-        return [[p**j for j in range(n)] for p in POINTS[t]] + [[Fraction(int(j == n - 1)) for j in range(n)]]
-
-    def numbers(rows: list[list[Fraction]]) -> np.ndarray:
-        return np.array([[float(x) for x in row] for row in rows])
-
-    return numbers(values(m)).T, numbers(values(r)), numbers(_inverse(values(t))).T
-
-
-def _inverse(rows: list[list[Fraction]]) -> list[list[Fraction]]:
-    """Return the inverse of a square matrix by Gauss-Jordan elimination, exact because the entries are fractions."""
-    n = len(rows)
-    both = [[*row, *(Fraction(int(i == j)) for j in range(n))] for i, row in enumerate(rows)]
-    for c in range(n):
-        pivot = next(i for i in range(c, n) if both[i][c])
-        both[c], both[pivot] = both[pivot], both[c]
-        both[c] = [x / both[c][c] for x in both[c]]
-        for i in range(n):
-            if i != c:
-                both[i] = [x - both[i][c] * y for x, y in zip(both[i], both[c], strict=True)]
-    return [row[n:] for row in both]
 
 
 def transform_weights(w: Array, tiling: Tiling, products: Products | None = None) -> Kernel:
@@ -280,28 +183,3 @@ def _by_place(y: Array) -> Array:
     """Return a view with the place in the window first: (2 side, 2 side, ...) -> (2, 2, side, side, ...)."""
     side = len(y) // 2
     return y.reshape(2, side, 2, side, *y.shape[2:]).transpose(0, 2, 1, 3, *range(4, y.ndim + 2))
-
-
-def to_tiles(v: Array, tiling: Tiling, name: str, space: Workspace) -> Array:
-    """Return a state (N, H, W, K) as tiles (side, side, Q, N, P, K), zero where a tile exceeds the state.
-
-    ``name`` is that of the buffer in the workspace.
-    """
-    (p, q), (n, h, w, k), side = tiling.counts, v.shape, tiling.side
-    if (h, w) != (p * side, q * side):
-        whole = space.take_zeros((name, h, w), (n, p * side, q * side, k), v)
-        whole[:, :h, :w] = v
-        v = whole
-    tiles = space.take((name, v.shape), (side, side, q, n, p, k), v)
-    tiles[...] = v.reshape(n, p, side, q, side, k).transpose(2, 4, 3, 0, 1, 5)
-    return tiles
-
-
-def from_tiles(tiles: Array, out: Array) -> None:
-    """Write tiles (side, side, Q, N, P, K) to a state ``out`` (N, H, W, K)."""
-    (side, _, q, n, p, k), (h, w) = tiles.shape, out.shape[1:3]
-    rows = tiles.transpose(3, 4, 0, 2, 1, 5)  # (N, P, side, Q, side, K)
-    if (h, w) != (p * side, q * side):
-        out[...] = rows.reshape(n, p * side, q * side, k)[:, :h, :w]  # a copy
-    else:
-        out.reshape(rows.shape)[...] = rows

@@ -1,4 +1,4 @@
-"""The CUDA sources of eqnp's own kernels. ``eqnp.connections.cuda`` calls them.
+"""The CUDA sources of eqnp's own kernels. ``eqnp.connections.cuda`` and ``cuda_winograd`` call them.
 
 Read ``common.cu`` first, which precedes each of the others when it is compiled, then the rest in this order:
 
