@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_NEEDED = ("numpy", "scipy", "h5py", "click", "threadpoolctl", "tomli_w")  # pyproject.toml's dependencies
+_NEEDED = ("numpy", "scipy", "h5py", "click", "threadpoolctl", "tomli_w")  # the dependencies in pyproject.toml
 _NO_MEMORY = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED")  # in the messages of CUDA and cuBLAS
 
 

@@ -13,7 +13,7 @@ the columns of the inputs of that row; S does the same for the columns of tiles.
 these two matrices, so no input is copied:
 
     V   = R x S^T       inputs of all tiles: (H, W) -> (P t, t Q), for each of the C channels
-    M^i = V^i U^i       for each of the t^2 entries i of a tile: (T, C) . (C, K),    U = (G x G) w    (x: Kronecker product)
+    M^i = V^i U^i       for each of the t^2 entries i of a tile: (T, C) . (C, K),    U = (G x G) w, Kronecker product
     Y   = A^T M A       the outputs; the rows of A^T are ordered by place in the pooling window, then by window
 
 A maximum is therefore taken over four arrays with long contiguous runs. An average is contained in A. The adjoint in d
