@@ -15,9 +15,9 @@ from eqnp.backends.backend import Array, array_module
 
 @dataclass(frozen=True)
 class Activation:
-    """An activation: ``value(u, out=None)`` is sigma(u), ``derivative(u)`` is sigma'(u).
+    """``value(u, out=None)`` is sigma(u), ``derivative(u)`` is sigma'(u); both elementwise, shape and dtype of u.
 
-    Both are elementwise; the result has the shape and dtype of u. The range of sigma is [low, high].
+    sigma(u) is from ``low`` to ``high``.
     """
 
     name: str

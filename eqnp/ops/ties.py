@@ -20,7 +20,7 @@ With mixed signs, running sums stay near |w|; with weights of one sign, they gro
 equal, |x| r(w) is at least the root mean square of the running sums times the square root of their number. Independent
 rounding errors add up to this size, apart from a factor below one. MULTIPLE covers this factor and large deviations:
 exact ties differed by at most 1.7 eps |x| r(w), for weights of random, equal, alternating and blockwise sign, for
-saturated, flat, sparse and uneven states, and on five core types of OpenBLAS (tests/test_ties.py).
+saturated, flat, sparse and uneven states, and on five core types of OpenBLAS (tests/ops/test_ties.py).
 
 Letters: N samples, (H, W) input size, C input and K output channels, (P, Q) number of windows or tiles.
 """
