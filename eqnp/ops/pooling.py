@@ -41,8 +41,8 @@ def max_pool(u: Array, space: Workspace | None = None, margin: Array | None = No
 def max_of_windows(u: Array, space: Workspace, margin: Array | None = None) -> tuple[Array, Array]:
     """Return the maximum of every window and the first place that has it: (2, 2, ...) -> (...), uint8 (...).
 
-    The first two axes are the row and the column within a window. With a ``margin`` (...), a later place wins only if
-    it is larger by more than the margin; u is then overwritten.
+    The first two axes are the row and the column within a window. With a ``margin`` that broadcasts to (...), a later
+    place wins only if it is larger by more than the margin; u is then overwritten.
     """
     xp = array_module(u)
     left, right = u[:, 0], u[:, 1]
@@ -58,7 +58,7 @@ def max_of_windows(u: Array, space: Workspace, margin: Array | None = None) -> t
 
 
 def _is_greater(a: Array, b: Array, name: str, space: Workspace, margin: Array | None) -> Array:
-    """Return 1 where a - margin > b, else 0, as uint8; all (...). With a margin, a is overwritten."""
+    """Return 1 where a - margin > b, else 0, as uint8: (...), (...) -> (...). With a margin, a is overwritten."""
     xp = array_module(a)
     if margin is not None:
         a -= margin
