@@ -54,7 +54,7 @@ class Augmentation:
 
     def __call__(self, images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Return augmented images, each drawn on its own: (N, H, W, C) -> (N, H, W, C)."""
-        n, h, w, _ = images.shape
+        n, (h, w) = len(images), images.shape[1:3]
         if self.flip:
             mirrored = generator.random(n) < 0.5
             images = np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)

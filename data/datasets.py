@@ -21,7 +21,7 @@ from eqnp.errors import ConfigurationError, DataError
 
 CLASSES = {name: published.classes for name, published in DATASETS.items()}
 IMAGES = {name: published.shape for name, published in DATASETS.items()}
-SAMPLES = {name: published.counts[0] for name, published in DATASETS.items()}  # for training
+SAMPLES = {name: published.counts[0] for name, published in DATASETS.items() if published.counts}  # for training
 
 _NAME_IT = "name its folder: --set data.folder=..."
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # train images, labels, test images, labels

@@ -13,7 +13,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from http.client import HTTPException, HTTPMessage, HTTPResponse
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from eqnp.data.published import File
 from eqnp.errors import ConfigurationError, DataError
@@ -179,7 +179,7 @@ def _open(url: str, start: int) -> HTTPResponse:
 
 def _in_time(request: urllib.request.Request) -> HTTPResponse:
     """Open a request in a thread, since one byte now and then keeps a socket's own time limit from ending it."""
-    outcome: list[Any] = []
+    outcome: list[HTTPResponse | Exception] = []
 
     def work() -> None:
         try:
@@ -195,9 +195,10 @@ def _in_time(request: urllib.request.Request) -> HTTPResponse:
         work()
     if not outcome:
         raise TimeoutError(f"no answer within {ANSWER_SECONDS:g} s")
-    if isinstance(outcome[0], Exception):
-        raise outcome[0]
-    return outcome[0]
+    result = outcome[0]
+    if isinstance(result, Exception):
+        raise result
+    return result
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):

@@ -103,8 +103,8 @@ def _unpack(archive: Path, message: Message) -> Path:
             folder.mkdir()
         with tarfile.open(archive, "r:gz") as tar:
             for member in tar:
-                if member.name in wanted and member.isfile():
-                    _replace(folder / Path(member.name).name, tar.extractfile(member).read(), message)
+                if member.name in wanted and member.isfile() and (content := tar.extractfile(member)):
+                    _replace(folder / Path(member.name).name, content.read(), message)
     except (tarfile.TarError, EOFError) as error:
         raise DataError(f"{archive}: cannot be unpacked ({error}); remove it and fetch again") from None
     except OSError as error:

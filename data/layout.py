@@ -24,7 +24,7 @@ CIFAR_BINARY = (*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin")
 CIFAR_PYTHON = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
 RECORD = 3 * 32 * 32 + 1  # bytes of a CIFAR-10 image and its label
 
-_FORMS = {
+_FORMS: dict[str, dict[str, tuple[str, ...]]] = {
     "mnist": {"idx": IDX_PARTS, "npz": ("mnist.npz",)},
     "fashion-mnist": {"idx": IDX_PARTS},
     "cifar10": {"binary": CIFAR_BINARY, "python": CIFAR_PYTHON},
@@ -75,8 +75,8 @@ def candidates(name: str, place: Path) -> Iterator[Located]:
         if not os.path.isdir(folder):
             continue
         for form, parts in _FORMS[name].items():
-            files = [_best(name, form, number, folder) for number in range(len(parts))]
-            if all(files):
+            files = [path for n in range(len(parts)) if (path := _best(name, form, n, folder))]
+            if len(files) == len(parts):
                 bare = subfolder in _IDX_INNER and name != "cifar10"
                 yield Located(form, folder, tuple(files), _fault(name, form, files), bare)
 
@@ -143,8 +143,8 @@ def _published_size(name: str, form: str, number: int) -> int:
     if counts is None or form == "npz":
         return 0
     if form == "idx":
-        dimensions = 1 if number % 2 else 3
-        return 4 + 4 * dimensions + counts[number // 2] * math.prod(DATASETS[name].shape) ** (dimensions // 3)
+        dimensions, item = (1, 1) if number % 2 else (3, math.prod(DATASETS[name].shape))  # labels or images
+        return 4 + 4 * dimensions + counts[number // 2] * item
     return (counts[1] if number == 5 else counts[0] // 5) * RECORD
 
 

@@ -94,7 +94,7 @@ def _is_known(located: Located) -> bool:
 
 
 def _is_named(place: Path, folder: str | Path | None) -> bool:
-    return bool(folder) and place == _expand(folder)
+    return place == _expand(folder) if folder else False
 
 
 def lasting_folder(name: str, folder: str, search: bool = True) -> str:

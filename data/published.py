@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 DIGITS = tuple("0123456789")
 CLOTHES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 OBJECTS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -36,7 +38,7 @@ DATASETS = {
 }
 
 
-def label_fault(name: str, part: int, labels: Sequence[int]) -> str:
+def label_fault(name: str, part: int, labels: Sequence[int] | np.ndarray) -> str:
     """Return what shows that ``labels`` of ``part`` (0: training, 1: test) are not those of ``name``, or nothing."""
     expected = DATASETS[name].first_labels[part]
     first = tuple(int(label) for label in labels[: len(expected)])

@@ -13,7 +13,7 @@ import os
 import shlex
 import stat
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +132,7 @@ def _write_leaf(group: h5py.Group, key: str, value: Any, name: str) -> None:
     if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
         group.create_dataset(key, data=value, track_times=False)
         return
-    for python, stored in ((bool, np.bool_), (int, _stored_int), (float, np.float64), (str, _stored_str)):
+    for python, stored in _STORED:
         if isinstance(value, python):
             dataset = group.create_dataset(key, data=stored(value), track_times=False)
             dataset.attrs["python"] = python.__name__
@@ -150,6 +150,14 @@ def _stored_str(value: str) -> str | np.ndarray:
     data = value.encode("utf-8", "surrogatepass")
     plain = b"\0" not in data and data.decode("utf-8", "replace") == value
     return str(value) if plain else np.frombuffer(data, np.uint8)
+
+
+_STORED: tuple[tuple[type, Callable[[Any], Any]], ...] = (
+    (bool, np.bool_),  # before int, which it is too
+    (int, _stored_int),
+    (float, np.float64),
+    (str, _stored_str),
+)
 
 
 def _read(group: h5py.Group) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from eqnp.backends.limits import available_cores
 def describe_environment(backend_name: str) -> dict[str, str | int]:
     """Return versions, BLAS and its threads, machine, backend and command line, each under a short name."""
     packages = {name: _version(name) for name in ("numpy", "scipy", "h5py", "mkl")}
-    result = {
+    result: dict[str, str | int] = {
         "eqnp": __version__,
         "python": platform.python_version(),
         **packages,

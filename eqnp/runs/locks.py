@@ -7,22 +7,14 @@ import os
 import platform
 import re
 import stat
+import sys
 from contextlib import suppress
 from pathlib import Path
 
 from eqnp.errors import DiskError
 from eqnp.runs.storage import disk_error
 
-try:
-    import fcntl
-
-    def _lock(descriptor: int) -> None:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-    def _unlock(descriptor: int) -> None:
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
-
-except ImportError:  # Windows, where a locked byte cannot be read: lock one far behind the holder's name
+if sys.platform == "win32":  # a locked byte cannot be read there: lock one far behind the holder's name
     import msvcrt
 
     def _lock(descriptor: int) -> None:
@@ -32,6 +24,15 @@ except ImportError:  # Windows, where a locked byte cannot be read: lock one far
     def _unlock(descriptor: int) -> None:
         os.lseek(descriptor, 4096, os.SEEK_SET)
         msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
+
+else:
+    import fcntl
+
+    def _lock(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def _unlock(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 # What flock says where the file system, or its server, has no locks.
