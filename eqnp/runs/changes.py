@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from eqnp.runs.config import Config
 from eqnp.errors import ConfigurationError
+from eqnp.runs.config import Config
 
 # Keys (or tables) that say what the weights are, and why they cannot change.
 _OF_WEIGHTS = {

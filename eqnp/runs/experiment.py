@@ -102,12 +102,12 @@ def _means(training: Training, backend: Backend) -> Means:
     device = backend.device if training.kernels == "cuda" else None
     if training.tf32:
         if device is None:
-            raise ConfigurationError("training.tf32: belongs to --backend cupy with training.kernels = cuda")
+            raise ConfigurationError("training.tf32: needs --backend cupy with training.kernels = cuda")
         return device.with_tf32()
     if backend.name == "numpy":
         return make_products(training.products)
     if training.products not in ("auto", "numpy"):
-        raise ConfigurationError(f"training.products: {training.products} belongs to --backend numpy")
+        raise ConfigurationError(f"training.products: {training.products} needs --backend numpy")
     return device
 
 

@@ -75,7 +75,7 @@ def _keys(kind: type, prefix: str) -> Iterator[str]:
 
 
 def named_keys(word: str) -> list[str]:
-    """Return the keys that ``word`` means: without its table, with dashes for dots, or by the name in other programs."""
+    """Return the keys that ``word`` means: its table left out, dashes for dots, or a name from other programs."""
     word = _plain(word)
     keys = known_keys()
     if word in keys:

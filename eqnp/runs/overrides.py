@@ -7,7 +7,7 @@ import tomllib
 from typing import Any
 
 from eqnp.errors import ConfigurationError
-from eqnp.runs.spelling import show, shorten
+from eqnp.runs.spelling import shorten, show
 
 
 def as_text(argument: str) -> str:

@@ -10,7 +10,7 @@ MOST = 3  # words that a message suggests
 
 
 def slips(a: str, b: str) -> int:
-    """Return the number of typos from ``a`` to ``b``: letters left out, added, replaced or swapped with the next one."""
+    """Return how many typos lead from ``a`` to ``b``: letters left out, added, replaced or swapped with the next."""
     rows = [list(range(len(b) + 1))]
     for i, x in enumerate(a, start=1):
         row = [i]
