@@ -215,7 +215,7 @@ def _check_start(path: Path, start: bytes, size: int) -> None:
     if not start.startswith(MAGIC):
         if start.startswith(_HDF5_MAGIC):
             raise _error(path, "is HDF5, but not written by eqnp")
-        raise _error(path, "is not an eqnp checkpoint, or its beginning is damaged")
+        raise _error(path, "is not a checkpoint of eqnp, or its beginning is damaged")
     if len(start) < BLOCK:
         raise _error(path, f"is truncated after {size} bytes")
     _, version, length, _ = _FIELDS.unpack_from(start)
