@@ -82,7 +82,7 @@ def is_published(path: Path, file: File) -> bool:
 
 
 def _download(url: str, file: File, part: Path, progress: Progress) -> None:
-    """Download the whole published file to ``part``. A wrong file is removed and downloaded once from its beginning."""
+    """Download the whole published file to ``part``. A wrong file is removed, and downloaded again once."""
     while not is_published(part, file):
         start = _size(part)
         start = start if start < file.size else 0
