@@ -141,8 +141,8 @@ def test_bench(capsys, tmp_path, monkeypatch):
         (["--device", "1"], "--device is about a GPU"),
         (["--device-memory", "2"], "--device-memory is about a GPU"),
         (["--backend", "cupy", "--device-memory", "nan"], "nan is not a finite number"),
-        (["--tf32"], "training.tf32: belongs to --backend cupy"),
-        (["--tf32", "--dtype", "float64"], "training.tf32: belongs to training.dtype"),
+        (["--tf32"], "training.tf32: needs --backend cupy"),
+        (["--tf32", "--dtype", "float64"], "training.tf32: needs training.dtype"),
     ],
 )
 def test_options_of_a_gpu_without_one(capsys, tmp_path, words, expected):

@@ -93,10 +93,10 @@ SETTINGS = [
     ("train --set description=true", ["quote it", """--set "description='true'\""""]),
     (
         'train --set data.folder="C:\\Users\\x"',
-        ["not a string of TOML", "backslash", "without quotes", ": C:\\Users\\x"],
+        ["not a TOML string", "backslash", "without quotes", ": C:\\Users\\x"],
     ),
     ('train --set data.folder="C:\\temp"', ["data.folder", "control characters", "backslash"]),
-    ('train --set name="mine', ["not a string of TOML", "without quotes"]),
+    ('train --set name="mine', ["not a TOML string", "without quotes"]),
     ("train --lr x", ["optimizer.rates", "'x'"]),
     ("train --lr 0.2 0.1", ["one word", "--lr '[0.2, 0.1]'"]),
     ("train --beta 0", ["--beta", "x>0"]),

@@ -51,7 +51,7 @@ def test_a_validation_set_leaves_something_on_both_sides(validation):
 
 
 def test_a_validation_that_is_no_number_of_samples(capsys, tmp_path):
-    for text, words in (("2.5", "neither a share below 1 nor a whole number"), ("-1", "at least 0")):
+    for text, words in (("2.5", "neither a fraction below 1 nor a whole number"), ("-1", "at least 0")):
         result = train_small(capsys, tmp_path / "run", *overrides(f"data.validation={text}"))
         assert_fails(result, 2, "data.validation", words)
     both = overrides("data.validation=100", "data.train_samples=4950")
