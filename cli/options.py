@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 import click
 
@@ -73,7 +73,7 @@ def backend_option(function: F) -> F:
         ),
     ):
         command = option(command)
-    return command
+    return cast(F, command)  # click, not a caller, gives it its arguments
 
 
 class ShortForm(click.Option):

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -101,10 +102,10 @@ class Session:
             return d.validation_images, d.validation_labels
         return (d.test_images, d.test_labels) if split == "test" else (d.train_images, d.train_labels)
 
-    def _batches(self, split: str, **options: object) -> Batches:
+    def _batches(self, split: str, **options: Any) -> Batches:
         return self._make(*self._split(split), self.config.training.batch_size, **options)
 
-    def _make(self, images: np.ndarray, labels: np.ndarray, size: int, **options: object) -> Batches:
+    def _make(self, images: np.ndarray, labels: np.ndarray, size: int, **options: Any) -> Batches:
         normalisation = Normalisation.named(self.config.data.normalisation, self.config.data.name)
         training = self.config.training
         return Batches(

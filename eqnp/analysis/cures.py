@@ -36,11 +36,8 @@ def find_cure(phases: Phases, setting: Setting, sign: int, exact: Gradient, now:
             replace(setting, **{key: values[min(k, len(values) - 1)] for key, values in knobs.items() if values})
             for k in range(max(map(len, knobs.values())))
         ]
-        best = trial.first(together, goal)
-        for key, values in knobs.items() if best is not None else ():
-            less = [replace(best, **{key: value}) for value in (getattr(setting, key), *values)]
-            best = trial.first(less[: less.index(best)], goal) or best
-        found = [best] if best is not None else []
+        all_changed = trial.first(together, goal)
+        found = [_taken_back(trial, all_changed, setting, knobs, goal)] if all_changed is not None else []
     if found:
         best = min(found, key=lambda s: (s.cost, -s.beta))
     else:
@@ -57,7 +54,7 @@ def find_cure(phases: Phases, setting: Setting, sign: int, exact: Gradient, now:
 
 
 class _Trial:
-    """Settings tried, each with its cosine and its quality."""
+    """The settings that were tried, each with its cosine and its quality."""
 
     def __init__(self, phases: Phases, sign: int, exact: Gradient) -> None:
         self.phases, self.sign, self.exact = phases, sign, exact
@@ -79,6 +76,16 @@ class _Trial:
         """Return the estimate of a setting."""
         free = self.phases.free_after(setting.T1).states
         return self.phases.estimate(free, setting.T2, make_stencil(setting, self.sign))
+
+
+def _taken_back(
+    trial: _Trial, best: Setting, setting: Setting, knobs: Mapping[str, Sequence[Any]], goal: float
+) -> Setting:
+    """Take each change of ``best`` back towards ``setting``, one after the other, as far as the goal allows."""
+    for key, values in knobs.items():
+        less = [replace(best, **{key: value}) for value in (getattr(setting, key), *values)]
+        best = trial.first(less[: less.index(best)], goal) or best
+    return best
 
 
 def _knobs(setting: Setting, steps: int) -> dict[str, list[Any]]:

@@ -102,7 +102,7 @@ def alignment_angles(parameters: Mapping[str, Array]) -> dict[str, float]:
 def sample_moves(new: States, old: States) -> np.ndarray:
     """Return by how much each sample moved, max |new - old| over its units: (N,), on the host."""
     moves = [to_host(abs(a - b).reshape(len(a), -1).max(axis=1)) for a, b in zip(new, old, strict=True)]
-    return np.max(moves, axis=0)
+    return np.asarray(np.max(moves, axis=0))
 
 
 def squared_norm(a: Array) -> float:

@@ -120,7 +120,7 @@ def _estimate(learner: Learner, state: State, x: np.ndarray, labels: np.ndarray,
 def peak_memory(backend: Backend) -> float | None:
     """Return the most memory in MB that this process held so far, or what CuPy's pool holds; None if not known."""
     if backend.name == "cupy":
-        return backend.xp.get_default_memory_pool().total_bytes() / 2**20
+        return float(backend.xp.get_default_memory_pool().total_bytes() / 2**20)
     status = Path("/proc/self/status")
     if status.exists():
         # Not getrusage there: its maximum is inherited from the process that started this one.

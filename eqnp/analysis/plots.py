@@ -121,12 +121,12 @@ def _set_log_ticks(axis: Any, low: float, high: float) -> None:
     low, high = 0.9 * low, 1.1 * high
     if high > 5 * low:
         decades = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
-        ticks = (decades[:, None] * [1, 2, 5]).ravel()
+        ticks = [t for decade in decades for t in (decade, 2 * decade, 5 * decade)]
     else:
-        ticks = MaxNLocator(5).tick_values(low, high)
-    ticks = [t for t in ticks if low <= t <= high]
+        ticks = list(MaxNLocator(5).tick_values(low, high))
+    shown = [float(t) for t in ticks if low <= t <= high]
     axis.set_ylim(low, high)
-    axis.set_yticks(ticks, [f"{t:.3g}" for t in ticks])
+    axis.set_yticks(shown, [f"{t:.3g}" for t in shown])
     axis.minorticks_off()
 
 

@@ -110,7 +110,8 @@ class Phases:
 
     def settled(self, beta: float = 0.0) -> np.ndarray:
         """Return which samples (N,) are at a steady state."""
-        return self.nudged(beta).moves <= settled_move(self.dtype)
+        is_settled: np.ndarray = self.nudged(beta).moves <= settled_move(self.dtype)
+        return is_settled
 
     def switched(self, beta: float) -> np.ndarray:
         """Return which samples (N,) have another activity pattern under nudging than freely, or do not settle."""
@@ -233,7 +234,8 @@ class Phases:
 
 def _same(a: list[Array], b: list[Array]) -> np.ndarray:
     """Return in which samples (N,) two patterns agree."""
-    return np.all([to_host((p == q).reshape(len(p), -1).all(axis=1)) for p, q in zip(a, b, strict=True)], axis=0)
+    same = [to_host((p == q).reshape(len(p), -1).all(axis=1)) for p, q in zip(a, b, strict=True)]
+    return np.asarray(np.all(same, axis=0))
 
 
 def _rows(which: np.ndarray, like: Array) -> Array:

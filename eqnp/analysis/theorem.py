@@ -128,7 +128,8 @@ def measure_bias(phases: Phases, beta: float) -> dict[str, Any]:
     settled = phases.settled()
 
     def unchanged(beta: float) -> np.ndarray:
-        return settled & ~np.any([phases.switched(b) for b in (beta, -beta, 2 * beta, -2 * beta)], axis=0)
+        switched = [phases.switched(b) for b in (beta, -beta, 2 * beta, -2 * beta)]
+        return np.asarray(settled & ~np.any(switched, axis=0))
 
     beta, good = _first_with_enough(unchanged, beta, len(phases) / 4)
     result: dict[str, Any] = {"samples": int(good.sum()), "of": len(phases)}
@@ -175,7 +176,7 @@ def _biases(phases: Phases, stencils: Sequence[Stencil], which: np.ndarray, exac
     return np.array([total_norm(minus(estimate, exact)) / (total_norm(exact) or 1.0) for estimate in estimates])
 
 
-def _slope(betas: Sequence[float], biases: Sequence[float], rounding: Sequence[float]) -> dict[str, float]:
+def _slope(betas: Sequence[float], biases: np.ndarray, rounding: np.ndarray) -> dict[str, float]:
     """Return the slope of log bias against log beta over what is well above rounding, by least squares.
 
     Its error is the half-width of the 95 % interval, by Student's t with two degrees of freedom less than values.

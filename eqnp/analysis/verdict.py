@@ -141,7 +141,7 @@ def _fifths(phases: Phases, setting: Setting, stencil: Stencil, tolerance: float
 
 def _smallest(beta: float, dtype: np.dtype) -> float:
     """Return a beta so small that truncation, of order beta^2, and rounding, of order 1 / beta, are about equal."""
-    return beta * float(np.finfo(dtype).eps) ** (1 / 3)
+    return float(beta * float(np.finfo(dtype).eps) ** (1 / 3))
 
 
 def _compared(estimate: Gradient, exact: Gradient) -> dict[str, float]:
