@@ -1,4 +1,4 @@
-"""What makes an estimate good, found by trying: a smaller beta, more T1, more T2, two-sided nudging."""
+"""A search for settings that make an estimate good: a smaller beta, a larger T1 or T2, two-sided nudging."""
 
 from __future__ import annotations
 
@@ -13,16 +13,20 @@ from eqnp.analysis.quality import Setting, grade, make_stencil
 from eqnp.analysis.steady import Phases
 from eqnp.networks import Gradient
 
-LONGER = (2, 4, 8, 16)  # times T1 or T2
-SMALLER = (2, 5, 10, 20, 50, 100)  # beta divided by
+LONGER = (2, 4, 8, 16)  # factors of T1 and T2
+SMALLER = (2, 5, 10, 20, 50, 100)  # divisors of beta
 
 
 def find_cure(phases: Phases, setting: Setting, sign: int, exact: Gradient, now: float, goal: float) -> dict[str, Any]:
     """Try smaller betas, longer phases and two-sided nudging until a quality of ``goal`` is reached.
 
-    First each alone, the smallest change first. Where none is enough, all together, and then each of them is taken back
-    as far as the goal allows. Of several the cheapest in steps is chosen. Returns the setting, its ``cosine`` and
-    ``quality``, ``enough`` (whether that reaches the goal; if not, it is the best of all), and what was ``tried``.
+    Each change is tried alone first, from small to large. If no single change is enough, all are tried together, and
+    then each is taken back as far as the goal allows. If several settings reach the goal, the one with the fewest steps
+    is chosen. ``sign`` is the sign of beta, ``exact`` the reference gradient by parameter, ``now`` and ``goal`` are
+    qualities (``quality.grade``), at most 1.
+
+    Returns the setting; its ``cosine`` with the exact gradient and its ``quality``; ``enough``: whether the quality
+    reaches the goal (if not, the setting is the best of all); and ``tried``, a table with one array (K,) per column.
     """
     trial = _Trial(phases, sign, exact)
     knobs = _knobs(setting, phases.steps)
@@ -61,7 +65,7 @@ class _Trial:
         self.tried: dict[Setting, tuple[float, float]] = {}
 
     def first(self, settings: Sequence[Setting], goal: float) -> Setting | None:
-        """Return the first setting that reaches the goal, or None; those after it are not tried."""
+        """Return the first setting that reaches the goal, or None. Settings after it are not tried."""
         return next((setting for setting in settings if self.quality(setting) >= goal), None)
 
     def quality(self, setting: Setting) -> float:
@@ -73,7 +77,7 @@ class _Trial:
         return self.tried[setting][1]
 
     def estimate(self, setting: Setting) -> Gradient:
-        """Return the estimate of a setting."""
+        """Return the gradient estimate of a setting."""
         free = self.phases.free_after(setting.T1).states
         return self.phases.estimate(free, setting.T2, make_stencil(setting, self.sign))
 
@@ -89,7 +93,7 @@ def _taken_back(
 
 
 def _knobs(setting: Setting, steps: int) -> dict[str, list[Any]]:
-    """Return what can be changed, by name, and the values to try, the smallest change first."""
+    """Return the values to try for each field that can be changed, the smallest change first."""
     knobs: dict[str, list[Any]] = {
         "beta": [setting.beta / k for k in SMALLER],
         "T1": [setting.T1 * k for k in LONGER if setting.T1 * k <= steps],
@@ -101,7 +105,7 @@ def _knobs(setting: Setting, steps: int) -> dict[str, list[Any]]:
 
 
 def _table(tried: Mapping[Setting, tuple[float, float]]) -> dict[str, np.ndarray]:
-    """Return what was tried, column by column."""
+    """Return what was tried as columns, one array (K,) each for K settings."""
     columns = {name: np.array([getattr(s, name) for s in tried]) for name in ("T1", "T2", "beta")}
     two_sided = np.array([s.estimator in ("symmetric", "four-point") for s in tried])
     cosines, qualities = np.array(list(tried.values())).reshape(-1, 2).T
