@@ -1,4 +1,4 @@
-"""``eqnp doctor``: what this machine offers."""
+"""``eqnp doctor``: packages, hardware limits, backends and datasets of this machine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from eqnp.cli.mistakes import Command
 
 @click.command(cls=Command)
 def doctor() -> None:
-    """Show what is installed, cores and memory and what limits them, which backends answer, which data was found."""
+    """Show installed packages, limits of cores and memory, backends and datasets."""
     from eqnp.backends.backend import get_backend
     from eqnp.cli.rows import show_row
     from eqnp.data import describe
@@ -33,7 +33,7 @@ def doctor() -> None:
 
 
 def _limits() -> dict[str, str]:
-    """Return how many cores and how much memory a run may use, each with what sets the limit."""
+    """Return how many cores and how much memory a run may use, and what limits them."""
     import os
 
     from eqnp.backends import limits

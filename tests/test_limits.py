@@ -138,8 +138,8 @@ def test_bench(capsys, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["--device", "1"], "--device is about a GPU"),
-        (["--device-memory", "2"], "--device-memory is about a GPU"),
+        (["--device", "1"], "--device needs a GPU: add --backend cupy"),
+        (["--device-memory", "2"], "--device-memory needs a GPU: add --backend cupy"),
         (["--backend", "cupy", "--device-memory", "nan"], "nan is not a finite number"),
         (["--tf32"], "training.tf32: belongs to --backend cupy"),
         (["--tf32", "--dtype", "float64"], "training.tf32: belongs to training.dtype"),

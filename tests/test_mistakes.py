@@ -68,7 +68,7 @@ OPTIONS = [
     ("check --epochs 3", ["--set training.epochs=3"]),
     ("presets --epochs 3", ["no option --epochs"]),
     ("train --zzzzzz", ["no option --zzzzzz (see"]),
-    ("--epochs 3 train", ["--epochs", "stand behind their command"]),
+    ("--epochs 3 train", ["--epochs", "options follow the command"]),
     ("--verison", ["--version"]),
 ]
 SETTINGS = [

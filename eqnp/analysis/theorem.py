@@ -133,7 +133,8 @@ def measure_bias(phases: Phases, beta: float) -> dict[str, Any]:
     If there are any, also ``all`` (how many settle), ``betas`` (6,), ``exact`` (norm of the exact gradient), and
     ``residual`` of its fixed point. For each estimator: ``bias``, ``bias_all`` and ``rounding`` (the rounding error
     relative to the exact gradient), each (6,); ``slope`` on log-log axes and ``slope_error``, half of its 95 %
-    interval, over the ``fitted`` values above rounding (NaN if these are fewer than three); ``order``, the slope in theory.
+    interval, over the ``fitted`` values above rounding (NaN if there are fewer than three); ``order``, the theoretical
+    slope.
     """
     settled = phases.settled()
 
