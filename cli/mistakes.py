@@ -179,7 +179,7 @@ def _setting(key: str, value: str) -> str:
 
 
 def _key(text: str) -> str:
-    """Return the full name of a key given with or without its table, or an empty string if it is not a key."""
+    """Return the full name of a key given with or without its table; an empty string if it is not a key."""
     from eqnp.runs.keys import TABLES, named_keys
 
     text = text.strip()

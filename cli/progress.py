@@ -30,7 +30,7 @@ def quoted(path: Path) -> str:
 
 
 class Progress:
-    """Shows the progress of a run on stderr; with ``quiet`` only messages. A closed or full stream does not stop work."""
+    """Shows the progress of a run on stderr; with ``quiet`` only messages. A closed stream does not stop the work."""
 
     def __init__(self, quiet: bool = False, stream: TextIO | None = None) -> None:
         self.stream = stream or sys.stderr  # None if it was closed

@@ -28,8 +28,8 @@ class Interrupted(KeyboardInterrupt):
 class StopRequest:
     """Inside ``with StopRequest() as stop`` a signal sets ``stop.exit_code`` to 128 + its number.
 
-    A later signal raises ``Interrupted``, but only inside ``with stop.interruptible()`` and only once. Work outside, such
-    as a save, is finished. Python has signal handlers in the main thread only; in other threads this does nothing.
+    A later signal raises ``Interrupted``, but only inside ``with stop.interruptible()`` and only once. Work outside,
+    such as a save, is finished. Python has signal handlers in the main thread only; in other threads this does nothing.
     """
 
     def __init__(self) -> None:

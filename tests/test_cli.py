@@ -324,7 +324,7 @@ def test_divergence_is_exit_6_and_keeps_the_last_good_state(capsys, tmp_path, ba
     result = run(capsys, "train", "--resume", folder, "--quiet", *wrong)
     lines = [line for line in result.err.splitlines() if not line.startswith("from epoch 2, batch 1: ")]  # the changes
     assert result.code == 6 and len(lines) == 2, result.err  # what is trained, and the error
-    for words in ("diverged", "epoch 2", "--set optimizer.rates=", "goes on from last.h5"):
+    for words in ("diverged", "epoch 2", "--set optimizer.rates=", "continues from last.h5"):
         assert words in result.err
     assert before == {name: (folder / name).read_bytes() for name in before}
     assert run(capsys, "train", "--resume", folder, *overrides("optimizer.rates=0.01")).code == 0
