@@ -18,14 +18,15 @@ def doctor() -> None:
 
     click.echo("installed")
     for key, value in (describe_environment("numpy") | _limits()).items():
-        show_row(key, str(value), 11, "  ")
+        if key not in ("backend", "command"):  # of a run
+            show_row(key, str(value), 11, "  ")
     click.echo("backends")
     for name in ("numpy", "cupy"):
         try:
             get_backend(name)
-            found = "ready"
+            found = "available"
         except BackendError as error:
-            found = f"not there: {error}"
+            found = f"not available: {str(error).removeprefix(f'backend {name}: ')}"
         show_row(name, found, 11, "  ")
     click.echo("data")
     for name, where in describe().items():

@@ -380,3 +380,24 @@ def test_help_is_quick_because_it_imports_no_arrays():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "[]" and "train" in done.stdout
+
+
+HELP = ["", "train", "evaluate", "check", "states", "bench", "data", "data list", "data fetch", "presets", "doctor"]
+
+
+@pytest.mark.parametrize("words", HELP)
+def test_every_help_fits_80_columns_and_no_line_is_cut(capsys, monkeypatch, words):
+    monkeypatch.setenv("COLUMNS", "80")
+    result = run(capsys, *words.split(), "--help")
+    assert result.code == 0
+    for line in result.out.splitlines():
+        assert len(line) < 80 and not line.endswith("..."), line
+
+
+def test_checks_fit_60_columns(capsys, finished, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    for more in ((), ("--settle", "--steps", "50")):
+        result = run(capsys, "check", finished, "--samples", "0:4", *more)
+        assert result.code == 0, result.err
+        shown = [line for line in result.out.splitlines() if not line.startswith("  eqnp train ")]
+        assert all(len(line) <= 60 for line in shown), result.out

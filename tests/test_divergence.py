@@ -156,7 +156,13 @@ WRONG = {
 def test_a_rate_without_bounds_is_exit_6(capsys, tmp_path, extra):
     result = train_small(capsys, tmp_path / "run", *overrides("optimizer.rates=1e30", *extra))
     assert result.code == 6 and result.out == ""
-    for words in ("diverged", "epoch 1", "lower optimizer.rates", "--set optimizer.rates=...", "continues from last.h5"):
+    for words in (
+        "diverged",
+        "epoch 1",
+        "lower optimizer.rates",
+        "--set optimizer.rates=...",
+        "continues from last.h5",
+    ):
         assert words in result.err.splitlines()[-1]
 
 
