@@ -23,7 +23,7 @@ def verdict_lines(content: Mapping[str, Any], command: Sequence[str]) -> list[st
     """Return the verdict as lines. ``command`` holds the words of the training command that a cure is added to."""
     v, s = content["verdict"], content["settings"]
     if not v["samples"]:
-        none = f"none of {v['of']} samples settles in {s['steps']} steps; try a larger --steps"
+        none = f"0 of {v['of']} samples settle in {s['steps']} steps; try a larger --steps"
         return [_row("verdict", f"none: {none}")]
     if "unknown" in v:
         return [_row("verdict", f"none: {_UNKNOWN[v['unknown']]}")]
@@ -54,7 +54,7 @@ def _folds(v: Mapping[str, Any]) -> str:
 def _stage_lines(v: Mapping[str, Any]) -> list[str]:
     """Return distance and cosine after each correction, as lines."""
     title = f"{v['samples']} of {v['of']} samples" if v["samples"] < v["of"] else f"{v['of']} samples"
-    lines = [f"{'with exact gradient, ' + title:<40}distance  cosine"]
+    lines = [f"{'from exact gradient, ' + title:<40}distance  cosine"]
     for name, stage in v["stages"].items():
         if name == "unswitched" and not v["switching"]:
             continue

@@ -391,7 +391,7 @@ def test_every_help_fits_80_columns_and_no_line_is_cut(capsys, monkeypatch, word
     result = run(capsys, *words.split(), "--help")
     assert result.code == 0
     for line in result.out.splitlines():
-        assert len(line) < 80 and not line.endswith("..."), line
+        assert len(line) < 80 and not line.removesuffix("[ARGS]...").endswith("..."), line
 
 
 def test_checks_fit_60_columns(capsys, finished, monkeypatch):
