@@ -27,7 +27,7 @@ def filled(text: str, indent: str) -> str:
 
 
 def show_row(name: str, text: str, width: int, indent: str = "") -> None:
-    """Print ``name``, padded to ``width``, and ``text``, which goes on below itself where a terminal is narrow."""
+    """Print ``name``, padded to ``width``, and ``text``, wrapped in its own column on a narrow terminal."""
     begin = f"{indent}{name:<{width}}  "
     line = begin + text
     if sys.stdout is not None and sys.stdout.isatty() and len(begin) < terminal_width() // 2:
