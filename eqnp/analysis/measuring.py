@@ -65,7 +65,7 @@ def free_phases(
     networks = [PreparedNetwork(learner.network, weights, x[shard]) for shard in learner.shards(len(x))]
 
     def phase(schedule: str, omega: float) -> Callable[[], object]:
-        states: list[States] = [network.zero_states() for network in networks]
+        states = [network.zero_states() for network in networks]
 
         def further(k: int) -> States:
             return relax(networks[k], states[k], steps, schedule=schedule, omega=omega).states
