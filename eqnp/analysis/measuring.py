@@ -71,7 +71,7 @@ def free_phases(
             return relax(networks[k], states[k], steps, schedule=schedule, omega=omega).states
 
         def step() -> None:
-            states[:] = run(further, range(len(states)))
+            states[:] = [list(each) for each in run(further, range(len(states)))]
             learner.backend.synchronize()
 
         return step
