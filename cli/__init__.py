@@ -1,6 +1,8 @@
-"""The command line: ``eqnp train``, ``evaluate``, ``states``, ``data``, ``doctor``.
+"""The command line ``eqnp``. Each command imports the library only when it runs, so ``eqnp --help`` is quick.
 
-Commands are a few lines each and import the library only when they run, so that ``eqnp --help`` is quick.
+Order of reading: ``main`` and ``options``; one module per command (``train``, ``evaluate``, ``check``, ``states``,
+``bench``, ``data``, ``presets``, ``doctor``); ``session`` and ``training`` (what they share, and the training run);
+``progress``, ``rows``, ``stages`` (the terminal); ``tables`` and ``verdicts`` (the text of ``check``); ``mistakes``.
 """
 
 from eqnp.cli.main import main

@@ -1,4 +1,4 @@
-"""``eqnp bench``: what a step, a batch and an epoch take."""
+"""``eqnp bench``: time and memory of a step, a batch and an epoch."""
 
 from __future__ import annotations
 
@@ -15,17 +15,20 @@ from eqnp.cli.options import FiniteRange, Place, UserPath, backend_option, run_o
 @backend_option
 @run_options
 @short_forms("--batch-size")
-@click.option("--runs", type=click.IntRange(min=1), default=5, show_default=True, help="How often each is measured.")
-@click.option("--steps", type=click.IntRange(min=1), default=10, show_default=True, help="Steps of one run.")
+@click.option(
+    "--runs", type=click.IntRange(min=1), metavar="N", default=5, show_default=True, help="Runs per measurement."
+)
+@click.option("--steps", type=click.IntRange(min=1), metavar="N", default=10, show_default=True, help="Steps per run.")
 @click.option(
     "--seconds",
     type=FiniteRange(min=0),
+    metavar="S",
     default=60.0,
     show_default=True,
-    help="No further run begins after this time for steps, and again for batches; one is always measured.",
+    help="Time limit for steps, and again for batches: no further run starts after it. One run is always measured.",
 )
-@click.option("--out", type=UserPath(path_type=Path), help="Write the figures and the machine here as JSON.")
-@click.option("--force", is_flag=True, help="Write over a file that exists.")
+@click.option("--out", type=UserPath(path_type=Path), help="JSON file for the results and the environment.")
+@click.option("--force", is_flag=True, help="Overwrite an existing file.")
 def bench(
     source: str | None,
     backend: Place,
@@ -36,9 +39,10 @@ def bench(
     out: Path | None,
     force: bool,
 ) -> None:
-    """Measure a step, a batch and an epoch of training, and the memory that they take.
+    """Measure time and memory of a step, a batch and an epoch of training.
 
-    On the preset's dataset, or on noise of its shape where that is not here. Nothing is trained or kept.
+    The input is the dataset of the preset, or random data of its shape if the dataset is not found. No run folder is
+    made.
     """
     from eqnp.cli.benching import bench_table, measure, write_json
     from eqnp.cli.progress import Progress

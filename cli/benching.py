@@ -1,4 +1,4 @@
-"""What ``eqnp bench`` measures and how it says it."""
+"""The measurements of ``eqnp bench``, and their text."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def measure(
     seconds: float,
     progress: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Return the figures of a bench, nested by name, as its JSON file holds them. Times in seconds, sizes in MB."""
+    """Return the results, nested by name as in the JSON file. Times are in seconds, sizes in MB."""
     config, backend = with_threads(load(source, overrides)), place.open()
     session, samples = _session(config, backend)
     learner, batches, state = session.learner, session.training_batches(), session.initial_state()
@@ -48,7 +48,7 @@ def measure(
             backend.synchronize()
 
         work = {"batch": update, "input": lambda: batches.batch(0, 0)}
-        # The first batch has nothing to warm up that the steps did not.
+        # The steps were the warm-up, so the first batch counts.
         times = interleave(work, runs, 0, seconds, lambda name, k: progress(f"{name}  run {k + 1}/{runs}"))
     count = -(-samples // config.training.batch_size)
     return {
@@ -74,7 +74,7 @@ def measure(
 
 
 def _session(config: Config, backend: Backend) -> tuple[Session, int]:
-    """Return a session on the dataset, or on a batch of noise where it is not found, and its number of samples."""
+    """Return a session on the dataset, or on random data if it is not found, and its number of samples."""
     d = config.data
     if d.folder or found(d.name):
         session = Session.start(config, backend)
@@ -85,23 +85,25 @@ def _session(config: Config, backend: Backend) -> tuple[Session, int]:
 
 
 def bench_table(content: dict[str, Any]) -> str:
-    """Return the figures as text that fits 80 columns."""
+    """Return the results as text that fits 80 columns."""
     machine = content["environment"]
     inputs = content["inputs"]
     lines = [
         textwrap.fill(f"{content['name']}: {content['layers']}", 80),
-        f"on {'noise, for its dataset is not here' if inputs == 'noise' else inputs}, "
+        f"on {'random data (dataset not found)' if inputs == 'noise' else inputs}, "
         f"batch {content['batch_size']}, threads {content['threads']}, {machine['backend']}",
         textwrap.fill(str(machine.get("gpu", machine["blas"])), 80),
         "",
+        f"{'':<20}{'median':>10}  (min to max)",
     ]
     for name, times in content["steps"].items():
         lines.append(f"{'step, ' + name:<20}{_spread(times)} of {content['steps_of_a_run']} steps")
     lines += [
-        f"{content['algorithm'] + ' batch':<20}{_spread(content['batch'])}, T1 {content['T1']}, T2 {content['T2']}",
-        f"{'its input':<20}{_spread(content['input'])}",
+        f"{content['algorithm'].upper() + ' batch':<20}{_spread(content['batch'])}, "
+        f"T1 {content['T1']}, T2 {content['T2']}",
+        f"{'input of a batch':<20}{_spread(content['input'])}",
         f"{'epoch, estimated':<20}{clock(content['epoch_estimated']):>10}  {content['batches']} batches, "
-        "evaluation not counted",
+        "without evaluation",
     ]
     if content["peak_memory"] is not None:
         where = "in CuPy's pool" if machine["backend"] == "cupy" else "of this process"
@@ -110,12 +112,12 @@ def bench_table(content: dict[str, Any]) -> str:
 
 
 def _spread(times: list[float]) -> str:
-    """Return the median of times in seconds, with the least and the most and how many they are."""
+    """Return the median, minimum, maximum and number of times in seconds, as text."""
     unit, scale = ("ms", 1e3) if median(times) < 1 else ("s ", 1)
     shown = [f"{scale * t:#.3g}".rstrip(".") for t in (median(times), min(times), max(times))]
     return f"{shown[0]:>7} {unit}  ({shown[1]} to {shown[2]}), {len(times)} run" + "s" * (len(times) > 1)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write the figures whole or not at all."""
+    """Write the results to a JSON file, completely or not at all."""
     write_atomic(path, (json.dumps(content, indent=2) + "\n").encode())

@@ -1,4 +1,4 @@
-"""``eqnp check``: whether what Equilibrium Propagation computes is the gradient, and with which bias."""
+"""``eqnp check``: whether Equilibrium Propagation computes the gradient, and with which bias."""
 
 from __future__ import annotations
 
@@ -12,19 +12,27 @@ from eqnp.cli.mistakes import Command
 from eqnp.cli.options import Place, UserPath, backend_option, checkpoint_option, set_option, short_forms, split_option
 from eqnp.errors import memory_advice
 
-SAMPLES, SETTLING_SAMPLES = 50, 20  # of the split, where nothing else is asked for
+SAMPLES, SETTLING_SAMPLES = 50, 20  # without --samples: the first of the split
 
 
 @click.command(cls=Command)
 @click.argument("target", required=False, type=UserPath(), metavar="[RUN | PRESET | CONFIG.toml]")
+@click.option("--out", type=UserPath(path_type=Path), help="Folder for check.h5 and the figures; default: no files.")
 @click.option(
-    "--out", type=UserPath(path_type=Path), help="Folder for check.h5 and the plots; default: only the table."
+    "--samples", metavar="RANGE", help="3,5 or 0:10 or 0:100:10. Default: the first 50 samples; with --settle, 20."
 )
-@click.option("--samples", help="Which samples: 3,5 or 0:10 or 0:100:10; default: the first 50, with --settle 20.")
-@click.option("--plots", type=click.Choice(["png", "svg", "none"]), default="png", show_default=True, help="Of --out.")
-@click.option("--settle", is_flag=True, help="Instead: how many steps the phases need, by schedule and omega; advice.")
-@click.option("--steps", type=click.IntRange(min=1), default=2000, show_default=True, help="At most, to settle.")
-@click.option("--force", is_flag=True, help="Write over the files of an earlier check.")
+@click.option(
+    "--plots",
+    type=click.Choice(["png", "svg", "none"]),
+    default="png",
+    show_default=True,
+    help="Format of the figures.",
+)
+@click.option("--settle", is_flag=True, help="Measure instead how many steps the phases need.")
+@click.option(
+    "--steps", type=click.IntRange(min=1), metavar="N", default=2000, show_default=True, help="Most steps to settle."
+)
+@click.option("--force", is_flag=True, help="Overwrite the files of an earlier check.")
 @checkpoint_option
 @split_option
 @backend_option
@@ -44,15 +52,15 @@ def check(
     backend: Place,
     overrides: tuple[str, ...],
 ) -> None:
-    """Say whether Equilibrium Propagation computes the gradient, what is the matter if not, and what cures it.
+    """Compare the gradient of Equilibrium Propagation with the exact gradient.
 
-    Then: EP beside BPTT step by step, and the bias of the estimators against beta.
+    The output says whether the estimate is good, what causes the error, and which change helps. Two tables follow: EP
+    against BPTT step by step, and the bias of the estimators against beta.
 
-    With --settle: residual and quality of the gradient against T1 and T2, by schedule and omega.
+    With --settle: residual and quality of the gradient against T1 and T2, by schedule and omega, and advice.
 
-    Of a run's weights, or of the initial weights of a preset (default: digits), with T1, T2 and beta of the
-    configuration: --set dynamics.T1=500 settles longer. In float64; with training.tf32 in float32, to see what TF32
-    costs.
+    The weights are those of a run, or the initial weights of a preset (default: digits). T1, T2 and beta are those of
+    the configuration; --set dynamics.T1=500 changes them. The precision is float64, or float32 with training.tf32.
     """
     from eqnp.api.session import open_weights
     from eqnp.cli import checking, tables
@@ -72,11 +80,11 @@ def check(
         if plots != "none":
             from eqnp.analysis.plots import new_figure
 
-            new_figure(1)  # a missing matplotlib is said before the work, not after it
+            new_figure(1)  # report a missing matplotlib before the work
     session, parameters = open_weights(target, overrides, checkpoint, backend.open)
     measure, table = (checking.measure_settling, tables.settling_table) if settle else (checking.measure, tables.table)
     if out is not None:
-        make_folder(out)  # before the work, in case that it cannot be made
+        make_folder(out)  # before the work: it may fail
     samples = samples or f"0:{min(SETTLING_SAMPLES if settle else SAMPLES, session.count(split))}"
     if warning := checking.rounding(session, parameters, samples, split):
         Progress().message(warning)

@@ -1,4 +1,4 @@
-"""What ``eqnp check`` measures, and of what."""
+"""The measurements of ``eqnp check``, and their input."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from eqnp.runs.configfile import DEFAULT_PRESET
 def measure(
     session: Session, parameters: Mapping[str, Array], samples: str, split: str, steps: int, watch: Watch
 ) -> dict[str, Any]:
-    """Return the numbers of a check, nested by name, as check.h5 holds them."""
+    """Return the results of a check, nested by name as in check.h5."""
     learner, configured = session.learner, session.learner.phases
     x, target, parameters = _prepare(session, parameters, samples, split)
     watch.expect(verdict.STAGES + theorem.STAGES + 1)
@@ -59,7 +59,7 @@ def measure(
 def measure_settling(
     session: Session, parameters: Mapping[str, Array], samples: str, split: str, steps: int, watch: Watch
 ) -> dict[str, Any]:
-    """Return the numbers of a check of T1 and T2, nested by name, as settling.h5 holds them."""
+    """Return the results of a check of T1 and T2, nested by name as in settling.h5."""
     learner = session.learner
     x, target, parameters = _prepare(session, parameters, samples, split)
     T1, T2 = learner.phases.T1, learner.phases.T2
@@ -73,7 +73,7 @@ def measure_settling(
 
 
 def rounding(session: Session, parameters: Mapping[str, Array], samples: str, split: str) -> str:
-    """Return one line if the run's own dtype, unlike float64, rounds too much for its beta."""
+    """Return one line if the dtype of the run (not float64, as in the check) rounds too much for its beta."""
     x, labels = session.samples(split, parse_selection("--samples", samples, session.count(split)))
     return rounding_warning(session.learner, parameters, x, labels)
 
@@ -81,7 +81,7 @@ def rounding(session: Session, parameters: Mapping[str, Array], samples: str, sp
 def _prepare(
     session: Session, parameters: Mapping[str, Array], samples: str, split: str
 ) -> tuple[Array, Array, dict[str, Array]]:
-    """Return inputs, one-hot targets and parameters in float64 on the session's backend; for TF32 in float32."""
+    """Return inputs (N, ...), targets (N, K) and parameters on the backend, in float64, or float32 for TF32."""
     backend, dtype = session.learner.backend, np.float32 if session.config.training.tf32 else np.float64
     x, labels = session.samples(split, parse_selection("--samples", samples, session.count(split)))
     target = one_hot(labels, session.learner.network.architecture.classes, dtype)
@@ -90,7 +90,7 @@ def _prepare(
 
 
 def shown_name(target: str | None, checkpoint: str) -> str:
-    """Return what is checked, as a title names it: a run with its checkpoint, or a preset or configuration."""
+    """Return the name of what is checked: a run with its checkpoint, a preset or a configuration file."""
     if target is not None and os.path.isdir(target):
         target = f"{target} ({checkpoint}.h5)"
     text = os.fsencode(target or DEFAULT_PRESET).decode(errors="replace")
@@ -98,7 +98,7 @@ def shown_name(target: str | None, checkpoint: str) -> str:
 
 
 def training_command(target: str | None, overrides: Sequence[str]) -> list[str]:
-    """Return the words of the command that trains again what was checked."""
+    """Return the words of the command that trains the checked configuration."""
     if target is not None and os.path.isdir(target):
         target = os.path.join(target, "config.toml")
     words = ["eqnp", "train", *([target] if target else [])]

@@ -1,4 +1,4 @@
-"""``eqnp data``: which datasets are here, and fetching those that are not."""
+"""``eqnp data``: which datasets were found, and how to download the others."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from eqnp.cli.options import UserPath
 
 @click.group(cls=Group)
 def data() -> None:
-    """List and fetch datasets."""
+    """List and download datasets."""
 
 
 @data.command("list")
 def list_datasets() -> None:
-    """Show every dataset that eqnp knows, and where it was found."""
+    """Show the known datasets, and where each was found."""
     from eqnp.cli.rows import show_row
     from eqnp.data import describe
 
@@ -28,9 +28,12 @@ def list_datasets() -> None:
 
 @data.command()
 @click.argument("name")
-@click.option("--folder", type=UserPath(path_type=Path), help="Where to; default a folder of eqnp's own.")
+@click.option("--folder", type=UserPath(path_type=Path), help="Target folder; default: eqnp's data folder.")
 def fetch(name: str, folder: Path | None) -> None:
-    """Download a dataset over https and check it; a broken download goes on where it stopped."""
+    """Download a dataset and verify it.
+
+    The connection is https. An interrupted download resumes where it stopped.
+    """
     from eqnp.api.report import quoted
     from eqnp.cli.progress import Progress
     from eqnp.data import fetch as fetch_dataset
@@ -44,10 +47,10 @@ def fetch(name: str, folder: Path | None) -> None:
         message=progress.message,
     )
     progress.clear()
-    load(name, folder)  # what `train` will read, which may be another copy
+    load(name, folder)  # as `train` will read it; that may be another copy
     click.echo(f"{name} is in {where}")
     read = find(name)
     if read is None or not os.path.samefile(read.folder, where):
         hint = f"--set data.folder={quoted(where)}"
-        other = f"eqnp reads {name} from {read.folder} unless told otherwise" if read else "eqnp does not look there"
-        progress.message(f"{other}; to train on what was fetched: {hint}", to_paste=True)
+        other = f"eqnp reads {name} from {read.folder} by default" if read else "eqnp does not search there by default"
+        progress.message(f"{other}; to train on the downloaded copy: {hint}", to_paste=True)

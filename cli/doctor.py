@@ -1,4 +1,4 @@
-"""``eqnp doctor``: what this machine offers."""
+"""``eqnp doctor``: packages, hardware limits, backends and datasets of this machine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from eqnp.cli.mistakes import Command
 
 @click.command(cls=Command)
 def doctor() -> None:
-    """Show what is installed, cores and memory and what limits them, which backends answer, which data was found."""
+    """Show installed packages, limits of cores and memory, backends and datasets."""
     from eqnp.backends.backend import get_backend
     from eqnp.cli.rows import show_row
     from eqnp.data import describe
@@ -18,14 +18,15 @@ def doctor() -> None:
 
     click.echo("installed")
     for key, value in (describe_environment("numpy") | _limits()).items():
-        show_row(key, str(value), 11, "  ")
+        if key not in ("backend", "command"):  # of a run
+            show_row(key, str(value), 11, "  ")
     click.echo("backends")
     for name in ("numpy", "cupy"):
         try:
             get_backend(name)
-            found = "ready"
+            found = "available"
         except BackendError as error:
-            found = f"not there: {error}"
+            found = f"not available: {str(error).removeprefix(f'backend {name}: ')}"
         show_row(name, found, 11, "  ")
     click.echo("data")
     for name, where in describe().items():
@@ -33,7 +34,7 @@ def doctor() -> None:
 
 
 def _limits() -> dict[str, str]:
-    """Return how many cores and how much memory a run may use, each with what sets the limit."""
+    """Return how many cores and how much memory a run may use, and what limits them."""
     import os
 
     from eqnp.backends import limits

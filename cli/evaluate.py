@@ -1,4 +1,4 @@
-"""``eqnp evaluate``: the error of a run's weights."""
+"""``eqnp evaluate``: error and loss of the weights of a run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from eqnp.cli.options import (
 @set_option
 @short_forms("--batch-size")
 def evaluate(run: Path, checkpoint: str, split: str, backend: Place, overrides: tuple[str, ...]) -> None:
-    """Measure the error of a run: settle every sample freely and compare its output with its label."""
+    """Measure the error of a run: run the free phase on every sample and compare its output with its label."""
     from eqnp.api.results import which_weights
     from eqnp.api.session import open_run
     from eqnp.backends.sharding import thread_map

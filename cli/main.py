@@ -1,4 +1,4 @@
-"""The group of commands, and the one place where errors become a line and an exit code."""
+"""The group of commands. Errors become one line and an exit code here, and only here."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from eqnp.errors import DiskError, EqnpError, OutOfMemoryError, memory_errors, m
 
 _COMMANDS = {
     "train": "Train a network by Equilibrium Propagation.",
-    "evaluate": "Measure the test error of a run.",
-    "check": "Compare EP with BPTT step by step, and its bias with the exact gradient.",
-    "states": "Save the neurons' states of chosen samples and steps to HDF5.",
-    "bench": "Measure a step, a batch and an epoch of training, and their memory.",
-    "data": "List and fetch datasets.",
+    "evaluate": "Measure the error of a run.",
+    "check": "Compare the EP gradient with the exact gradient and with BPTT.",
+    "states": "Save the states of chosen samples and steps to HDF5.",
+    "bench": "Measure time and memory of a step, a batch and an epoch.",
+    "data": "List and download datasets.",
     "presets": "List the presets, or show one.",
-    "doctor": "Show what is installed, which backends answer, which data was found.",
+    "doctor": "Show packages, hardware limits, backends and datasets.",
 }
 
 
 class _LazyGroup(Group):
-    """Knows its commands' names and help, and imports a command's module when it is used."""
+    """Knows the names and help of its commands, and imports the module of a command when it is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -38,7 +38,8 @@ class _LazyGroup(Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        return getattr(import_module(f"eqnp.cli.{cmd_name}"), cmd_name)
+        command: click.Command = getattr(import_module(f"eqnp.cli.{cmd_name}"), cmd_name)
+        return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -50,20 +51,20 @@ class _LazyGroup(Group):
 def eqnp() -> None:
     """Equilibrium Propagation by hand, on NumPy and CuPy.
 
-    `eqnp train` alone trains a small ConvNet on embedded digits.
+    `eqnp train` without arguments trains a small ConvNet on the embedded digits.
     """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code; results go to stdout, all else to stderr."""
+    """Run one command and return its exit code. Results go to stdout, everything else to stderr."""
     take_any_text()
     try:
         with memory_errors(), warnings.catch_warnings():
-            # NumPy's, of numbers that are no longer finite: that is found and said in one line.
+            # NumPy warns of NaN and overflow; divergence is detected and reported in one line instead.
             warnings.simplefilter("ignore", RuntimeWarning)
             code = eqnp.main(args=arguments, prog_name="eqnp", standalone_mode=False)
         if sys.stdout:  # None if it was closed
-            sys.stdout.flush()  # a closed pipe shows here and not at exit
+            sys.stdout.flush()  # raises here, not at exit, if the pipe is closed
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
@@ -84,8 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.encoding != sys.getfilesystemencoding():
             raise
         return _fail(
-            f"{error.object!a}: names of files are in {error.encoding} here, which cannot hold it; "
-            "set PYTHONUTF8=1 or take a locale with UTF-8",
+            f"{error.object!a}: file names are encoded in {error.encoding}, which lacks these characters; "
+            "set PYTHONUTF8=1 or use a UTF-8 locale",
             2,
         )
     except ModuleNotFoundError as error:
@@ -93,10 +94,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if missing is None:
             raise
         return _fail(str(missing), missing.exit_code)
-    except SystemExit:  # click's answer to a closed pipe
+    except SystemExit:  # click exits so if the pipe is closed
         return 0
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # keep the exit from flushing into the pipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that exit does not flush into the pipe
         return 0
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -106,13 +107,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _one_line(error: click.ClickException) -> str:
-    """Return click's message with where to find help, on one line."""
+    """Return click's message on one line, with the command that prints help."""
     text = " ".join(error.format_message().split())
     ctx = getattr(error, "ctx", None)
     return f"{text} (see `{ctx.command_path} --help`)" if ctx else text
 
 
 def _fail(message: str, code: int) -> int:
-    with suppress(OSError):  # a reader that went away
+    with suppress(OSError):  # stderr is closed
         click.echo(f"eqnp: {message}", err=True)
     return code

@@ -1,4 +1,4 @@
-"""Commands that answer a mistake on the command line with the words that were meant."""
+"""Commands that answer a mistake on the command line with the correct words."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from eqnp.api.report import quoted
 from eqnp.cli.options import ShortForm, in_order
 from eqnp.runs.spelling import did_you_mean, near_words
 
-# What other programs call a command or an option.
+# The names that other programs use for a command or an option.
 _OTHER_COMMANDS = {
     "help": "--help",
     "version": "--version",
@@ -43,12 +43,12 @@ _OTHER_OPTIONS = {
 
 
 class Command(click.Command):
-    """A command that names what was meant by an option, a setting or a word that it does not know."""
+    """A command that suggests what was meant by an unknown option, setting or word."""
 
-    allow_extra_args = True  # click would say only that there are some
+    allow_extra_args = True  # click's own message does not name them
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the command's words, as click does, and look for what it accepts or refuses without a cure."""
+        """Parse the words of the command, and check what click accepts or refuses without advice."""
         given = list(args)
         try:
             rest = super().parse_args(ctx, args)
@@ -65,7 +65,7 @@ class Command(click.Command):
                 after = given[given.index(text) + 1 :][:1] if text in given else []
                 value = after[0] if after and not after[0].startswith("-") else "VALUE"
                 raise click.UsageError(
-                    f"--set {text}: a key and its value are one word, give key=value: "
+                    f"--set {text}: write key and value as one word, key=value: "
                     f"{_setting(_key(text) or text, value.removeprefix('='))}",
                     ctx,
                 )
@@ -76,31 +76,33 @@ class Command(click.Command):
                 raise click.UsageError(f"{word}: did you mean {_setting(_key(key), value)}?", ctx)
             if _is_number(word) and "--lr" in given[:-1]:
                 rate = given[given.index("--lr") + 1]
-                raise click.UsageError(f"{word}: rates by layer are one word: --lr '[{rate}, {word}]'", ctx)
+                raise click.UsageError(f"{word}: write rates per layer as one word: --lr '[{rate}, {word}]'", ctx)
         if ctx.args:
             usage = " ".join(each for param in self.params for each in param.get_usage_pieces(ctx))
-            raise click.UsageError(f"unexpected {ctx.args[0]!r}: {ctx.command_path} takes {usage or 'no words'}", ctx)
+            raise click.UsageError(
+                f"unexpected {ctx.args[0]!r}: {ctx.command_path} takes {usage or 'no arguments'}", ctx
+            )
 
 
 class Group(click.Group):
-    """A group that names what was meant by a command or an option that it does not know."""
+    """A group that suggests what was meant by an unknown command or option."""
 
     command_class = Command
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the words before the command."""
+        """Parse the words before the command."""
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
             token = error.option_name
             near = near_words(token, _options(self))
-            hint = did_you_mean(near) or f"options stand behind their command, as in `eqnp train {token} ...`"
+            hint = did_you_mean(near) or f"options follow the command, as in `eqnp train {token} ...`"
             raise click.UsageError(f"no option {token} before a command; {hint}", ctx) from None
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return the command that is named first, or say which was meant."""
+        """Return the command that the first word names, or suggest which was meant."""
         name, known = args[0], self.list_commands(ctx)
         if name not in known and not name.startswith("-"):
             other = _OTHER_COMMANDS.get(name) if ctx.parent is None else None
@@ -110,23 +112,23 @@ class Group(click.Group):
 
 
 def refuse_run(source: str | None, *commands: str) -> None:
-    """Say what to do with a run folder, if ``source`` is one where a preset or a configuration is expected.
+    """Refuse a run folder where a preset or a configuration is expected.
 
     Raises:
-        UsageError: it is a folder; ``commands`` say what each does, "{run}" standing for the folder.
+        UsageError: ``source`` is a folder; ``commands`` say what to do instead, with "{run}" for the folder.
     """
     from eqnp.runs import presets
 
     if source is None or source in presets.names() or not os.path.isdir(source):
         return
     if not os.path.isfile(os.path.join(source, "config.toml")):
-        raise click.UsageError(f"{source}: is a folder, not a preset or a configuration (a file ending in .toml)")
+        raise click.UsageError(f"{source}: this is a folder, not a preset or a configuration (a .toml file)")
     cures = ", ".join(each.format(run=quoted(Path(source))) for each in commands)
-    raise click.UsageError(f"{source}: is a run folder; {cures}")
+    raise click.UsageError(f"{source}: this is a run folder; {cures}")
 
 
 def _unknown_option(command: click.Command, name: str, given: list[str]) -> str:
-    """Return the message for an option that is not there: the nearest ones, or the key of the configuration."""
+    """Return the message for an unknown option, with the nearest options or configuration keys."""
     token, value = _as_given(name, given)
     shown = dict.fromkeys(_meant(command, token.lstrip("-"), value))
     hint = did_you_mean(list(shown)[:3])
@@ -134,7 +136,7 @@ def _unknown_option(command: click.Command, name: str, given: list[str]) -> str:
 
 
 def _as_given(name: str, given: list[str]) -> tuple[str, str]:
-    """Return the word that click took for an unknown option, and the value with it, if there is one."""
+    """Return the word that click could not parse as an option, and its value, if there is one."""
     for n, word in enumerate(given):
         token, equals, value = word.partition("=")
         if token == name or (len(name) == 2 and word.startswith(name) and not word.startswith("--")):
@@ -144,7 +146,7 @@ def _as_given(name: str, given: list[str]) -> tuple[str, str]:
 
 
 def _meant(command: click.Command, word: str, value: str) -> list[str]:
-    """Return what may have been meant by the option ``word``, the likeliest first."""
+    """Return what ``word`` may have meant, the likeliest first."""
     options = _options(command)
     other = _OTHER_OPTIONS.get(word.replace("_", "-").lower())
     if other and other.split()[0] in options:
@@ -155,7 +157,7 @@ def _meant(command: click.Command, word: str, value: str) -> list[str]:
 
         keys, names = named_keys(word), names_of_keys()
     if not keys:
-        known = [] if "." in word else [option[2:] for option in options]  # a dot is in keys alone
+        known = [] if "." in word else [option[2:] for option in options]  # only keys have a dot
         near = near_words(word.replace("_", "-"), known + [each.replace("_", "-") for each in names])
         found = [[f"--{each}"] if each in known else named_keys(each) for each in near]
         words = [each for some in found for each in some]
@@ -165,7 +167,7 @@ def _meant(command: click.Command, word: str, value: str) -> list[str]:
 
 
 def _short_or_set(command: click.Command, key: str, value: str) -> str:
-    """Return how a key is set on the command line: by its own option where the command has one."""
+    """Return how to set a key on the command line: by its own option if the command has one."""
     for param in command.params:
         if isinstance(param, ShortForm) and param.configuration_key == key:
             return param.opts[0] if param.is_flag else f"{param.opts[0]} {value}".strip()
@@ -177,7 +179,7 @@ def _setting(key: str, value: str) -> str:
 
 
 def _key(text: str) -> str:
-    """Return the whole name of a key that may be given without its table, or nothing if it looks like no key."""
+    """Return the full name of a key given with or without its table; an empty string if it is not a key."""
     from eqnp.runs.keys import TABLES, named_keys
 
     text = text.strip()

@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Options that several commands share, and the types of their values."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import click
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-BACKENDS = ("numpy", "cupy", "auto")  # eqnp.backends.backend.NAMES, written again so that --help need not import NumPy
+BACKENDS = ("numpy", "cupy", "auto")  # eqnp.backends.backend.NAMES, repeated so that --help does not import NumPy
 DTYPES = ("float32", "float64")
 
 
 class Place(NamedTuple):
-    """Where arrays live, as ``eqnp.backends.backend.get_backend`` takes it."""
+    """The array backend: arguments of ``eqnp.backends.backend.get_backend``. Memory in GB, 0: no limit."""
 
     name: str
     device: int = 0
@@ -36,19 +36,19 @@ class Place(NamedTuple):
 
 
 class FiniteRange(click.FloatRange):
-    """A number in a range, which nan and inf are not."""
+    """A finite number in a range; NaN and infinity are refused."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return the number, or fail as click does."""
+        """Return the number, or fail with click's message."""
         number = super().convert(value, param, ctx)
         return number if math.isfinite(number) else self.fail(f"{value} is not a finite number.", param, ctx)
 
 
 class UserPath(click.Path):
-    """A path in which ``~`` is the home folder, also where the shell does not expand it: ``--out=~/runs/a``."""
+    """A path in which ``~`` is the home folder, even if the shell does not expand it: ``--out=~/runs/a``."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the path, or fail where no home folder is known."""
+        """Return the path, or fail if the home folder is not known."""
         path = os.path.expanduser(value)
         if os.fspath(path).startswith("~"):
             self.fail(f"{value}: no such home folder is known; write ./{value} for a file of that name.", param, ctx)
@@ -56,14 +56,14 @@ class UserPath(click.Path):
 
 
 def backend_option(function: F) -> F:
-    """Add ``--backend``, ``--device`` and ``--device-memory``, given to the command as one ``backend``, a Place."""
+    """Add ``--backend``, ``--device`` and ``--device-memory``; the command gets one ``backend``, a Place."""
 
     @functools.wraps(function)
     def command(*args: Any, backend: str, device: int | None, device_memory: float | None, **options: Any) -> Any:
         if backend == "numpy":
             for name, value in (("--device", device), ("--device-memory", device_memory)):
                 if value is not None:
-                    raise click.UsageError(f"{name} is about a GPU: give --backend cupy with it")
+                    raise click.UsageError(f"{name} needs a GPU: add --backend cupy")
         return function(*args, backend=Place(backend, device or 0, device_memory or 0.0), **options)
 
     for option in (
@@ -71,19 +71,19 @@ def backend_option(function: F) -> F:
             "--device-memory",
             type=FiniteRange(min=0, min_open=True),
             metavar="GB",
-            help="Use at most this much of a GPU's memory.",
+            help="Use at most this much GPU memory.",
         ),
-        click.option("--device", type=click.IntRange(min=0), metavar="N", help="Which GPU, counted from 0."),
+        click.option("--device", type=click.IntRange(min=0), metavar="N", help="Index of the GPU."),
         click.option(
             "--backend",
             type=click.Choice(BACKENDS),
             default="numpy",
             show_default=True,
-            help="Where arrays live; auto takes CuPy if a GPU answers it.",
+            help="Array backend; auto takes CuPy if a GPU is available.",
         ),
     ):
         command = option(command)
-    return command
+    return cast(F, command)  # click, not a caller, gives it its arguments
 
 
 class ShortForm(click.Option):
@@ -95,42 +95,42 @@ class ShortForm(click.Option):
 
 
 _COUNT = click.IntRange(min=0)
-# Each option's key, and what click is told of it.
+# The configuration key of each option, and its arguments for click.
 _SHORT: dict[str, tuple[str, dict[str, Any]]] = {
-    "--epochs": ("training.epochs", {"type": _COUNT, "metavar": "N", "help": "Passes over the training samples."}),
+    "--epochs": ("training.epochs", {"type": _COUNT, "metavar": "N", "help": "Passes over the training set."}),
     "--batch-size": (
         "training.batch_size",
-        {"type": click.IntRange(min=1), "metavar": "N", "help": "Samples per update."},
+        {"type": click.IntRange(min=1), "metavar": "N", "help": "Samples per batch."},
     ),
     "--lr": (
         "optimizer.rates",
-        {"metavar": "RATE", "help": "Learning rate, or one per layer: --lr '[0.2, 0.1, 0.05]'."},
+        {"metavar": "RATE", "help": "Learning rate, or one per layer: '[0.2,0.1]'."},
     ),
     "--beta": (
         "dynamics.beta",
-        {"type": FiniteRange(min=0, min_open=True), "metavar": "BETA", "help": "Strength of the nudging."},
+        {"type": FiniteRange(min=0, min_open=True), "metavar": "BETA", "help": "Nudging strength."},
     ),
     "--seed": (
         "training.seed",
-        {"type": _COUNT, "metavar": "N", "help": "Of weights, order of samples, augmentation and random signs."},
+        {"type": _COUNT, "metavar": "N", "help": "Seed of weights, sample order and augmentation."},
     ),
     "--threads": (
         "training.threads",
-        {"type": _COUNT, "metavar": "N", "help": "CPU threads; 0: what suits the net and the cores."},
+        {"type": _COUNT, "metavar": "N", "help": "CPU threads; 0: chosen by network and cores."},
     ),
     "--dtype": (
         "training.dtype",
-        {"type": click.Choice(DTYPES), "help": "Type of all numbers; default: the configuration's."},
+        {"type": click.Choice(DTYPES), "help": "Floating-point precision; default: as configured."},
     ),
     "--tf32": (
         "training.tf32",
-        {"flag_value": "true", "help": "On a GPU, faster products of convolutions, less precise."},
+        {"flag_value": "true", "help": "TF32 convolutions on a GPU: faster, less precise."},
     ),
 }
 
 
 def short_forms(*names: str) -> Callable[[F], F]:
-    """Return a decorator that adds options, each a short form of ``--set``: the command gets them as ``overrides``."""
+    """Return a decorator that adds options, each a short form of ``--set``; the command gets them in ``overrides``."""
 
     def decorate(function: F) -> F:
         for name in reversed(names):
@@ -143,9 +143,9 @@ def short_forms(*names: str) -> Callable[[F], F]:
 
 
 def in_order(command: click.Command, ctx: click.Context, words: list[str]) -> None:
-    """Put the short forms among the ``overrides`` of ``ctx``, in the order of ``words``: the last one of a key counts.
+    """Insert the short forms into the ``overrides`` of ``ctx``, in the order of ``words``: a key's last value counts.
 
-    ``words`` are those of the command line, which were parsed without a mistake.
+    ``words`` are the words of the command line, which were parsed without error.
     """
     values = {each: ctx.params.pop(each.name) for each in command.params if isinstance(each, ShortForm)}
     if not any(value is not None for value in values.values()):
@@ -160,7 +160,7 @@ def in_order(command: click.Command, ctx: click.Context, words: list[str]) -> No
 
 
 def run_options(function: F) -> F:
-    """Add ``--set``, and ``--threads``, ``--dtype`` and ``--tf32``, given to the command among the ``overrides``."""
+    """Add ``--set``, ``--threads``, ``--dtype`` and ``--tf32``; the command gets them in ``overrides``."""
     return set_option(short_forms("--threads", "--dtype", "--tf32")(function))
 
 
@@ -171,7 +171,7 @@ def set_option(function: F) -> F:
         "overrides",
         metavar="KEY=VALUE",
         multiple=True,
-        help="Change one key of the configuration, for example training.epochs=3. Repeatable.",
+        help="Change a configuration key: training.epochs=3. Repeatable.",
     )(function)
 
 
@@ -187,8 +187,8 @@ def checkpoint_option(function: F) -> F:
         type=click.Choice(["best", "last"]),
         default="best",
         show_default=True,
-        help="Which of the run's checkpoints to read: after its last epoch, or after that with the lowest error on the "
-        "validation set (without data.validation: on the test set).",
+        help="last: after the last epoch; best: after the epoch with the lowest validation error (without "
+        "data.validation: test error).",
     )(function)
 
 
@@ -197,7 +197,8 @@ def split_option(function: F) -> F:
     return click.option(
         "--split",
         type=click.Choice(["test", "train", "validation"]),
+        metavar="SPLIT",
         default="test",
         show_default=True,
-        help="Which samples; validation: those that data.validation holds out.",
+        help="test, train or validation (held out by data.validation).",
     )(function)

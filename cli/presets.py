@@ -1,4 +1,4 @@
-"""``eqnp presets``: what is ready to train."""
+"""``eqnp presets``: the configurations that come with the package."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from eqnp.cli.mistakes import Command
 @click.command(cls=Command)
 @click.argument("name", required=False)
 def presets(name: str | None) -> None:
-    """List the presets, or print the TOML of one: a start for a configuration of your own."""
+    """List the presets, or print one as TOML: a template for your own configuration."""
     from eqnp.cli.rows import show_row
     from eqnp.runs import presets as available
     from eqnp.runs.configfile import load, preset_text

@@ -1,4 +1,4 @@
-"""The live line of a run: rewritten in place on a terminal, a plain line now and then elsewhere."""
+"""The progress line of a run: rewritten in place on a terminal, otherwise a plain line every ten seconds."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ PLAIN_SECONDS = 10.0  # between two plain lines
 
 
 class Progress(Report):
-    """Shows where a run is, on stderr. ``quiet`` shows nothing but messages. Where nobody reads, work goes on."""
+    """Shows the progress of a run on stderr; with ``quiet`` only messages. A closed stream does not stop the work."""
 
     def __init__(self, quiet: bool = False, stream: TextIO | None = None) -> None:
         self.stream = stream or sys.stderr  # None if it was closed
-        # A terminal that calls itself dumb cannot take a line back.
+        # A dumb terminal cannot erase a line.
         self.live = self.stream is not None and self.stream.isatty() and os.environ.get("TERM") != "dumb"
         self.quiet = quiet
-        self._last = float("-inf") if self.live else time.monotonic()  # plain lines wait for their first interval
+        self._last = float("-inf") if self.live else time.monotonic()  # the first plain line comes after one interval
         self._shown = False
 
     def update(self, fields: list[str]) -> None:
-        """Show ``fields``, the most important first: those that do not fit a narrow terminal are left out."""
+        """Show ``fields``, the most important first. On a narrow terminal the last ones are left out."""
         now = time.monotonic()
         if self.quiet or now - self._last < (LIVE_SECONDS if self.live else PLAIN_SECONDS):
             return
@@ -47,7 +47,7 @@ class Progress(Report):
         self._shown = True
 
     def message(self, text: str, to_paste: bool = False) -> None:
-        """Print a line that stays, above the live one; on a terminal it is broken between words, unless pasted."""
+        """Print a permanent line. On a terminal it is wrapped between words, unless it holds a command ``to_paste``."""
         self.clear()
         breaks = self.live and not to_paste
         self._write((filled(text, "  ") if breaks else text) + "\n")
@@ -57,13 +57,13 @@ class Progress(Report):
         click.echo(text)
 
     def clear(self) -> None:
-        """Take the live line away."""
+        """Erase the live line."""
         if self._shown:
             self._write("\r\x1b[K")
             self._shown = False
 
     def _write(self, text: str) -> None:
         if self.stream is not None:
-            with suppress(OSError):  # the reader went away, or a log's disk is full
+            with suppress(OSError):  # the pipe is closed, or the disk of a log is full
                 self.stream.write(text)
                 self.stream.flush()

@@ -1,4 +1,4 @@
-"""Rows of a name and a text on stdout, which a narrow terminal breaks between words."""
+"""Rows of a name and a text, wrapped between words on a narrow terminal."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from collections.abc import Sequence
 
 import click
 
-NARROWEST = 20  # letters; in a narrower terminal a text is not broken between words
+NARROWEST = 20  # columns; on a narrower terminal text is not wrapped
 
 
 def terminal_width() -> int:
-    """Return how many letters fit a line, the last place left free; at least one."""
+    """Return the number of usable columns, one less than the terminal has, at least 1."""
     return max(1, shutil.get_terminal_size().columns - 1)
 
 
 def filled(text: str, indent: str) -> str:
-    """Return a text broken between words for this terminal, its further lines behind ``indent``."""
+    """Return a text wrapped between words for this terminal, later lines indented by ``indent``."""
     if terminal_width() < NARROWEST:
         return text
     return textwrap.fill(
@@ -27,7 +27,7 @@ def filled(text: str, indent: str) -> str:
 
 
 def show_row(name: str, text: str, width: int, indent: str = "") -> None:
-    """Print ``name``, padded to ``width``, and ``text``, which goes on below itself where a terminal is narrow."""
+    """Print ``name``, padded to ``width``, and ``text``, wrapped in its own column on a narrow terminal."""
     begin = f"{indent}{name:<{width}}  "
     line = begin + text
     if sys.stdout is not None and sys.stdout.isatty() and len(begin) < terminal_width() // 2:
@@ -36,6 +36,6 @@ def show_row(name: str, text: str, width: int, indent: str = "") -> None:
 
 
 def show_changed(changed: Sequence[str]) -> None:
-    """Print what ``--set`` changed of a run's configuration, a line for each key."""
+    """Print what ``--set`` changed in the configuration of a run, one line per key."""
     for line in changed:
         click.echo(f"with         {line}")

@@ -1,4 +1,4 @@
-"""Reads which samples or steps are meant: ``3,5``, ``0:10``, ``0:100:10``, or several with commas."""
+"""Selections of samples or steps: ``3,5``, ``0:10``, ``0:100:10``, or several separated by commas."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from eqnp.errors import ConfigurationError
 
 
 def parse_selection(option: str, text: str, count: int) -> list[int]:
-    """Return the numbers that ``text`` names, each from 0 to ``count`` - 1, in the order given and without repeats.
+    """Return the numbers in ``text``, each from 0 to ``count`` - 1, in the order given and without repeats.
 
     Raises:
         ConfigurationError: not of the form A, A:B or A:B:STEP, out of range, or empty.

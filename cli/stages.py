@@ -1,4 +1,4 @@
-"""How far a measurement is: its stages counted on stderr, with the time that the others will take."""
+"""The progress of a measurement: its stages, counted on stderr, with an estimate of the time left."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from eqnp.analysis.steady import Watch
 from eqnp.api.report import clock
 from eqnp.cli.progress import Progress
 
-FIRST = 3  # stages to wait for before a time is foretold
+FIRST = 3  # stages before the time left is estimated
 
 
 class Stages(Watch):
-    """Shows the stage that is measured. The time left is that of a mean stage for each that is expected."""
+    """Shows the current stage. The time left is the mean time of a stage times the number of stages left."""
 
     def __init__(self, progress: Progress | None = None) -> None:
         self.progress = progress or Progress()
@@ -29,16 +29,16 @@ class Stages(Watch):
         self.progress.clear()
 
     def expect(self, stages: int) -> None:
-        """Count ``stages`` more."""
+        """Add ``stages`` to the expected number."""
         self.expected += stages
 
     def stage(self, what: str) -> None:
-        """Show that a stage begins."""
+        """Show the beginning of a stage."""
         self.begun, self.what = self.begun + 1, what
         self.detail("")
 
     def detail(self, text: str) -> None:
-        """Show how far the stage is."""
+        """Show the progress inside the stage."""
         total, done = max(self.expected, self.begun), self.begun - 1
         fields = [f"check {self.begun}/{total}"]
         if done >= FIRST:

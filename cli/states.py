@@ -1,4 +1,4 @@
-"""``eqnp states``: the neurons' states, step by step, for plotting."""
+"""``eqnp states``: the states of the neurons, step by step, for plotting."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from eqnp.errors import memory_advice
 
 @click.command(cls=Command)
 @run_argument
-@click.option("--out", type=UserPath(path_type=Path), required=True, help="The HDF5 file to write.")
-@click.option("--samples", default="0:10", show_default=True, help="Which samples: 3,5 or 0:10 or 0:100:10.")
-@click.option("--steps", default="", help="Which steps of every phase, likewise; 0 is its start. Default: all.")
-@click.option("--force", is_flag=True, help="Write over a file that exists.")
+@click.option("--out", type=UserPath(path_type=Path), required=True, help="HDF5 file to write.")
+@click.option("--samples", metavar="RANGE", default="0:10", show_default=True, help="3,5 or 0:10 or 0:100:10.")
+@click.option("--steps", metavar="RANGE", default="", help="Steps of each phase; 0 is its start. Default: all.")
+@click.option("--force", is_flag=True, help="Overwrite an existing file.")
 @checkpoint_option
 @split_option
 @backend_option
@@ -43,10 +43,10 @@ def states(
     backend: Place,
     overrides: tuple[str, ...],
 ) -> None:
-    """Save the neurons' states of chosen samples at chosen steps to HDF5.
+    """Save the states of chosen samples at chosen steps to HDF5.
 
-    The file has the groups phases/free, phases/plus and phases/minus (nudged by +beta and -beta), each with `steps` and
-    one array (step, sample, ...) per layer, s1 the lowest. docs/files.md shows how to plot it in five lines.
+    The file has the groups phases/free, phases/plus and phases/minus (nudged by +beta and -beta). Each has `steps` and
+    one array (step, sample, ...) per layer: s1 is the first layer. docs/files.md plots it in five lines.
     """
     from eqnp.analysis.trajectories import record
     from eqnp.api.session import open_run

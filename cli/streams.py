@@ -1,4 +1,4 @@
-"""Makes stdout and stderr take any text: what their encoding lacks is written as it can be, never an error."""
+"""stdout and stderr that accept any text: characters outside their encoding are escaped and cause no error."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _HANDLER = "eqnp.escape"
 
 
 def take_any_text() -> None:
-    """Let the two streams write a path as the bytes that it is, and other letters that they lack by number.
+    """Write paths with undecodable bytes as those bytes, and escape other characters that the encoding lacks.
 
-    A stream in ASCII, as of the locale C, is written in UTF-8: so does Python by itself in that locale.
+    A stream in ASCII, as in the locale C, is switched to UTF-8, as Python itself does in that locale.
     """
     codecs.register_error(_HANDLER, _escape)
     for stream in (sys.stdout, sys.stderr):
@@ -22,10 +22,10 @@ def take_any_text() -> None:
 
 
 def _escape(error: UnicodeError) -> tuple[str | bytes, int]:
-    """Return what stands for the first letter that cannot be encoded, and where to go on."""
+    """Return the replacement of the first character that cannot be encoded, and the next position."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     letter = error.object[error.start]
-    byte = ord(letter) - 0xDC00  # Python's sign for a byte of a path that is no text
+    byte = ord(letter) - 0xDC00  # Python's code for an undecodable byte of a path
     shown = bytes([byte]) if 0x80 <= byte <= 0xFF else letter.encode("ascii", "backslashreplace").decode()
     return shown, error.start + 1

@@ -10,11 +10,12 @@ import numpy as np
 
 from eqnp.analysis.settling import measured_ways
 from eqnp.analysis.theorem import ORDERS
+from eqnp.cli.rows import terminal_width
 from eqnp.cli.verdicts import prose, verdict_lines
 
 
 def table(content: dict[str, Any], command: Sequence[str]) -> str:
-    """Return the check as text that fits 60 columns, but for a command to paste; ``command`` are that one's words."""
+    """Return the check as text that fits 60 columns, except the command to paste, whose words are ``command``."""
     s = content["settings"]
     lines = [prose(f"{s['samples']} {s['split']} samples, {_setting_of_check(s)}"), ""]
     lines += [*verdict_lines(content, command), "", *_step_lines(content), "", *_bias_lines(content["bias"], s["beta"])]
@@ -23,7 +24,7 @@ def table(content: dict[str, Any], command: Sequence[str]) -> str:
 
 
 def title(content: dict[str, Any]) -> str:
-    """Return what a figure's title says: of what the figure is, and with which settings."""
+    """Return the title of a figure: what was checked, and with which settings."""
     of = content["settings"]["of"]
     if "configured" in content:  # of --settle
         c, s = content["configured"], content["settings"]
@@ -39,46 +40,47 @@ def _setting_of_check(s: Mapping[str, Any]) -> str:
 
 
 def _step_lines(content: dict[str, Any]) -> list[str]:
-    """Return EP beside BPTT, weight by weight, in percent."""
+    """Return the table of EP against BPTT, one row per weight, in percent."""
     s, steps = content["settings"], content.get("steps")
     if steps is None:
         return [
             prose(
-                f"EP against BPTT: not measured. BPTT goes back through T2 = {s['T2']} of the free steps, "
-                f"and T1 is only {s['T1']}."
+                f"EP against BPTT: not measured, since BPTT needs T2 = {s['T2']} of the free steps, and T1 is only "
+                f"{s['T1']}."
             )
         ]
     lines = [
-        "EP against BPTT, %    each step   distance of the whole",
-        "weight              error  signs  one-sided symmetric ratio",
+        "EP against BPTT, %     each step         all steps:",
+        "                             sign         distance",
+        "weight             error mismatch one-sided symmetric ratio",
     ]
     for name, symmetric in steps["symmetric"].items():
         if name.endswith(".weight"):
             near, far = symmetric["distance"], steps["one-sided"][name]["distance"]
             shares = (symmetric["relative_error"], symmetric["sign_disagreement"])
             ratio = f"{near / far:.2f}" if far else "-"
-            cells = "".join(f"{100 * share:7.2f}" for share in shares)
-            lines.append(f"{name:<18}{cells}{100 * far:11.2f}{100 * near:10.2f}{ratio:>6}")
+            error, mismatch = (100 * share for share in shares)
+            lines.append(f"{name:<17}{error:7.2f}{mismatch:9.2f}{100 * far:10.2f}{100 * near:10.2f}{ratio:>6}")
     return lines
 
 
 def _bias_lines(bias: dict[str, Any], configured: float) -> list[str]:
     if bias.get("exact") == 0:
-        return [prose("no bias to measure: the exact gradient is zero, every unit is saturated")]
+        return [prose("bias: not measured, since the exact gradient is zero (all units are saturated)")]
     if not bias["samples"]:
         return [
             prose(
-                f"bias against beta: none of {bias['of']} samples settles and keeps its activity pattern; try a larger "
-                "--steps or a smaller beta"
+                f"bias: not measured, since none of {bias['of']} samples settles and keeps its activity pattern; try a "
+                "larger --steps or a smaller beta"
             )
         ]
     begin = bias["betas"][0]
-    halved = f"; beta begins at {begin:.2g}, where enough samples do" if begin < configured else ""
+    halved = f"; the first beta, {begin:.2g}, is the largest where enough do" if begin < configured else ""
     lines = [
         "bias of settled phases, relative to the exact gradient",
         prose(
-            f"kept: {bias['samples']} of {bias['of']} samples, which keep their activity pattern; "
-            f"all: {bias['all']} that settle{halved}"
+            f"all: the {bias['all']} of {bias['of']} samples that settle; "
+            f"kept: the {bias['samples']} of these whose activity pattern is unchanged{halved}"
         ),
         "       " + _in_columns(ORDERS),
         "beta   " + "    kept     all  " * 2 + "    kept     all",
@@ -102,55 +104,62 @@ def _slope(row: Mapping[str, Any]) -> str:
 
 
 def _notes(content: dict[str, Any]) -> list[str]:
-    """Return what else a reader of the figures must know."""
+    """Return notes on how the figures were measured."""
     s, lines = content["settings"], []
     if not content["tied"]:
-        lines.append("Forward and backward weights differ: EP is not the gradient, whatever beta is.")
+        lines.append("Forward and backward weights differ: EP is not the gradient at any beta.")
     if (s["schedule"], s["omega"]) != ("synchronous", 1) and "steps" in content:
-        lines.append("EP against BPTT is measured with synchronous steps and omega 1, since BPTT has no others.")
+        lines.append("EP against BPTT is measured with synchronous steps and omega 1, which BPTT requires.")
     if s["algorithm"] == "bptt":
-        lines.append("Training is by BPTT; the verdict is about EP with the same T1, T2 and beta.")
+        lines.append("Training uses BPTT; the verdict is about EP with the same T1, T2 and beta.")
     if s["dropout"]:
         lines.append("Measured without dropout.")
     return lines
 
 
 def settling_table(content: dict[str, Any], command: Sequence[str] = ()) -> str:
-    """Return the check of T1 and T2 as text that fits 80 columns."""
+    """Return the check of T1 and T2 as text that fits the terminal, from 52 columns."""
     s, c, advice = content["settings"], content["configured"], content["advice"]
     lines = [
-        f"{s['samples']} {s['split']} samples, beta {c['beta']:g};",
-        "cosine of the gradient with its own after many steps, and with the exact one:",
+        f"{s['samples']} {s['split']} samples, beta {c['beta']:g}",
+        f"conv.: cosine with the converged gradient (after up to {s['steps']} steps per phase)",
+        "exact: cosine with the exact gradient",
     ]
     for name, r in measured_ways(content).items():
-        shown = _spread(r["T2"], 4)
+        shown = _spread(r["T2"], max(1, min(4, (terminal_width() + 1 - 24) // 14)))
         what = f"{name}, omega {r['omega']:g}" if name == "over-relaxed" else name
         lines += ["", f"{what}: {r['settled']} of {s['samples']} samples settle in {s['steps']} steps"]
         lines.append("  T1    residual           " + "".join(f"T2 {r['T2'][j]:<11d}" for j in shown).rstrip())
-        lines.append("        median  largest    " + "   ".join(["own   exact"] * len(shown)))
+        lines.append("        median  largest    " + "   ".join(["conv. exact"] * len(shown)))
         for i, T1 in enumerate(r["T1"]):
             cells = "".join(f"{r['own'][i, j]:6.3f}{r['exact'][i, j]:6.3f}  " for j in shown)
             lines.append(f"{T1:4d}   {r['median'][i]:8.1e} {r['largest'][i]:8.1e}  {cells}".rstrip())
         lines.append(
-            "settled and exact at beta "
+            "converged gradient with exact, at beta "
             + ", ".join(f"{b:.2g}: {v:.3f}" for b, v in zip(r["beta"], r["beta_exact"], strict=True))
         )
     lines += ["", *_settling_advice(c, advice)]
-    return "\n".join(textwrap.fill(line, 80, subsequent_indent="  ", drop_whitespace=len(line) > 80) for line in lines)
+    width = min(80, terminal_width() + 1)
+    return "\n".join(
+        textwrap.fill(line, width, subsequent_indent="  ", drop_whitespace=len(line) > width) for line in lines
+    )
 
 
 def _settling_advice(c: dict[str, Any], advice: dict[str, Any]) -> list[str]:
     cost, before = (each["T1"] + 2 * each["T2"] for each in (advice, c))
     lines = [
-        f"configured: {_setting(c)}: {c['cosine']:.3f} with its own, {before} steps",
-        f"advice: {_setting(advice)}: {advice['cosine']:.3f}, {cost} steps",
+        f"configured: {_setting(c)}: cosine (conv.) {c['cosine']:.3f}, {before} steps",
+        f"advice: {_setting(advice)}: cosine (conv.) {advice['cosine']:.3f}, {cost} steps",
     ]
     if "tolerance" in advice:
         lines.append(
-            f"or tolerance {advice['tolerance']:g}, which takes T1 {advice['T1_taken']}, T2 {advice['T2_taken']} here: "
-            f"{advice['tolerance_cosine']:.3f}"
+            f"or tolerance {advice['tolerance']:g}: cosine (conv.) {advice['tolerance_cosine']:.3f}, with "
+            f"{advice['T1_taken']} free and {advice['T2_taken']} nudged steps"
         )
-    lines.append(f"beta {advice['beta']:.2g} is the largest within 0.01 of the best, {advice['beta_cosine']:.3f}")
+    lines.append(
+        f"beta {advice['beta']:.2g}: cosine (exact) {advice['beta_cosine']:.3f}, the largest beta within 0.01 of the "
+        "best"
+    )
     return lines
 
 
@@ -159,5 +168,5 @@ def _setting(c: dict[str, Any]) -> str:
 
 
 def _spread(values: np.ndarray, most: int) -> list[int]:
-    """Return indices of at most ``most`` of the values, the first and the last among them."""
+    """Return indices of at most ``most`` of the values, including the first and, if more than one, the last."""
     return sorted({round(i) for i in np.linspace(0, len(values) - 1, min(most, len(values)))})

@@ -1,4 +1,4 @@
-"""``eqnp train``: a configuration becomes a run folder."""
+"""``eqnp train``: train a configuration in a run folder, or resume a run."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from eqnp.cli.options import Place, UserPath, backend_option, run_options, short
 @backend_option
 @run_options
 @short_forms("--epochs", "--batch-size", "--lr", "--beta", "--seed")
-@click.option("--out", type=UserPath(path_type=Path), help="The run folder to make; default runs/NAME-TIME.")
-@click.option("--resume", type=UserPath(path_type=Path), metavar="RUN", help="Go on where this run stopped.")
+@click.option("--out", type=UserPath(path_type=Path), help="New run folder; default: runs/NAME-TIME.")
+@click.option("--resume", type=UserPath(path_type=Path), metavar="RUN", help="Resume this run where it stopped.")
 @click.option("--quiet", is_flag=True, help="No progress line.")
 def train(
     source: str | None,
@@ -28,7 +28,7 @@ def train(
 ) -> int:
     """Train a network by Equilibrium Propagation.
 
-    Without arguments: a small ConvNet on embedded digits. `eqnp presets` lists what else is ready.
+    Without arguments: a small ConvNet on the embedded digits. `eqnp presets` lists other configurations.
     """
     from eqnp.api.training import resume_run, start_run
     from eqnp.cli.progress import Progress
@@ -38,11 +38,11 @@ def train(
     if resume is None:
         refuse_run(
             source,
-            "`eqnp train --resume {run}` goes on with it",
+            "`eqnp train --resume {run}` resumes it",
             "`eqnp evaluate {run}` measures it",
-            "`eqnp train {run}/config.toml` trains anew with its configuration",
+            "`eqnp train {run}/config.toml` starts a new run with its configuration",
         )
         return start_run(load(source, overrides), backend.open, out, progress).exit_code
     if source is not None or out is not None:
-        raise click.UsageError("--resume goes on with a run's own configuration: give no PRESET and no --out with it")
+        raise click.UsageError("--resume uses the configuration and the folder of the run: give no PRESET and no --out")
     return resume_run(resume, overrides, backend.open, progress)

@@ -1,4 +1,4 @@
-"""The verdict of ``eqnp check`` in words: whether the estimate is the gradient, what is the matter, what cures it."""
+"""The verdict of ``eqnp check`` in words: the quality of the estimate, the cause of its error, and a cure."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ STAGES = {
 
 
 def verdict_lines(content: Mapping[str, Any], command: Sequence[str]) -> list[str]:
-    """Return the verdict as lines; ``command`` are the words of the training to which a cure is added."""
+    """Return the verdict as lines. ``command`` holds the words of the training command that a cure is added to."""
     v, s = content["verdict"], content["settings"]
     if not v["samples"]:
-        none = f"no sample of {v['of']} reaches a steady state in {s['steps']} steps; try a larger --steps"
+        none = f"0 of {v['of']} samples settle in {s['steps']} steps; try a larger --steps"
         return [_row("verdict", f"none: {none}")]
     if "unknown" in v:
         return [_row("verdict", f"none: {_UNKNOWN[v['unknown']]}")]
     text = (
         f"{word(v['quality'])}: cosine {v['cosine']:.3f} with the exact gradient{_worst(v)}; "
-        f"{v['length']:.2f} times as long; "
-        f"{min(v['fifths']):.3f} to {max(v['fifths']):.3f} by {_folds(v)} of the samples"
+        f"norm {v['length']:.2f} times that of the exact gradient; "
+        f"cosine {min(v['fifths']):.3f} to {max(v['fifths']):.3f} over {_folds(v)} of the samples"
     )
     return [_row("verdict", text), *_cause(v, s, content["angle"]), *_cure(v, s, command), "", *_stage_lines(v)]
 
 
 def _worst(v: Mapping[str, Any]) -> str:
-    """Return the layer that is much worse than all together, or that takes the verdict down."""
+    """Return the layer that is much worse than all together, or that lowers the verdict."""
     worst = worst_layer(v["layers"], v["cosine"], 0.0 if word(v["quality"]) != word(v["cosine"]) else UNEVEN)
     return f", but {v['layers'][worst]:.3f} in {worst}" if worst else ""
 
 
 _UNKNOWN = {
-    "zero": "the exact gradient is zero, every unit is saturated",
+    "zero": "the exact gradient is zero: all units are saturated",
     "adjoint": "the exact gradient is not known: implicit differentiation does not converge; try a larger --steps",
 }
 
@@ -52,49 +52,49 @@ def _folds(v: Mapping[str, Any]) -> str:
 
 
 def _stage_lines(v: Mapping[str, Any]) -> list[str]:
-    """Return the distance from the exact gradient as one thing after the other is put right."""
+    """Return distance and cosine after each correction, as lines."""
     title = f"{v['samples']} of {v['of']} samples" if v["samples"] < v["of"] else f"{v['of']} samples"
-    lines = [f"{'from the exact gradient, ' + title:<40}distance  cosine"]
+    lines = [f"{'from exact gradient, ' + title:<40}distance  cosine"]
     for name, stage in v["stages"].items():
         if name == "unswitched" and not v["switching"]:
             continue
         label = STAGES[name].format(switching=v["switching"])
         lines.append(f"{label:<38}{percent(stage['distance']):>10}  {stage['cosine']:6.3f}")
     if v["switching"] == v["samples"]:
-        lines.append(prose("(every sample switches: none is left to measure the bias in beta on)"))
+        lines.append(prose("(every sample switches, so the bias in beta cannot be measured)"))
     return lines
 
 
 def _cause(v: Mapping[str, Any], s: Mapping[str, Any], angle: float) -> list[str]:
-    """Return what is the matter, with the cosine when that is put right."""
+    """Return the cause of the error, and the cosine without it."""
     if v["quality"] >= GOOD:
         return []
     at = {name: f"{stage['cosine']:.3f}" for name, stage in v["stages"].items()}
     beta, restless = f"{v['sign'] * s['beta']:g}", f" ({v['restless']} of them do not settle)" if v["restless"] else ""
     settled = f"with all phases settled the cosine is {at['nudged']}"
     texts = {
-        "free": f"the free phase is not settled after T1 = {s['T1']} steps (residual {v['residual']:.1e}); "
-        f"settled, the cosine is {at['free']}, not {at['configured']}",
-        "nudged": f"the nudged phases are not settled after T2 = {s['T2']} steps; "
-        f"settled, the cosine is {at['nudged']}, not {at['free']}",
+        "free": f"the free phase has not settled after T1 = {s['T1']} steps (residual {v['residual']:.1e}); "
+        f"the cosine is {at['configured']}, and {at['free']} with a settled free phase",
+        "nudged": f"the nudged phases have not settled after T2 = {s['T2']} steps; "
+        f"the cosine is {at['free']}, and {at['nudged']} with settled nudged phases",
         "switches": f"{v['switching']} of {v['samples']} samples switch their activity pattern at beta {beta}"
-        f"{restless}; {settled}" + (f", without them {at['unswitched']}" if "unswitched" in at else ""),
-        "bias": f"the bias of beta {beta}; {settled}, without samples that switch {at.get('unswitched')}",
-        "field": f"a vector field, whose forward and backward weights differ (mean angle {angle:.0f} degrees): "
+        f"{restless}; {settled}" + (f", and {at['unswitched']} without them" if "unswitched" in at else ""),
+        "bias": f"the bias at beta {beta}; {settled}, and {at.get('unswitched')} without samples that switch",
+        "field": f"forward and backward weights differ (vector field, mean angle {angle:.0f} degrees): "
         f"the bias does not vanish as beta goes to 0; the cosine there is {at.get('limit')}",
     }
     return [_row("cause", texts[v["cause"]])]
 
 
 def _cure(v: Mapping[str, Any], s: Mapping[str, Any], command: Sequence[str]) -> list[str]:
-    """Return the cure that helps most, as a line and a command to paste."""
+    """Return the cheapest cure that was found, as a line and a command to paste."""
     cure = v.get("cure")
     if cure is None:
         if v["quality"] >= GOOD:
             return [_row("cure", "none needed")]
-        text = f"not by T1, T2 or beta: with all settled and beta -> 0 the cosine is {v['limit']:.3f}"
+        text = f"none by T1, T2 or beta: with settled phases and beta -> 0 the cosine is {v['limit']:.3f}"
         if not s["common_update"]:
-            text += "; training.common_update=true makes the two weights come together"
+            text += "; training.common_update=true aligns the two weights"
         return [_row("cure", text)]
     changes = {key: cure[key] for key in ("beta", "T1", "T2") if cure[key] != s[key]}
     settings = {f"dynamics.{key}": f"{value:g}" for key, value in changes.items()}
@@ -107,7 +107,7 @@ def _cure(v: Mapping[str, Any], s: Mapping[str, Any], command: Sequence[str]) ->
         words.append("tolerance 0")
     tried = len(cure["tried"]["cosine"])
     if not words:
-        return [_row("cure", f"none found: of {tried} other T1, T2 and beta none is better")]
+        return [_row("cure", f"none found: none of {tried} other settings is better")]
     limit = "" if cure["enough"] else f", the best of {tried} tried; none reaches {v['goal']:.2f}"
     options = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
     return [
@@ -117,12 +117,12 @@ def _cure(v: Mapping[str, Any], s: Mapping[str, Any], command: Sequence[str]) ->
 
 
 def percent(share: float) -> str:
-    """Return a share in percent with three digits."""
+    """Return a share of 1 as text in percent with three digits."""
     return f"{100 * share:.0f} %" if share >= 1 else f"{100 * share:.3g} %"
 
 
 def prose(text: str, indent: int = 2) -> str:
-    """Return a sentence broken between words, so that it fits the terminal, and 80 columns."""
+    """Return a sentence wrapped between words to the terminal, at most 79 columns."""
     width = max(30, min(terminal_width(), 79))
     return textwrap.fill(text, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
 

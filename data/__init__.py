@@ -1,7 +1,7 @@
-"""Datasets as NumPy arrays on the host.
+"""Datasets as NumPy arrays on the host. Images are (N, H, W, C) uint8, labels are (N,) int64.
 
-Read ``idx`` and ``cifar``, then ``published``, ``layout``, ``locate``, ``datasets``; after them ``validation``,
-``batches``, ``download`` and ``fetch``.
+Order of reading: ``idx`` and ``cifar``, then ``published``, ``layout``, ``locate``, ``datasets``; after them
+``validation``, ``batches``, ``download`` and ``fetch``.
 """
 
 from eqnp.data.arrays import from_arrays, outline, take_inputs, take_labels

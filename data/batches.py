@@ -1,6 +1,6 @@
 """Batches as functions of (seed, epoch, index): order, augmentation, normalisation.
 
-Nothing is drawn in passing, so a resumed run needs no replay and a batch can be made ahead by another thread.
+There is no generator with a state, so a resumed run replays nothing and another thread can prepare the next batch.
 """
 
 from __future__ import annotations
@@ -10,22 +10,22 @@ from typing import Any
 
 import numpy as np
 
-# What a random stream is for; with (seed, epoch) it makes a generator of its own.
+# The purpose of a random stream; with (seed, epoch) it seeds a separate generator.
 _ORDER, _AUGMENTATION = 1, 2
 
 
 @dataclass(frozen=True)
 class Normalisation:
-    """x = (pixel / 255 - mean) / deviation, a mean and a deviation per channel."""
+    """x = (pixel / 255 - mean) / deviation, with one mean and one deviation per channel: (C,) or (1,)."""
 
     mean: tuple[float, ...] = (0.0,)
     deviation: tuple[float, ...] = (1.0,)
 
     @classmethod
     def named(cls, name: str, dataset: str) -> Normalisation:
-        """Return ``unit`` (pixels / 255) or ``published``: what the paper's code does to ``dataset``.
+        """Return ``unit`` (pixels / 255) or ``published``: the normalisation of the paper's code for ``dataset``.
 
-        For CIFAR-10 that is the mean and three times the standard deviation of each channel; for digits nothing.
+        For CIFAR-10: the mean and three times the standard deviation of each channel. For other datasets: ``unit``.
         """
         if name == "published" and dataset == "cifar10":
             return cls((0.4914, 0.4822, 0.4465), (3 * 0.2023, 3 * 0.1994, 3 * 0.2010))
@@ -43,7 +43,7 @@ class Normalisation:
         """Return normalised images: (N, H, W, C) uint8 -> (N, H, W, C) ``dtype``.
 
         Raises:
-            ValueError: the images are not uint8.
+            ValueError: the images are not (N, H, W, C) uint8.
         """
         _require_pixels(images)
         mean, deviation = np.array(self.mean), np.array(self.deviation)
@@ -72,22 +72,22 @@ class AsGiven(Normalisation):
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Mirror half of the images (``flip``); cut each from itself with ``crop`` pixels of its edge around it."""
+    """Random flips and crops: mirror half of the images (``flip``), pad all by ``crop`` pixels of edge and crop."""
 
     flip: bool = False
     crop: int = 0
 
     def __call__(self, images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """Return augmented images, each drawn on its own: (N, H, W, C) -> (N, H, W, C)."""
+        """Return augmented images, each drawn independently: (N, H, W, C) -> (N, H, W, C)."""
         if not (self.flip or self.crop):
             return images
-        n, h, w, _ = images.shape
+        n, (h, w) = len(images), images.shape[1:3]
         if self.flip:
             mirrored = generator.random(n) < 0.5
             images = np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
         if self.crop:
             top, left = generator.integers(0, 2 * self.crop + 1, (2, n))
-            # Reading at a place outside the image, moved to the nearest inside it, is the same as padding by the edge.
+            # Clipping an index to the image has the same effect as edge padding.
             rows = np.clip(top[:, None] + np.arange(h) - self.crop, 0, h - 1)
             cols = np.clip(left[:, None] + np.arange(w) - self.crop, 0, w - 1)
             images = images[np.arange(n)[:, None, None], rows[:, :, None], cols[:, None, :]]
@@ -95,7 +95,7 @@ class Augmentation:
 
 
 def _require_pixels(images: np.ndarray) -> None:
-    """Raise a ValueError unless ``images`` are pixels: anything else would be divided by 255 all the same."""
+    """Raise a ValueError unless ``images`` are (N, H, W, C) uint8: other values would be divided by 255 too."""
     if images.ndim != 4:
         raise ValueError(f"images are {images.shape}; expected (N, H, W, C), channels last, such as images[..., None]")
     if images.dtype == np.uint8:
@@ -113,12 +113,13 @@ def _require_pixels(images: np.ndarray) -> None:
 
 
 class Batches:
-    """The batches of an epoch: shuffled and augmented for training, ``in_order`` and as they are for evaluation.
+    """The batches of an epoch: shuffled and augmented for training, or ``in_order`` and unchanged for evaluation.
 
-    The last batch of an epoch may be smaller. ``samples`` is how many an epoch has, ``count`` in how many batches.
+    ``images`` are (N, H, W, C) uint8, ``labels`` (N,). An epoch has ``samples`` = N samples in ``count`` batches; the
+    last one may be smaller.
 
     Raises:
-        ValueError: the images are not what ``normalisation`` takes, labels are not (N,), or the batch size is below 1.
+        ValueError: images or labels have another shape or dtype, or the batch size is below 1.
     """
 
     def __init__(
@@ -135,7 +136,7 @@ class Batches:
     ) -> None:
         normalisation.require(images)
         if labels.shape != images.shape[:1]:
-            raise ValueError(f"{len(images)} images need as many labels (N,), not an array {labels.shape}")
+            raise ValueError(f"{len(images)} images need labels ({len(images)},), not an array {labels.shape}")
         if batch_size < 1:
             raise ValueError(f"a batch size of {batch_size}; it must be at least 1")
         self.images = images
@@ -148,16 +149,13 @@ class Batches:
         self.in_order = in_order
         self.samples = len(images)
         self.count = -(-len(images) // batch_size)
-        self._order: tuple[int, np.ndarray] = (
-            -1,
-            np.empty(0, np.int64),
-        )  # the last epoch's, so as not to draw it again
+        self._order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))  # the last epoch and its order
 
     def batch(self, epoch: int, index: int, first: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Return batch ``index`` of an epoch: inputs (N, H, W, C), labels (N,).
 
-        It begins at sample ``first`` of the epoch's order, by default where batches of this size alone would. The order
-        is a function of (seed, epoch), the augmentation of (seed, epoch, index).
+        It begins at sample ``first`` of the epoch's order, by default at ``index`` times the batch size. The order is a
+        function of (seed, epoch), the augmentation of (seed, epoch, index).
         """
         first = index * self.batch_size if first is None else first
         chosen = self._permutation(epoch)[first : first + self.batch_size]

@@ -1,7 +1,7 @@
-"""CIFAR-10 in both forms in which it is published.
+"""CIFAR-10 in its two published forms.
 
-Binary: records of one label byte and 3072 pixel bytes, channel-major. Python: a pickle written by Python 2, read here
-without unpickling: ``pickletools.genops`` lists its opcodes, which run nothing, and only the published shape is
+Binary: records of one label byte and 3072 pixel bytes, channel-major. Python: a pickle written by Python 2. It is read
+without unpickling: ``pickletools.genops`` lists its opcodes and executes nothing, and only the published structure is
 accepted.
 """
 
@@ -28,7 +28,7 @@ def read_cifar_binary(path: Readable) -> tuple[np.ndarray, np.ndarray]:
     """
     data = read_file(path)
     if not data or len(data) % (PIXELS + 1):
-        raise DataError(f"{path}: truncated or no CIFAR-10 batch: {len(data)} bytes are no multiple of {PIXELS + 1}")
+        raise DataError(f"{path}: truncated or not a CIFAR-10 batch: {len(data)} bytes, not a multiple of {PIXELS + 1}")
     records = np.frombuffer(data, np.uint8).reshape(-1, PIXELS + 1)
     return _images(records[:, 1:]), _labels(path, records[:, 0])
 
@@ -37,21 +37,21 @@ def read_cifar_python(path: Readable) -> tuple[np.ndarray, np.ndarray]:
     """Return images (n, 32, 32, 3) uint8 and labels (n,) uint8 of a file of the python version.
 
     Raises:
-        DataError: missing, or anything but the published dictionary of batch_label, labels, data and filenames.
+        DataError: missing, or not the published dictionary of batch_label, labels, data and filenames.
     """
     data = read_file(path)
     try:
         batch = _Dictionary(data).read()
         labels, pixels, names = batch[b"labels"], batch[b"data"], batch[b"filenames"]
         if set(batch) != {b"batch_label", b"labels", b"data", b"filenames"} or not isinstance(pixels, _Array):
-            raise _NotPublishedError("its keys are others")
+            raise _NotPublishedError("its keys differ")
         if not isinstance(labels, list) or not all(type(label) is int and 0 <= label < CLASSES for label in labels):
             raise _NotPublishedError("its labels are not numbers from 0 to 9")
         if not isinstance(names, list) or len(names) != len(labels) or pixels.shape != (len(labels), PIXELS):
-            raise _NotPublishedError("labels, filenames and data are not of one length")
+            raise _NotPublishedError("labels, filenames and data differ in length")
     except _NotPublishedError as error:
         raise DataError(f"{path}: not a CIFAR-10 batch in the published form ({error})") from None
-    except Exception as error:  # pickletools raises what it likes on bytes that are no pickle
+    except Exception as error:  # pickletools raises anything on bytes that are not a pickle
         reason = " ".join(str(error).split())[:80]
         raise DataError(f"{path}: truncated or not a CIFAR-10 batch ({type(error).__name__}: {reason})") from None
     images = np.frombuffer(pixels.data, np.uint8).reshape(pixels.shape)
@@ -59,7 +59,7 @@ def read_cifar_python(path: Readable) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _images(pixels: np.ndarray) -> np.ndarray:
-    """Return (n, 3072) channel-major pixels as images (n, 32, 32, 3)."""
+    """Return images: channel-major pixels (n, 3072) -> (n, 32, 32, 3)."""
     return np.ascontiguousarray(pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
 
 
@@ -70,22 +70,22 @@ def _labels(path: Readable, labels: np.ndarray) -> np.ndarray:
 
 
 class _NotPublishedError(Exception):
-    """The pickle is well formed but is not the one that is published."""
+    """The pickle is well formed, but not the published one."""
 
 
 class _Mark:
-    """Stands on the stack where a MARK opcode put it."""
+    """The marker that a MARK opcode pushes on the stack."""
 
 
 class _Array:
-    """What the pickle builds of ``numpy.ndarray``: its shape and bytes, once BUILD has given them."""
+    """Replaces ``numpy.ndarray`` in the pickle: its shape and bytes, set by BUILD."""
 
     shape: tuple[int, ...] = ()
     data: bytes = b""
 
 
 class _DType:
-    """What the pickle builds of ``numpy.dtype('u1')``."""
+    """Replaces ``numpy.dtype('u1')`` in the pickle."""
 
 
 _RECONSTRUCT, _NDARRAY, _DTYPE = "numpy.core.multiarray _reconstruct", "numpy ndarray", "numpy dtype"
@@ -95,7 +95,7 @@ _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
 class _Dictionary:
-    """A stack machine for the opcodes of one published batch. It calls nothing: three names are known, as constants."""
+    """A stack machine for the opcodes of one published batch. It calls nothing; it knows three names as constants."""
 
     def __init__(self, data: bytes) -> None:
         self.opcodes: Iterator[tuple[Any, Any, int | None]] = pickletools.genops(data)
@@ -103,13 +103,13 @@ class _Dictionary:
         self.memo: dict[int, Any] = {}
 
     def read(self) -> dict[bytes, Any]:
-        """Run to STOP and return the dictionary."""
+        """Run until STOP and return the dictionary."""
         for opcode, argument, _ in self.opcodes:
             if opcode.name == "STOP":
                 break
             self._step(opcode.name, argument)
         if len(self.stack) != 1 or not isinstance(self.stack[0], dict):
-            raise _NotPublishedError("it is no dictionary")
+            raise _NotPublishedError("it is not a dictionary")
         return self.stack[0]
 
     def _step(self, name: str, argument: Any) -> None:
@@ -136,7 +136,7 @@ class _Dictionary:
             self._combine(name, argument)
 
     def _combine(self, name: str, argument: Any) -> None:
-        """Do the opcodes that build something of what is on the stack."""
+        """Execute the opcodes that combine items on the stack."""
         stack = self.stack
         if name == "TUPLE":
             self._tuple(self._pop_mark())
@@ -183,7 +183,7 @@ class _Dictionary:
 
 
 def _reduce(function: Any, arguments: Any) -> _Array | _DType:
-    """Return what the only two calls of the published files make."""
+    """Return the result of the only two calls in the published files."""
     if function == _RECONSTRUCT and arguments == (_NDARRAY, (0,), b"b"):
         return _Array()
     if function == _DTYPE and arguments == (b"u1", 0, 1):
@@ -192,14 +192,14 @@ def _reduce(function: Any, arguments: Any) -> _Array | _DType:
 
 
 def _build(target: Any, state: Any) -> None:
-    """Give an array its shape and bytes; a dtype's state says nothing that matters for bytes."""
+    """Set the shape and bytes of an array; the state of a dtype does not matter for bytes."""
     if isinstance(target, _DType) and state == (3, b"|", None, None, None, -1, -1, 0):
         return
     if not isinstance(target, _Array) or not isinstance(state, tuple) or len(state) != 5:
-        raise _NotPublishedError("it builds something else than an array")
+        raise _NotPublishedError("it builds something other than an array")
     version, shape, dtype, fortran, data = state
     if version != 1 or not isinstance(dtype, _DType) or fortran not in (0, False) or not isinstance(data, bytes):
-        raise _NotPublishedError("its array is not one of bytes in C order")
+        raise _NotPublishedError("its array does not hold bytes in C order")
     if len(shape) != 2 or not all(type(n) is int and n >= 0 for n in shape) or shape[0] * shape[1] != len(data):
-        raise _NotPublishedError("its array has not the size that it says")
+        raise _NotPublishedError("its array does not have the size of its shape")
     target.shape, target.data = shape, data

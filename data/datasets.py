@@ -1,4 +1,4 @@
-"""Datasets by name: images (N, H, W, C) uint8 and labels, from wherever they were found."""
+"""Datasets by name: images (N, H, W, C) uint8 and labels (N,), from the place where they are found."""
 
 from __future__ import annotations
 
@@ -21,34 +21,35 @@ from eqnp.errors import ConfigurationError, DataError
 
 CLASSES = {name: published.classes for name, published in DATASETS.items()}
 IMAGES = {name: published.shape for name, published in DATASETS.items()}
-SAMPLES = {name: published.counts[0] for name, published in DATASETS.items()}  # for training
+SAMPLES = {name: published.counts[0] for name, published in DATASETS.items() if published.counts}  # in training
 
 _NAME_IT = "name its folder: --set data.folder=..."
-Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # train images, labels, test images, labels
+# Training images (N, H, W, C), training labels (N,), test images (M, H, W, C), test labels (M,).
+Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A dataset in memory. ``source`` says where it was read and in which form."""
+    """A dataset in memory. ``source`` is the place where it was read, with its form."""
 
     name: str
     train_images: np.ndarray  # (N, H, W, C) uint8
     train_labels: np.ndarray  # (N,) int64
-    test_images: np.ndarray
-    test_labels: np.ndarray
+    test_images: np.ndarray  # (M, H, W, C) uint8
+    test_labels: np.ndarray  # (M,) int64
     classes: tuple[str, ...]
     source: str
-    validation_images: np.ndarray | None = None  # held out from the training images
-    validation_labels: np.ndarray | None = None
+    validation_images: np.ndarray | None = None  # (K, H, W, C) uint8, held out from the training images
+    validation_labels: np.ndarray | None = None  # (K,) int64
 
 
 def load(name: str, folder: str | Path | None = None, train_samples: int = 0, test_samples: int = 0) -> Dataset:
     """Read the dataset called ``name``; keep the first ``train_samples`` and ``test_samples`` (0: all).
 
     Raises:
-        ConfigurationError: no dataset of that name, or fewer samples than asked for.
-        DataError: not found (the message says where it was looked for), damaged, or not as it is published: other
-            numbers of images, other shapes, or the labels of another dataset.
+        ConfigurationError: no dataset has that name, or it has fewer samples than requested.
+        DataError: not found (the message lists the searched places), damaged, or not as published: other numbers of
+            images, other shapes, or the labels of another dataset.
     """
     if name == "arrays":
         raise ConfigurationError(
@@ -86,7 +87,7 @@ def found(name: str) -> bool:
 
 
 def noise(name: str, samples: int) -> Dataset:
-    """Return ``samples`` images of noise, and labels by chance, in the shape of the dataset called ``name``."""
+    """Return a dataset of ``samples`` random images and labels, in the shape of the dataset called ``name``."""
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (samples, *IMAGES[name]), np.uint8)
     labels = generator.integers(0, len(CLASSES[name]), samples)
@@ -94,7 +95,7 @@ def noise(name: str, samples: int) -> Dataset:
 
 
 def describe() -> dict[str, str]:
-    """Return for every dataset where it was found, or how to get it."""
+    """Return for every dataset where it is, or how to get it."""
     return {"mnist-small": "in the package"} | {name: _where(name) for name in list(CLASSES)[1:]}
 
 
@@ -111,7 +112,7 @@ def _how_to_get(name: str) -> str:
 
 
 def _remedy(name: str) -> str:
-    """Return what to do about a dataset that is there and wrong; what is fetched comes before what is damaged."""
+    """Return what to do about a damaged dataset. A fetched copy is found before it."""
     fetch = f"run `eqnp data fetch {name}`, or " if name in fetchable() else ""
     return f"{fetch}put the published files there"
 
@@ -152,20 +153,20 @@ def _require_no_fault(path: Readable, fault: str) -> None:
 
 
 def _read_npz(path: Path) -> Arrays:
-    """Read Keras' mnist.npz: plain arrays, no pickles."""
+    """Read the mnist.npz of Keras: plain arrays, no pickles."""
     data = read_file(path)
     try:
-        # a damaged header may warn before it fails; a member that is no array comes as bytes
+        # a damaged header may warn before it fails; a member that is not an array is read as bytes
         with warnings.catch_warnings(action="ignore"), NpzFile(io.BytesIO(data), allow_pickle=False) as file:
             x, y, tx, ty = (np.asarray(file[key]) for key in ("x_train", "y_train", "x_test", "y_test"))
         return x[..., None], y, tx[..., None], ty
-    except Exception as error:  # zipfile and NumPy raise what they like on damaged bytes, even a MemoryError
+    except Exception as error:  # zipfile and NumPy raise anything on damaged bytes, even MemoryError
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:120]
-        raise DataError(f"{path}: damaged or not Keras' mnist.npz ({reason})") from None
+        raise DataError(f"{path}: damaged or not the mnist.npz of Keras ({reason})") from None
 
 
 def _check(name: str, source: str, arrays: Arrays) -> None:
-    """Check that images and labels are those of the dataset and belong together."""
+    """Check that images and labels are those of the dataset and match each other."""
     for part, images, labels in ((0, *arrays[:2]), (1, *arrays[2:])):
         fault = _fault(PARTS[part], images, labels, IMAGES[name], len(CLASSES[name]))
         fault = fault or count_fault(name, part, len(images))
@@ -176,7 +177,7 @@ def _check(name: str, source: str, arrays: Arrays) -> None:
 
 
 def _fault(what: str, images: np.ndarray, labels: np.ndarray, shape: tuple[int, ...], classes: int) -> str:
-    """Return what is wrong with images of ``shape`` and labels of so many ``classes``, or nothing."""
+    """Return what is wrong with images (N, *``shape``) or labels (N,) below ``classes``, or ""."""
     if images.shape[1:] != shape or images.dtype != np.uint8:
         return f"its {what} images are {images.dtype} {images.shape[1:]}, not uint8 {shape}"
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
@@ -185,11 +186,11 @@ def _fault(what: str, images: np.ndarray, labels: np.ndarray, shape: tuple[int, 
         return f"{len(images)} {what} images but {len(labels)} labels"
     for label in (labels.min(), labels.max()):
         if not 0 <= label < classes:
-            return f"a {what} label is {label}, with {classes} classes"
+            return f"a {what} label is {label}, but there are {classes} classes"
     return ""
 
 
 def _first(name: str, what: str, count: int, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if count > len(x):
-        raise ConfigurationError(f"data.{what}: {count} asked for, {name} has {len(x)}")
+        raise ConfigurationError(f"data.{what}: {count} requested, {name} has {len(x)}")
     return (x[:count], y[:count]) if count else (x, y)

@@ -1,4 +1,4 @@
-"""One published file over https: from the first address that has it, bounded, resumable, in place only when right."""
+"""Download of one published file over https: from several addresses, resumable, of limited size, verified."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from http.client import HTTPException, HTTPMessage, HTTPResponse
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from eqnp.data.published import File
 from eqnp.errors import ConfigurationError, DataError
@@ -22,34 +22,34 @@ from eqnp.runs.storage import disk_error
 Progress = Callable[[str, int, int], None]  # file name, bytes so far, bytes in all
 CHUNK = 1 << 16
 TIMEOUT = 30.0  # seconds without a byte
-ANSWER_SECONDS = 90.0  # until the headers have come, after redirects
-WINDOW, SLOWEST = 30.0, 1000.0  # seconds over which the speed is measured, and the least bytes per second
-LOCAL = ("127.0.0.1", "localhost")  # the only hosts that need no https
+ANSWER_SECONDS = 90.0  # until the headers arrive, redirects included
+WINDOW, SLOWEST = 30.0, 1000.0  # seconds over which the speed is measured, and the minimum in bytes per second
+LOCAL = ("127.0.0.1", "localhost")  # the only hosts without https
 
 AGAIN = "check the network and run the same command again"
-GO_ON = "run the same command to go on from there"
+GO_ON = "run the same command to continue from there"
 ELSEWHERE = "get {file} elsewhere and put it in {folder}"  # if no address has the published file
 
 
 class _Failed(Exception):
-    """An address did not give the file: why, and what to do. ``wrong``: what came is not the published file."""
+    """An address did not give the file: why, and what to do. ``wrong``: it sent another file."""
 
     def __init__(self, reason: object, advice: str, wrong: bool = False) -> None:
         text = " ".join(str(reason).split())
-        super().__init__("".join(c if c.isprintable() else "?" for c in text)[:200])  # some of it is a server's text
+        super().__init__("".join(c if c.isprintable() else "?" for c in text)[:200])  # some is from the server
         self.advice = advice
         self.wrong = wrong
 
 
 def download(urls: tuple[str, ...], file: File, path: Path, progress: Progress) -> None:
-    """Download ``file`` to ``path`` from the first of ``urls`` (folders, ending in /) that gives the published one.
+    """Download ``file`` to ``path`` from the first of ``urls`` (folders, ending in /) that sends the published file.
 
-    What has come is kept in a ``.part`` file beside it, and the next call goes on with it.
+    Received bytes are kept in a ``.part`` file beside it, and the next call continues from there.
 
     Raises:
         ConfigurationError: an address is not https.
-        DataError: no address gives the published file; each is named with its reason, and what to do.
-        DiskError: the disk does not take it.
+        DataError: no address sends the published file; the message gives the reason for each, and what to do.
+        DiskError: the file cannot be written.
     """
     for url in urls:
         if not _is_allowed(url):
@@ -73,16 +73,16 @@ def download(urls: tuple[str, ...], file: File, path: Path, progress: Progress) 
 
 
 def is_published(path: Path, file: File) -> bool:
-    """Return whether ``path`` is there and is the published file.
+    """Return whether ``path`` exists and is the published file.
 
     Raises:
-        DataError: it is there and cannot be read.
+        DataError: it exists and cannot be read.
     """
     return os.path.isfile(path) and os.path.getsize(path) == file.size and _sha256(path) == file.sha256
 
 
 def _download(url: str, file: File, part: Path, progress: Progress) -> None:
-    """Leave the whole published file in ``part``. What is wrong is removed, and fetched from its beginning once."""
+    """Download the whole published file to ``part``. A wrong file is removed, and downloaded again once."""
     while not is_published(part, file):
         start = _size(part)
         start = start if start < file.size else 0
@@ -97,16 +97,16 @@ def _download(url: str, file: File, part: Path, progress: Progress) -> None:
         except _Failed as error:
             if error.wrong:
                 _remove(part)
-            if not (error.wrong and start):  # or else its beginning may have come from another address
+            if not (error.wrong and start):  # a wrong beginning may have come from another address
                 raise
 
 
 def _receive(url: str, file: File, part: Path, start: int, progress: Progress) -> int:
-    """Append what is missing to ``part`` and return from where: 0 if the server does not send from the middle."""
+    """Append the missing bytes to ``part``; return where they begin: 0 if the server cannot send a part of the file."""
     with _open(url, start) as answer:
         if answer.status != 206:
             start = 0
-        _require_offer(answer, file.size - start)  # before what there is of the file is given up for it
+        _require_offer(answer, file.size - start)  # before the received part of the file is overwritten
         done = start
         try:
             with open(part, "ab" if start else "wb") as out:
@@ -116,15 +116,15 @@ def _receive(url: str, file: File, part: Path, start: int, progress: Progress) -
                     progress(file.name, done, file.size)
                 out.flush()
                 os.fsync(out.fileno())
-        except OSError as error:  # the network's own errors are _Failed already
+        except OSError as error:  # network errors are _Failed already
             raise disk_error(part, error) from None
     if done < file.size:
-        raise _Failed(f"download broke off ({done} of {file.size} bytes came)", GO_ON)
+        raise _Failed(f"download broke off ({done} of {file.size} bytes received)", GO_ON)
     return start
 
 
 def _require_offer(answer: HTTPResponse, size: int) -> None:
-    """Refuse an answer that cannot be the published file: another size, or a web page (of a network's log-in)."""
+    """Raise _Failed if the answer cannot be the published file: another size, or a web page (such as a log-in)."""
     kind = answer.headers.get_content_type()
     if answer.length not in (None, size) or kind == "text/html":
         offer = "a web page" if kind == "text/html" else f"{answer.length} bytes"
@@ -132,18 +132,18 @@ def _require_offer(answer: HTTPResponse, size: int) -> None:
 
 
 def _chunks(answer: HTTPResponse, room: int) -> Iterator[bytes]:
-    """Yield what comes, at most ``room`` bytes, until the end or until it comes too slowly."""
+    """Yield received bytes until the end; raise _Failed if there are more than ``room``, or if they are too slow."""
     since, came = time.monotonic(), 0
     while True:
         try:
-            chunk = answer.read1(CHUNK)  # what there is: ``read`` would wait for all of it
+            chunk = answer.read1(CHUNK)  # not ``read``, which waits for all of them
         except (OSError, HTTPException, ValueError) as error:
             raise _Failed(f"download broke off ({_reason(error)})", GO_ON) from None
         if not chunk:
             return
         room, came = room - len(chunk), came + len(chunk)
         if room < 0:
-            raise _Failed("not the published file: it does not end where that ends; it was removed", ELSEWHERE, True)
+            raise _Failed("not the published file: it is longer; it was removed", ELSEWHERE, True)
         yield chunk
         now = time.monotonic()
         if now - since > WINDOW:
@@ -161,15 +161,15 @@ _HTTP_ADVICE = {
 
 
 def _open(url: str, start: int) -> HTTPResponse:
-    """Return the answer to a request for all bytes from ``start``; _Failed if there is none."""
+    """Return the answer to a request for all bytes from ``start``; raise _Failed if there is none."""
     headers = {"User-Agent": "eqnp"} | ({"Range": f"bytes={start}-"} if start else {})
     try:
         return _in_time(urllib.request.Request(url, headers=headers))
     except urllib.error.HTTPError as error:
         error.close()
-        later = "the server has a fault: try again later" if error.code >= 500 else ELSEWHERE
+        later = "the server has an error: try again later" if error.code >= 500 else ELSEWHERE
         raise _Failed(f"{error.code} {error.reason}", _HTTP_ADVICE.get(error.code, later)) from None
-    except (OSError, HTTPException, ValueError) as error:  # a Location that is none gives a ValueError
+    except (OSError, HTTPException, ValueError) as error:  # an invalid Location gives a ValueError
         cause = getattr(error, "reason", error)
         advice = AGAIN
         if isinstance(cause, ssl.SSLCertVerificationError):
@@ -178,8 +178,8 @@ def _open(url: str, start: int) -> HTTPResponse:
 
 
 def _in_time(request: urllib.request.Request) -> HTTPResponse:
-    """Open a request in a thread, since one byte now and then keeps a socket's own time limit from ending it."""
-    outcome: list[Any] = []
+    """Open a request in a thread with a time limit; the limit of a socket starts again with every byte."""
+    outcome: list[HTTPResponse | Exception] = []
 
     def work() -> None:
         try:
@@ -191,22 +191,23 @@ def _in_time(request: urllib.request.Request) -> HTTPResponse:
     try:
         thread.start()
         thread.join(ANSWER_SECONDS)
-    except RuntimeError:  # no thread can be started (ulimit -u)
+    except RuntimeError:  # no thread can start (ulimit -u)
         work()
     if not outcome:
         raise TimeoutError(f"no answer within {ANSWER_SECONDS:g} s")
-    if isinstance(outcome[0], Exception):
-        raise outcome[0]
-    return outcome[0]
+    result = outcome[0]
+    if isinstance(result, Exception):
+        raise result
+    return result
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows a redirect to https; to http only from http, on the same local host."""
+    """Follows redirects to https, and to http only from http on the same local host."""
 
     def http_error_302(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage
     ) -> HTTPResponse | None:
-        """Follow; the connection does not stay open if that fails."""
+        """Follow a redirect; close the connection if that fails."""
         try:
             return super().http_error_302(req, fp, code, msg, headers)
         except Exception:
@@ -218,7 +219,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> urllib.request.Request | None:
-        """Return the request for ``newurl``; _Failed if it must not be followed."""
+        """Return the request for ``newurl``; raise _Failed if it must not be followed."""
         old, new = urllib.parse.urlsplit(req.full_url), urllib.parse.urlsplit(newurl)
         if new.scheme != "https" and (new.scheme, new.hostname) != (old.scheme, old.hostname):
             raise _Failed(f"redirects to {newurl}, which is not https", ELSEWHERE)

@@ -1,4 +1,4 @@
-"""Fetching datasets: downloaded, unpacked, and nothing damaged left beside them that would be read instead."""
+"""Fetching datasets: download, unpack, and set damaged copies aside that would be read instead."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from eqnp.runs.locks import FileLock
 from eqnp.runs.storage import disk_error, write_atomic
 
 Message = Callable[[str], None]
-LOCK = ".eqnp-fetch.lock"  # in the folder that is fetched into
-WAIT = 0.2  # seconds between two looks whether another fetch is done
+LOCK = ".eqnp-fetch.lock"  # in the folder of the download
+WAIT = 0.2  # seconds between two attempts to take the lock
 
 
 def fetch(
@@ -31,16 +31,16 @@ def fetch(
     progress: Progress = lambda name, done, total: None,
     message: Message = lambda text: None,
 ) -> Path:
-    """Download the dataset called ``name`` into ``folder`` (default: eqnp's own) and return where it is.
+    """Download the dataset called ``name`` into ``folder`` (default: eqnp's own) and return its folder.
 
-    A file that is there already and is the published one is left alone. A download goes to a ``.part`` file, which the
-    next call goes on with. Of two fetches into one folder the second waits. ``source`` replaces the published one
-    (another mirror, a test); ``message`` is told of what is waited for and of damaged files that were replaced.
+    A published file that is already there is not downloaded again. A download goes to a ``.part`` file, which the next
+    call continues. Of two fetches into one folder the second waits. ``source`` replaces the published one (another
+    mirror, a test). ``message`` receives one line per wait and per damaged file that was replaced.
 
     Raises:
-        ConfigurationError: the dataset cannot be fetched, or no home folder is known to put it in.
-        DataError: no connection, a file that is not the published one, or one in its place that cannot be read.
-        DiskError: the disk does not take it.
+        ConfigurationError: the dataset cannot be fetched, or its place needs a home folder and none is known.
+        DataError: no connection, a file that is not the published one, or an existing file that cannot be read.
+        DiskError: a file cannot be written.
     """
     if source is None and name not in SOURCES:
         raise ConfigurationError(f"{name!r} cannot be fetched; choose one of {', '.join(SOURCES)}")
@@ -67,9 +67,9 @@ def fetch(
 
 @contextlib.contextmanager
 def _alone(folder: Path, message: Message) -> Iterator[None]:
-    """Hold the folder's lock; wait for it if another fetch has it. Where files cannot be locked, go on without."""
+    """Hold the lock of the folder; wait if another fetch has it. If files cannot be locked, continue without."""
     lock = FileLock(folder / LOCK)
-    with contextlib.suppress(DiskError):  # the SHA-256 is the safeguard; what cannot be written is said there
+    with contextlib.suppress(DiskError):  # the SHA-256 protects the file, and writing it reports the error
         if not lock.acquire():
             message(f"{lock.holder()} is fetching into {folder}; waiting for it")
             while not lock.acquire():
@@ -81,7 +81,7 @@ def _alone(folder: Path, message: Message) -> Iterator[None]:
 
 
 def _set_aside_damaged(path: Path, message: Message) -> None:
-    """Rename an unpacked copy beside ``path`` (NAME.gz) that holds something else, since it might be read instead."""
+    """Rename an unpacked copy beside ``path`` (NAME.gz) if its content differs, since it might be read instead."""
     plain = path.with_suffix("")
     for copy in (plain, plain.with_name(plain.name.replace("-idx", ".idx"))):
         try:
@@ -91,11 +91,11 @@ def _set_aside_damaged(path: Path, message: Message) -> None:
             os.replace(copy, aside)
         except OSError as error:
             raise disk_error(copy, error) from None
-        message(f"{copy}: not what the published {path.name} holds; renamed to {aside.name}")
+        message(f"{copy}: differs from the published {path.name}; renamed to {aside.name}")
 
 
 def _unpack(archive: Path, message: Message) -> Path:
-    """Write the batches of CIFAR-10's binary archive beside it, but those that are there and right; return where."""
+    """Write the missing or damaged batches of the binary CIFAR-10 archive beside it; return their folder."""
     wanted = {f"cifar-10-batches-bin/{name}" for name in CIFAR_BINARY}
     folder = archive.parent / "cifar-10-batches-bin"
     try:
@@ -103,8 +103,8 @@ def _unpack(archive: Path, message: Message) -> Path:
             folder.mkdir()
         with tarfile.open(archive, "r:gz") as tar:
             for member in tar:
-                if member.name in wanted and member.isfile():
-                    _replace(folder / Path(member.name).name, tar.extractfile(member).read(), message)
+                if member.name in wanted and member.isfile() and (content := tar.extractfile(member)):
+                    _replace(folder / Path(member.name).name, content.read(), message)
     except (tarfile.TarError, EOFError) as error:
         raise DataError(f"{archive}: cannot be unpacked ({error}); remove it and fetch again") from None
     except OSError as error:
@@ -116,9 +116,9 @@ def _unpack(archive: Path, message: Message) -> Path:
 
 
 def _replace(path: Path, data: bytes, message: Message) -> None:
-    """Write ``data`` to ``path`` unless it is there."""
+    """Write ``data`` to ``path`` unless it has that content."""
     if os.path.isfile(path):
         if path.read_bytes() == data:
             return
-        message(f"{path}: not what the published archive holds; replaced")
+        message(f"{path}: differs from the published archive; replaced")
     write_atomic(path, data)

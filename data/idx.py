@@ -1,7 +1,7 @@
 """The IDX format of MNIST and Fashion-MNIST, plain or compressed by gzip.
 
 An IDX file is: two zero bytes, a type byte (8: uint8), the number of dimensions, each size as a big-endian 32-bit
-integer, then the values. Compression is told from the first bytes, not from the name.
+integer, then the values. The first bytes, not the name, tell whether it is compressed.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import numpy as np
 from eqnp.errors import DataError
 
 UINT8 = 8
-GZIP = b"\x1f\x8b"  # how a gzip file begins
+GZIP = b"\x1f\x8b"  # first bytes of a gzip file
 _NOT_DATA = {
-    b"<!doctype": "a web page, not data (what a server or a log-in page answered instead of the file)",
-    b"<html": "a web page, not data (what a server or a log-in page answered instead of the file)",
-    b"<?xml": "an XML text, not data (mostly the error message of a server)",
-    b"version https://git-lfs": "a pointer of Git LFS, not the file itself (run `git lfs pull` where it came from)",
-}  # how files begin that were saved in the place of a dataset's
+    b"<!doctype": "a web page, not data (from a server or a log-in page instead of the file)",
+    b"<html": "a web page, not data (from a server or a log-in page instead of the file)",
+    b"<?xml": "XML, not data (probably the error message of a server)",
+    b"version https://git-lfs": "a Git LFS pointer, not the file itself (run `git lfs pull` in its repository)",
+}  # first bytes of files that are saved by mistake instead of a dataset
 
 
 class Readable(Protocol):
@@ -34,10 +34,10 @@ class Readable(Protocol):
 
 
 def read_idx(path: Readable) -> np.ndarray:
-    """Return the uint8 array in an IDX file.
+    """Return the uint8 array in an IDX file, in the shape of its header: images (N, H, W), labels (N,).
 
     Raises:
-        DataError: missing, not IDX, or shorter or longer than it says.
+        DataError: missing, not IDX, or shorter or longer than its header says.
     """
     data = read_file(path)
     if data[:2] == GZIP:
@@ -59,7 +59,11 @@ def read_idx(path: Readable) -> np.ndarray:
 
 
 def read_file(path: Readable) -> bytes:
-    """Return a file's bytes, or raise a DataError that names it: it cannot be read, or is a web page and no data."""
+    """Return the bytes of a file.
+
+    Raises:
+        DataError: it cannot be read, or is a web page instead of data.
+    """
     try:
         data = path.read_bytes()
     except FileNotFoundError:

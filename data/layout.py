@@ -1,6 +1,6 @@
-"""How a dataset lies in a folder: its files in every form and spelling, and whether they look whole.
+"""The files of a dataset in a folder, in every form and spelling, and whether they look complete.
 
-Looking is cheap (sizes, first labels). It decides which copy is read; what is wrong with one is said by reading it.
+The checks are cheap (sizes, first labels). They decide which copy is read; reading it finds all other faults.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ CIFAR_BINARY = (*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin")
 CIFAR_PYTHON = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
 RECORD = 3 * 32 * 32 + 1  # bytes of a CIFAR-10 image and its label
 
-_FORMS = {
+_FORMS: dict[str, dict[str, tuple[str, ...]]] = {
     "mnist": {"idx": IDX_PARTS, "npz": ("mnist.npz",)},
     "fashion-mnist": {"idx": IDX_PARTS},
     "cifar10": {"binary": CIFAR_BINARY, "python": CIFAR_PYTHON},
 }
-# Folders in which a dataset is kept, any two in each other, and folders that hold its files.
+# Folders of a dataset, possibly one inside the other, and the folders in them that hold its files.
 _OUTER = {
     "mnist": ("MNIST", "mnist"),
     "fashion-mnist": ("FashionMNIST", "fashion-mnist"),
@@ -47,7 +47,7 @@ _INNER = {
 class Located:
     """A dataset that was found: its form (idx, npz, binary or python), its folder and its files in order.
 
-    ``fault`` is what is wrong with it at first sight; ``bare``: no folder's name says which dataset it is.
+    ``fault`` is what the cheap checks found, or ""; ``bare``: no folder name says which dataset it is.
     """
 
     form: str
@@ -58,31 +58,31 @@ class Located:
 
 
 def subfolders(name: str) -> list[str]:
-    """Return the folders inside a place that may hold the dataset, most particular first; "." is the place itself."""
+    """Return the folders in a place that may hold the dataset, most specific first; "." is the place itself."""
     outer = _OUTER[name]
     wrapped = [*(os.path.join(a, b) for a, b in product(outer, outer)), *outer, os.curdir]
     return [os.path.normpath(os.path.join(a, b)) for a, b in product(wrapped, _INNER[name])]
 
 
 def candidates(name: str, place: Path) -> Iterator[Located]:
-    """Yield every complete set of the dataset's files in ``place``, whole or not.
+    """Yield every complete set of the dataset's files in ``place``, damaged or not.
 
-    What cannot be looked at (no permission, a name too long) is not there: ``os.path.isfile`` raises for none of these,
-    where ``Path.is_file`` raises for some.
+    Files that cannot be accessed (no permission, a name too long) count as missing: ``os.path.isfile`` never raises,
+    unlike ``Path.is_file``.
     """
     for subfolder in subfolders(name):
         folder = place / subfolder
         if not os.path.isdir(folder):
             continue
         for form, parts in _FORMS[name].items():
-            files = [_best(name, form, number, folder) for number in range(len(parts))]
-            if all(files):
+            files = [path for n in range(len(parts)) if (path := _best(name, form, n, folder))]
+            if len(files) == len(parts):
                 bare = subfolder in _IDX_INNER and name != "cifar10"
                 yield Located(form, folder, tuple(files), _fault(name, form, files), bare)
 
 
 def partial(name: str, place: Path) -> str:
-    """Return which of the dataset's files are missing in ``place``, where only some of them are there; or nothing."""
+    """Return which of the dataset's files are missing in ``place`` if it has some of them, or ""."""
     for subfolder in subfolders(name):
         folder = place / subfolder
         for parts in _FORMS[name].values():
@@ -95,13 +95,13 @@ def partial(name: str, place: Path) -> str:
 
 
 def _best(name: str, form: str, number: int, folder: Path) -> Path | None:
-    """Return the file of one part, a whole one if there is one, or None."""
+    """Return the file of one part, if possible one without a fault, or None."""
     found = list(_spellings(folder, _FORMS[name][form][number]))
     return next((path for path in found if not _file_fault(name, form, number, path)), found[0] if found else None)
 
 
 def _spellings(folder: Path, part: str) -> Iterator[Path]:
-    """Yield the files that hold ``part``: in ``folder`` or each in a folder of its own name.
+    """Yield the files that hold ``part``: in ``folder``, or in a folder with the name of the file.
 
     An IDX part (train-images-idx3) may be plain or .gz, with ``-`` or ``.`` before idx.
     """
@@ -112,12 +112,12 @@ def _spellings(folder: Path, part: str) -> Iterator[Path]:
         path = folder / name
         if os.path.isfile(path):
             yield path
-        elif os.path.isdir(path):  # some programs unpack each file into a folder
+        elif os.path.isdir(path):  # some programs unpack each file into a folder of its name
             yield from (path / inner for inner in names if os.path.isfile(path / inner))
 
 
 def _fault(name: str, form: str, files: list[Path]) -> str:
-    """Return the first fault of a complete set of files that shows without reading them, or nothing."""
+    """Return the first fault of a complete set of files that the cheap checks find, or ""."""
     faults = [_file_fault(name, form, number, path) for number, path in enumerate(files)]
     if form == "idx":
         faults += [label_fault(name, part, _first_labels(files[2 * part + 1])) for part in (0, 1)]
@@ -125,7 +125,7 @@ def _fault(name: str, form: str, files: list[Path]) -> str:
 
 
 def _file_fault(name: str, form: str, number: int, path: Path) -> str:
-    """Return what the size or the end of a file shows to be wrong, or nothing."""
+    """Return what is wrong with the size or the end of a file, or ""."""
     expected = _published_size(name, form, number)
     with suppress(OSError):
         size, last = _size_and_end(path)
@@ -138,18 +138,18 @@ def _file_fault(name: str, form: str, number: int, path: Path) -> str:
 
 
 def _published_size(name: str, form: str, number: int) -> int:
-    """Return the bytes of a published file when unpacked, of a pickle at least; 0: not known."""
+    """Return the size in bytes of a published file when unpacked, of a pickle the minimum; 0: not known."""
     counts = DATASETS[name].counts
     if counts is None or form == "npz":
         return 0
     if form == "idx":
-        dimensions = 1 if number % 2 else 3
-        return 4 + 4 * dimensions + counts[number // 2] * math.prod(DATASETS[name].shape) ** (dimensions // 3)
+        dimensions, item = (1, 1) if number % 2 else (3, math.prod(DATASETS[name].shape))  # labels or images
+        return 4 + 4 * dimensions + counts[number // 2] * item
     return (counts[1] if number == 5 else counts[0] // 5) * RECORD
 
 
 def _size_and_end(path: Path) -> tuple[int, bytes]:
-    """Return a file's size when unpacked, which gzip keeps in its last four bytes, and its last byte."""
+    """Return the unpacked size of a file, which gzip stores in the last four bytes, and its last byte."""
     with open(path, "rb") as file:
         begin = file.read(2)
         size = file.seek(0, os.SEEK_END)
@@ -159,7 +159,7 @@ def _size_and_end(path: Path) -> tuple[int, bytes]:
 
 
 def _first_labels(path: Path) -> bytes:
-    """Return the first labels in an IDX file, or nothing if it cannot be read."""
+    """Return the first labels in an IDX file, or none if it cannot be read."""
     with suppress(OSError, EOFError, zlib.error), open(path, "rb") as file:
         packed = file.read(2) == GZIP
         file.seek(0)

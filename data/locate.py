@@ -1,4 +1,4 @@
-"""Where datasets are found: a folder that is named, EQNP_DATA, and where torchvision, Keras and eqnp put them."""
+"""Where datasets are searched: a given folder, EQNP_DATA, and the folders of torchvision, Keras and eqnp."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def own_folder() -> Path:
     """Return the folder that ``eqnp data fetch`` downloads to: XDG_DATA_HOME/eqnp or ~/.local/share/eqnp.
 
     Raises:
-        ConfigurationError: it is in a home folder, and none is known.
+        ConfigurationError: it would be in the home folder, which is not known.
     """
     folder = _expand(_own())
     if _is_homeless(folder):
@@ -27,7 +27,7 @@ def _own() -> str:
 
 
 def places(folder: str | Path | None) -> list[Path]:
-    """Return the folders that are searched, in order. Where no home folder is known, those below it are left out."""
+    """Return the searched folders in order; without those in the home folder if that is not known."""
     named = [folder] if folder else []
     named += [place for place in os.environ.get("EQNP_DATA", "").split(os.pathsep) if place]
     usual = [_expand(place) for place in (_own(), "data", "datasets", "~/data", "~/datasets", "~/.keras/datasets")]
@@ -35,14 +35,14 @@ def places(folder: str | Path | None) -> list[Path]:
 
 
 def searched(name: str, folder: str | Path | None) -> list[str]:
-    """Return the places, each with what there is to say of it: why ``name`` is not there, or what of it is missing."""
+    """Return the searched places, each with the reason, if known, why ``name`` is not there or what is missing."""
     return [
         f"{place}{_obstacle(place, subfolders(name)) or _brackets(partial(name, place))}" for place in places(folder)
     ]
 
 
 def incomplete(name: str) -> str:
-    """Return which files of ``name`` are missing in the first usual place that has some of them, or nothing."""
+    """Return which files of ``name`` are missing in the first usual place that has some of them, or ""."""
     return next(filter(None, (partial(name, place) for place in places(None))), "")
 
 
@@ -55,7 +55,7 @@ def _obstacle(place: Path, inside: list[str]) -> str:
         return " (no such home folder)"
     for subfolder in reversed(inside):  # the place itself is the last
         try:
-            os.stat(os.path.join(place, subfolder, os.curdir))  # asks whether the folder may be searched
+            os.stat(os.path.join(place, subfolder, os.curdir))  # fails without the permission to search the folder
         except (FileNotFoundError, ValueError):  # a zero byte gives a ValueError
             continue
         except OSError as error:
@@ -64,7 +64,7 @@ def _obstacle(place: Path, inside: list[str]) -> str:
 
 
 def _expand(place: str | Path) -> Path:
-    """Return ``place`` with its home folder, or as it is if that is not known; unlike pathlib's it raises nothing."""
+    """Return ``place`` with ``~`` expanded, or unchanged if no home folder is known; raises nothing, unlike pathlib."""
     return Path(os.path.expanduser(place))
 
 
@@ -73,10 +73,10 @@ def _is_homeless(place: Path) -> bool:
 
 
 def find(name: str, folder: str | Path | None = None) -> Located | None:
-    """Return where the dataset called ``name`` is: the first copy that looks whole, or else the first that is complete.
+    """Return where the dataset called ``name`` is: the first copy without faults, or else the first complete one.
 
-    The files of Fashion-MNIST are called as MNIST's. Where no folder's name says which they are, only a folder that was
-    named, or their first labels, make them Fashion-MNIST's.
+    Fashion-MNIST has the same file names as MNIST. Files in a folder whose name does not say which they are count as
+    Fashion-MNIST only if the user named the folder, or by their first labels.
     """
     damaged = None
     for place in places(folder):
@@ -94,13 +94,13 @@ def _is_known(located: Located) -> bool:
 
 
 def _is_named(place: Path, folder: str | Path | None) -> bool:
-    return bool(folder) and place == _expand(folder)
+    return place == _expand(folder) if folder else False
 
 
 def lasting_folder(name: str, folder: str, search: bool = True) -> str:
-    """Return ``folder`` (of a configuration; "": none) as it is found from every working directory.
+    """Return ``folder`` (of a configuration; "": none) in a form that does not depend on the working directory.
 
-    With ``search``: where none is named and the dataset is found below the working directory, that is the folder.
+    With ``search`` and no folder: the folder of the dataset if it is found below the working directory.
     """
     if not folder and search and name != "mnist-small" and name in DATASETS:
         located = find(name)
@@ -109,6 +109,6 @@ def lasting_folder(name: str, folder: str, search: bool = True) -> str:
     lasting = folder if place.startswith("~") else os.path.abspath(place)
     try:
         lasting.encode()
-    except UnicodeEncodeError:  # a name that is no UTF-8, which a configuration cannot hold
+    except UnicodeEncodeError:  # a configuration cannot hold names that are not UTF-8
         return folder
     return lasting

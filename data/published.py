@@ -1,9 +1,11 @@
-"""What is known of the published datasets: names, counts, sizes, first labels, and where they are downloaded from."""
+"""Facts about the published datasets: names, counts, sizes, first labels, and download addresses."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 DIGITS = tuple("0123456789")
 CLOTHES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
@@ -13,11 +15,11 @@ PARTS = ("training", "test")
 
 @dataclass(frozen=True)
 class Published:
-    """A dataset as it is published.
+    """A published dataset.
 
-    ``counts`` are the images for training and for testing; None: any number. ``first_labels`` are the first labels of
-    both parts: MNIST, Fashion-MNIST and others use the same file names and sizes, and these tell them apart. Empty: not
-    looked at (CIFAR-10 is accepted in any order and encoding).
+    ``counts`` are the numbers of training and test images; None: any number. ``first_labels`` are the first labels of
+    both parts, which distinguish MNIST, Fashion-MNIST and others with the same file names and sizes. Empty: not checked
+    (CIFAR-10 is accepted in any order and encoding).
     """
 
     classes: tuple[str, ...]
@@ -36,8 +38,8 @@ DATASETS = {
 }
 
 
-def label_fault(name: str, part: int, labels: Sequence[int]) -> str:
-    """Return what shows that ``labels`` of ``part`` (0: training, 1: test) are not those of ``name``, or nothing."""
+def label_fault(name: str, part: int, labels: Sequence[int] | np.ndarray) -> str:
+    """Return why ``labels`` (N,) of ``part`` (0: training, 1: test) are not those of ``name``, or ""."""
     expected = DATASETS[name].first_labels[part]
     first = tuple(int(label) for label in labels[: len(expected)])
     if first == expected:
@@ -48,11 +50,11 @@ def label_fault(name: str, part: int, labels: Sequence[int]) -> str:
 
 
 def count_fault(name: str, part: int, count: int, what: str = "images", share: int = 1) -> str:
-    """Return what is wrong with the number of images (or of labels) of ``part``, or of one of ``share`` files of it."""
+    """Return what is wrong with the ``count`` of ``what`` in ``part``, or in one of its ``share`` files; or ""."""
     counts = DATASETS[name].counts
     if counts is None or count == counts[part] // share:
         return ""
-    return f"{count} {PARTS[part]} {what}, where the published {name} has {counts[part] // share}"
+    return f"{count} {PARTS[part]} {what}, but the published {name} has {counts[part] // share}"
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class File:
 
 @dataclass(frozen=True)
 class Source:
-    """Where a dataset is published, the folder that it goes to, and its files."""
+    """The addresses of a dataset, the folder it is put into, and its files."""
 
     urls: tuple[str, ...]  # tried in order
     folder: str

@@ -1,4 +1,4 @@
-"""The validation set: training samples that are held out, so that the test set need not choose between epochs."""
+"""The validation set: training samples that are held out to choose the best epoch, so that the test set does not."""
 
 from __future__ import annotations
 
@@ -9,40 +9,40 @@ import numpy as np
 from eqnp.data.datasets import Dataset
 from eqnp.errors import ConfigurationError
 
-_VALIDATION = 3  # what the random stream is for; 1 and 2 are the order of samples and their augmentation
+_VALIDATION = 3  # purpose of the random stream; 1 and 2 are sample order and augmentation
 
 
 def validation_count(validation: float, samples: int) -> int:
-    """Return how many of ``samples`` training samples are held out: a share of them (below 1), or so many.
+    """Return how many of ``samples`` training samples are held out: a fraction (below 1) or a number of them.
 
     Raises:
-        ConfigurationError: none would be held out, or none would be left to train on.
+        ConfigurationError: none would be held out, or none would be left for training.
     """
     count = round(validation * samples) if validation < 1 else int(validation)
     if validation and not 0 < count < samples:
         raise ConfigurationError(
             f"data.validation: {validation:g} is {count} of {samples} training samples; "
-            f"give 1 to {samples - 1} of them, or a share of them below 1"
+            f"give 1 to {samples - 1} of them, or a fraction below 1"
         )
     return count
 
 
 def hold_out(dataset: Dataset, validation: float, seed: int, train_samples: int = 0) -> Dataset:
-    """Return ``dataset`` with a part of its training samples as its validation set (``validation_count`` of them).
+    """Return ``dataset`` with ``validation_count`` of its training samples as the validation set.
 
-    The part is drawn by ``seed`` and stratified: every class gives the same share, up to one sample. It is cut from all
-    training samples; then the first ``train_samples`` (0: all) of the others stay to train on. So the validation set
-    does not depend on ``train_samples``.
+    The set is drawn by ``seed`` and stratified: every class gives the same fraction, up to one sample. It is drawn
+    from all training samples; then the first ``train_samples`` (0: all) of the others are kept for training. So the
+    validation set does not depend on ``train_samples``.
 
     Raises:
-        ConfigurationError: none would be held out, or fewer are left than ``train_samples``.
+        ConfigurationError: none would be held out, or fewer than ``train_samples`` are left.
     """
     labels = dataset.train_labels
     held = _stratified(labels, validation_count(validation, len(labels)), np.random.default_rng([seed, _VALIDATION]))
     kept = np.delete(np.arange(len(labels)), held)
     if train_samples > len(kept):
         raise ConfigurationError(
-            f"data.train_samples: {train_samples} asked for, {dataset.name} has {len(labels)}, "
+            f"data.train_samples: {train_samples} requested, {dataset.name} has {len(labels)}, "
             f"of which data.validation holds out {len(held)}"
         )
     kept = kept[: train_samples or len(kept)]
@@ -56,7 +56,7 @@ def hold_out(dataset: Dataset, validation: float, seed: int, train_samples: int 
 
 
 def _stratified(labels: np.ndarray, count: int, generator: np.random.Generator) -> np.ndarray:
-    """Return ``count`` indices in rising order: at equal distances along the samples, shuffled and sorted by class."""
+    """Return ``count`` sorted indices into ``labels`` (N,): equally spaced in the shuffled samples sorted by class."""
     shuffled = generator.permutation(len(labels))
     by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
     places = (np.arange(count) + 0.5) * len(labels) / count

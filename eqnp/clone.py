@@ -1,8 +1,8 @@
 """Finds ``eqnp.data`` and ``eqnp.cli`` in a clone, where they lie beside the folder ``eqnp`` and not in it.
 
-An installed package has them inside, and an editable install finds them by itself. But Python that is started in a
-clone takes the folder ``eqnp`` of the clone, whatever is installed. These two names are the only ones that are found:
-with the clone in ``eqnp.__path__`` there would be an ``eqnp.tests``, and ``eqnp.eqnp`` would be a second copy of all.
+In an installed package they lie inside, and an editable install finds them by itself. But Python started in a clone
+imports the folder ``eqnp`` of the clone, whatever is installed. The finder here finds only these two names. Adding the
+clone to ``eqnp.__path__`` instead would also give ``eqnp.tests``, and ``eqnp.eqnp`` as a second copy of the package.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 
 _NAMES = ("eqnp.cli", "eqnp.data")
-_SIGNS = ("pyproject.toml", "cli/main.py", "data/batches.py")  # a clone has them all
+_SIGNS = ("pyproject.toml", "cli/main.py", "data/batches.py")  # files that every clone has
 
 
 class _Finder:
-    """Finds the two packages in one clone; one of ``sys.meta_path``, asked after all others."""
+    """Finds the two packages in one clone; the last entry of ``sys.meta_path``."""
 
     def __init__(self, root: str) -> None:
         self._root = root
@@ -26,12 +26,12 @@ class _Finder:
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Return where the package called ``name`` is, or None for every other name."""
+        """Return the spec of the package ``name``, or None for every other name."""
         return PathFinder.find_spec(name, [self._root]) if name in _NAMES else None
 
 
 def find_rooms(init: str) -> None:
-    """Let Python find the two packages, if ``init``, the path of ``eqnp/__init__.py``, lies in a clone."""
+    """Let Python find the two packages if ``init``, the path of ``eqnp/__init__.py``, lies in a clone."""
     package = os.path.dirname(os.path.abspath(init))
     root = os.path.dirname(package)
     inside = os.path.isfile(os.path.join(package, "cli", "__init__.py"))  # installed

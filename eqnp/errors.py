@@ -1,7 +1,7 @@
-"""The errors that a user can cause or meet, each with its exit code.
+"""The errors that eqnp reports to its users, each with its exit code.
 
 Every message is one line that says what is wrong, where, and what to do. The command line prints the message without a
-traceback and ends with ``exit_code``; library users catch the classes.
+traceback and ends with ``exit_code``. Library users catch the classes.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_NEEDED = ("numpy", "scipy", "h5py", "click", "threadpoolctl", "tomli_w")  # pyproject.toml's dependencies
-_NO_MEMORY = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED")  # as CUDA and cuBLAS say it
+_NEEDED = ("numpy", "scipy", "h5py", "click", "threadpoolctl", "tomli_w")  # the dependencies in pyproject.toml
+_NO_MEMORY = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED")  # in the messages of CUDA and cuBLAS
 
 
 class EqnpError(Exception):
-    """Anything that eqnp reports to its user in one line, whatever line ends are in the names that it repeats."""
+    """The base class: an error with a message of one line. Line breaks in the message are replaced by spaces."""
 
     exit_code = 1
 
@@ -24,33 +24,33 @@ class EqnpError(Exception):
 
 
 class ConfigurationError(EqnpError):
-    """A wrong option, key, value or architecture."""
+    """An invalid option, key, value or architecture."""
 
     exit_code = 2
 
 
 class DataError(EqnpError):
-    """A dataset that is missing, truncated or of another format."""
+    """A dataset that is missing, truncated or in a wrong format."""
 
     exit_code = 3
 
 
 class BackendError(EqnpError):
-    """A backend or an optional package that is not there."""
+    """A backend or an optional package that is not available."""
 
     exit_code = 4
 
 
 class CheckpointError(EqnpError):
-    """A checkpoint that is missing, damaged or of another network."""
+    """A checkpoint that is missing, damaged or from a different network."""
 
     exit_code = 5
 
 
 class DivergedError(EqnpError):
-    """States, weights or a loss that are no longer finite, or too large to mean anything.
+    """States, weights or a loss that are NaN, infinite or far too large.
 
-    ``key`` is the configuration's key that most likely cures it.
+    ``key`` is the configuration key whose change most likely helps.
     """
 
     exit_code = 6
@@ -79,7 +79,7 @@ class RunBusyError(EqnpError):
 
 
 def missing_package(error: ModuleNotFoundError) -> BackendError | None:
-    """Return what to say of an import that failed, if it was of a package that pip installs with eqnp."""
+    """Return the error for a failed import if the package is a dependency of eqnp, else None."""
     name = (error.name or "").partition(".")[0]
     if name not in _NEEDED:
         return None
@@ -91,10 +91,16 @@ def missing_package(error: ModuleNotFoundError) -> BackendError | None:
 
 @contextmanager
 def memory_errors() -> Iterator[None]:
-    """Make a MemoryError of what CuPy raises where a kernel or cuBLAS finds no memory; its pool's is one already."""
+    """Turn the errors of CUDA and cuBLAS that mean out of memory into a MemoryError.
+
+    The error of CuPy's memory pool is a MemoryError already.
+
+    Raises:
+        MemoryError: CUDA or cuBLAS is out of memory.
+    """
     try:
         yield
-    except Exception as error:  # CuPy's own cannot be named without importing it
+    except Exception as error:  # CuPy's classes are only known after an import
         if type(error).__module__.startswith("cupy") and any(sign in str(error) for sign in _NO_MEMORY):
             raise MemoryError(str(error)) from error
         raise
@@ -102,7 +108,11 @@ def memory_errors() -> Iterator[None]:
 
 @contextmanager
 def memory_advice(advice: str) -> Iterator[None]:
-    """Make an OutOfMemoryError with ``advice``, what to do, of any lack of memory inside."""
+    """Turn every out-of-memory error inside into an OutOfMemoryError that ends with ``advice``, what to do.
+
+    Raises:
+        OutOfMemoryError: the host or the device is out of memory.
+    """
     try:
         with memory_errors():
             yield

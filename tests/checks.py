@@ -14,7 +14,7 @@ from eqnp import ops
 from eqnp.backends.backend import array_module, to_host
 from eqnp.backends.workspace import Workspace
 from eqnp.losses import CrossEntropy, SquaredError, one_hot
-from eqnp.ops.winograd import toom_cook
+from eqnp.ops.toom_cook import toom_cook
 
 # (N, H, W, C), (KH, KW), K, stride, padding: odd and non-square sizes, kernels that are not square
 CONVOLUTIONS = [

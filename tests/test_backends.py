@@ -257,10 +257,13 @@ def test_a_missing_part_of_cuda_is_one_line(standin_for_cupy, monkeypatch, missi
 BROKEN = {
     "a folder that an uninstall left": (
         None,
-        r"not installed properly: .*cupy is left of an earlier installation; remove",
+        r"not installed properly: .*cupy is a remnant of an earlier installation; remove",
     ),
-    "an empty package": ("", r"not installed properly: .*cupy is left of an earlier installation; remove it or reinst"),
-    "a part of a package": ("__version__ = '14'", r"not installed properly: .*cupy is left of"),
+    "an empty package": (
+        "",
+        r"not installed properly: .*cupy is a remnant of an earlier installation; remove it or reinst",
+    ),
+    "a part of a package": ("__version__ = '14'", r"not installed properly: .*cupy is a remnant of"),
     "CuPy's own message": (
         "raise ImportError('\\n' + '=' * 64 + '\\nCuPy is not correctly installed.\\n\\nIf ...\\n\\nOriginal error:\\n"
         "  ImportError: libcuda.so.1: cannot open shared object file\\n' + '=' * 64)",

@@ -104,7 +104,7 @@ def test_images_that_are_no_pixels_are_refused_and_not_divided_again(kind):
 
 @pytest.mark.parametrize("labels", [np.arange(2), np.arange(4), np.zeros((3, 1)), np.array(3)])
 def test_labels_that_do_not_belong_to_the_images(labels):
-    with pytest.raises(ValueError, match=r"3 images need as many labels \(N,\)"):
+    with pytest.raises(ValueError, match=r"3 images need labels \(3,\), not an array"):
         Batches(np.zeros((3, 4, 4, 1), np.uint8), labels, 2)
     with pytest.raises(ValueError, match="batch size of 0"):
         Batches(np.zeros((3, 4, 4, 1), np.uint8), np.arange(3), 0)

@@ -220,4 +220,4 @@ def test_percent():
 
 def test_no_verdict_is_said(capsys):
     result = small_check(capsys, *DEEP, "--steps", "2")
-    assert "verdict  none: no sample of 6 reaches a steady state in 2 steps" in result.out
+    assert "verdict  none: 0 of 6 samples settle in 2 steps" in result.out

@@ -324,7 +324,7 @@ def test_divergence_is_exit_6_and_keeps_the_last_good_state(capsys, tmp_path, ba
     result = run(capsys, "train", "--resume", folder, "--quiet", *wrong)
     lines = [line for line in result.err.splitlines() if not line.startswith("from epoch 2, batch 1: ")]  # the changes
     assert result.code == 6 and len(lines) == 2, result.err  # what is trained, and the error
-    for words in ("diverged", "epoch 2", "--set optimizer.rates=", "goes on from last.h5"):
+    for words in ("diverged", "epoch 2", "--set optimizer.rates=", "continues from last.h5"):
         assert words in result.err
     assert before == {name: (folder / name).read_bytes() for name in before}
     assert run(capsys, "train", "--resume", folder, *overrides("optimizer.rates=0.01")).code == 0
@@ -380,3 +380,24 @@ def test_help_is_quick_because_it_imports_no_arrays():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "[]" and "train" in done.stdout
+
+
+HELP = ["", "train", "evaluate", "check", "states", "bench", "data", "data list", "data fetch", "presets", "doctor"]
+
+
+@pytest.mark.parametrize("words", HELP)
+def test_every_help_fits_80_columns_and_no_line_is_cut(capsys, monkeypatch, words):
+    monkeypatch.setenv("COLUMNS", "80")
+    result = run(capsys, *words.split(), "--help")
+    assert result.code == 0
+    for line in result.out.splitlines():
+        assert len(line) < 80 and not line.removesuffix("[ARGS]...").endswith("..."), line
+
+
+def test_checks_fit_60_columns(capsys, finished, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    for more in ((), ("--settle", "--steps", "50")):
+        result = run(capsys, "check", finished, "--samples", "0:4", *more)
+        assert result.code == 0, result.err
+        shown = [line for line in result.out.splitlines() if not line.startswith("  eqnp train ")]
+        assert all(len(line) <= 60 for line in shown), result.out

@@ -152,7 +152,7 @@ MISTAKES = [
     ("optimizer.rates=[0.1, 'a', 2]", ["optimizer.rates"]),
     ("optimizer.weight_decay=-1", ["optimizer.weight_decay", "at least 0"]),
     ("optimizer.momentum=1", ["optimizer.momentum", "below 1"]),
-    ("optimizer.name=adam", ["optimizer.momentum", "belongs to sgd"]),
+    ("optimizer.name=adam", ["optimizer.momentum", "only for sgd"]),
     ("name=a/b", ["name", "folder"]),
     ("name=.hidden", ["name", "folder"]),
 ]

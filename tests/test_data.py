@@ -310,7 +310,7 @@ def test_a_subset_is_the_first_samples(tmp_path):
     whole, part = load("mnist", tmp_path), load("mnist", tmp_path, 3, 2)
     np.testing.assert_array_equal(part.train_images, whole.train_images[:3])
     assert len(part.test_labels) == 2
-    with pytest.raises(ConfigurationError, match=r"data\.test_samples: 6 asked for, mnist has 5"):
+    with pytest.raises(ConfigurationError, match=r"data\.test_samples: 6 requested, mnist has 5"):
         load("mnist", tmp_path, 3, 6)
 
 

@@ -155,7 +155,13 @@ WRONG = {
 def test_a_rate_without_bounds_is_exit_6(capsys, tmp_path, extra):
     result = train_small(capsys, tmp_path / "run", *overrides("optimizer.rates=1e30", *extra))
     assert result.code == 6 and result.out == ""
-    for words in ("diverged", "epoch 1", "lower optimizer.rates", "--set optimizer.rates=...", "goes on from last.h5"):
+    for words in (
+        "diverged",
+        "epoch 1",
+        "lower optimizer.rates",
+        "--set optimizer.rates=...",
+        "continues from last.h5",
+    ):
         assert words in result.err.splitlines()[-1]
 
 
@@ -163,7 +169,7 @@ def test_a_diverged_run_with_a_tiny_beta_is_told_to_raise_it(capsys, tmp_path):
     wrong = overrides("optimizer.rates=1e30", "dynamics.beta=1e-8")
     result = train_small(capsys, tmp_path / "run", *wrong)
     assert result.code == 6
-    for words in ("raise dynamics.beta", "--set dynamics.beta=...", "goes on from last.h5"):
+    for words in ("raise dynamics.beta", "--set dynamics.beta=...", "continues from last.h5"):
         assert words in result.err.splitlines()[-1]
     assert "lower" not in result.err.splitlines()[-1].partition("dynamics.beta")[2].partition("; or")[0]
 

@@ -357,7 +357,7 @@ def test_an_endless_body_is_bounded(server, tmp_path):
     server.answers["/a"] = body(*[b"x" * 65536] * 300)
     with pytest.raises(DataError) as error:
         fetch("mnist", tmp_path, source=what, progress=lambda name, done, total: most.append(done))
-    assert_line(error, "not the published file: it does not end where that ends; it was removed", "get a elsewhere")
+    assert_line(error, "not the published file: it is longer; it was removed", "get a elsewhere")
     assert max(most) <= 100_000
     assert list((tmp_path / "there").iterdir()) == []
 
@@ -367,7 +367,8 @@ def test_a_drip_ends(server, tmp_path, monkeypatch):
     what = source(server, a=b"right" * 20_000)
     server.answers["/a"] = body(*[b"r"] * 200, seconds=0.05, headers=[("Content-Length", "100000")])
     began = time.monotonic()
-    with pytest.raises(DataError, match=r"broke off \(slower than 1 kB/s\); run the same command to go on from there"):
+    message = r"broke off \(slower than 1 kB/s\); run the same command to continue from there"
+    with pytest.raises(DataError, match=message):
         fetch("mnist", tmp_path, source=what)
     assert time.monotonic() - began < 5
 
@@ -458,7 +459,7 @@ def test_a_fault_of_the_network_is_none_of_the_disk(server, tmp_path, monkeypatc
     with pytest.raises(DataError) as error:
         fetch("mnist", tmp_path, source=source(server, a=b"right"))
     assert_line(error, f"{server.url}a: cannot be reached (", *words)
-    assert "go on" not in str(error.value)
+    assert "continue" not in str(error.value)
 
 
 @pytest.mark.parametrize("fault", [ssl.SSLError(1, "bad record mac"), OSError(errno.EHOSTUNREACH, "No route to host")])
@@ -469,7 +470,7 @@ def test_a_fault_of_the_network_inside_a_download(server, tmp_path, monkeypatch,
         return real(self, count)
 
     monkeypatch.setattr(HTTPResponse, "read1", fail_later)
-    with pytest.raises(DataError, match=r"broke off .*; run the same command to go on from there"):
+    with pytest.raises(DataError, match=r"broke off .*; run the same command to continue from there"):
         fetch("mnist", tmp_path, source=source(server, a=b"right" * 20_000))
 
 
@@ -499,7 +500,7 @@ def test_what_a_server_answers_in_the_place_of_a_file(server, tmp_path, status, 
     with pytest.raises(DataError) as error:
         fetch("mnist", tmp_path, source=what)
     assert_line(error, f"{server.url}a: {status} ", advice)
-    assert "go on" not in str(error.value)
+    assert "continue" not in str(error.value)
 
 
 def test_every_address_that_failed_is_named(server, tmp_path):
@@ -507,7 +508,8 @@ def test_every_address_that_failed_is_named(server, tmp_path):
     server.limit = 10_000
     with pytest.raises(DataError) as error:
         fetch("mnist", tmp_path, source=Source((server.url, server.url + "gone/"), "there", what.files))
-    assert_line(error, "/a: download broke off (10000 of 100000 bytes came)", "/gone/a: 404", "to go on from there")
+    broken = "/a: download broke off (10000 of 100000 bytes received)"
+    assert_line(error, broken, "/gone/a: 404", "to continue from there")
 
 
 # ---- what would be read
@@ -532,7 +534,7 @@ def test_a_damaged_plain_file_beside_what_is_fetched_is_renamed(server, tmp_path
     (place / bad).write_bytes(data[:-1] if damage == "cut" else data[:-1] + bytes([data[-1] ^ 1]))
     said = []
     fetch("mnist", tmp_path / "x", source=what, message=said.append)
-    assert [f"{place / bad}: not what the published {bad}.gz holds; renamed to {bad}.damaged"] == said
+    assert [f"{place / bad}: differs from the published {bad}.gz; renamed to {bad}.damaged"] == said
     assert (place / good).exists() and not (place / bad).exists() and (place / f"{bad}.damaged").exists()
     assert load("mnist", tmp_path / "x").train_images[-1, -1, -1, 0] == data[-1]
 
@@ -545,7 +547,7 @@ def test_a_short_batch_is_replaced(server, tmp_path, small_files):
     (folder / "data_batch_3.bin").write_bytes(batches[3])
     fetch("cifar10", tmp_path, source=what, message=said.append)
     assert [(folder / f"data_batch_{n}.bin").read_bytes() for n in range(1, 6)] == batches[:5]
-    assert [line.partition(":")[2] for line in said] == [" not what the published archive holds; replaced"] * 2
+    assert [line.partition(":")[2] for line in said] == [" differs from the published archive; replaced"] * 2
 
 
 def test_an_archive_without_a_batch(server, tmp_path):

@@ -146,7 +146,7 @@ def test_every_command(cupy, capsys, tmp_path):
         (["check", run_folder, *quick, "--settle", *overrides("dynamics.schedule=even-odd")], "advice"),
         (["states", run_folder, *quick, "--out", tmp_path / "states.h5"], "states.h5"),
         (["bench", run_folder / "config.toml", *there, "--runs", "1", "--steps", "2"], "in CuPy's pool"),
-        (["doctor"], "cupy         ready"),
+        (["doctor"], "cupy         available"),
     ):
         result = run(capsys, *arguments)
         assert result.code == 0, result.err

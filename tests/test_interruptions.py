@@ -167,11 +167,11 @@ def test_a_disk_that_fails_before_the_first_save_leaves_a_run_to_begin(capsys, t
     with monkeypatch.context() as patched:
         fail_at(patched, name, code)
         result = train_small(capsys, folder)
-        assert_fails(result, 8, name, f"`eqnp train --resume {folder}` begins the run")
+        assert_fails(result, 8, name, f"`eqnp train --resume {folder}` starts the run")
     assert_fails(train_small(capsys, folder), 2, f"--resume {folder}")
     assert_fails(run(capsys, "evaluate", folder), 5, "nothing of this run was saved yet", f"--resume {folder}")
     result = run(capsys, "train", "--resume", folder)
-    assert result.code == 0 and "from the beginning" in result.err, result.err
+    assert result.code == 0 and "from the start" in result.err, result.err
     assert {path.name for path in folder.iterdir()} >= {"environment.toml", "last.h5", "best.h5", "metrics.csv"}
     assert train_small(capsys, tmp_path / "whole").code == 0
     same_run(tmp_path / "whole", folder)
@@ -267,7 +267,7 @@ def test_two_signals_lose_nothing_that_was_trained(capsys, tmp_path, monkeypatch
         patched.setattr(signals, "SAME_SECONDS", seconds)
         signals_in_batch(patched, 4, signal.SIGINT, signal.SIGINT)
         result = train_small(capsys, parts, *ONE_EPOCH)
-    assert result.code == 130 and words in result.err and f"--resume {parts}` goes on" in result.err, result.err
+    assert result.code == 130 and words in result.err and f"--resume {parts}` continues" in result.err, result.err
     assert progress(parts)["batch"] == done
     assert run(capsys, "train", "--resume", parts).code == 0
     same_run(whole, parts)

@@ -125,7 +125,7 @@ def test_bench(capsys, tmp_path, monkeypatch):
         monkeypatch.setenv(name, str(tmp_path))
     quick = ["--runs", "1", "--steps", "1", "--seconds", "0", "--set", "dynamics.T1=2", "--set", "dynamics.T2=1"]
     result = run(capsys, "bench", "mnist-mlp", *quick)
-    assert result.code == 0 and "noise, for its dataset is not here" in result.out and "1200 batches" in result.out
+    assert result.code == 0 and "random data (dataset not found)" in result.out and "1200 batches" in result.out
     assert_fails(run(capsys, "bench", "mnist-mlp", "--set", f"data.folder={tmp_path}"), 3, "mnist not found")
     once = ["bench", "digits", *SMALL_OPTIONS, "--runs", "1", "--out"]
     assert_fails(run(capsys, *once, tmp_path / "no" / "b"), 8, "make the folder first")
@@ -138,11 +138,11 @@ def test_bench(capsys, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["--device", "1"], "--device is about a GPU"),
-        (["--device-memory", "2"], "--device-memory is about a GPU"),
+        (["--device", "1"], "--device needs a GPU: add --backend cupy"),
+        (["--device-memory", "2"], "--device-memory needs a GPU: add --backend cupy"),
         (["--backend", "cupy", "--device-memory", "nan"], "nan is not a finite number"),
-        (["--tf32"], "training.tf32: belongs to --backend cupy"),
-        (["--tf32", "--dtype", "float64"], "training.tf32: belongs to training.dtype"),
+        (["--tf32"], "training.tf32: needs --backend cupy"),
+        (["--tf32", "--dtype", "float64"], "training.tf32: needs training.dtype"),
     ],
 )
 def test_options_of_a_gpu_without_one(capsys, tmp_path, words, expected):

@@ -68,7 +68,7 @@ OPTIONS = [
     ("check --epochs 3", ["--set training.epochs=3"]),
     ("presets --epochs 3", ["no option --epochs"]),
     ("train --zzzzzz", ["no option --zzzzzz (see"]),
-    ("--epochs 3 train", ["--epochs", "stand behind their command"]),
+    ("--epochs 3 train", ["--epochs", "options follow the command"]),
     ("--verison", ["--version"]),
 ]
 SETTINGS = [
@@ -93,10 +93,10 @@ SETTINGS = [
     ("train --set description=true", ["quote it", """--set "description='true'\""""]),
     (
         'train --set data.folder="C:\\Users\\x"',
-        ["not a string of TOML", "backslash", "without quotes", ": C:\\Users\\x"],
+        ["not a TOML string", "backslash", "without quotes", ": C:\\Users\\x"],
     ),
     ('train --set data.folder="C:\\temp"', ["data.folder", "control characters", "backslash"]),
-    ('train --set name="mine', ["not a string of TOML", "without quotes"]),
+    ('train --set name="mine', ["not a TOML string", "without quotes"]),
     ("train --lr x", ["optimizer.rates", "'x'"]),
     ("train --lr 0.2 0.1", ["one word", "--lr '[0.2, 0.1]'"]),
     ("train --beta 0", ["--beta", "x>0"]),
@@ -110,8 +110,8 @@ WORDS = [
     ("train done", ["run folder", "eqnp train --resume done", "eqnp evaluate done", "eqnp train done/config.toml"]),
     ("train done/", ["run folder", "eqnp train --resume done"]),
     ("bench done", ["run folder", "eqnp bench done/config.toml"]),
-    ("train plain", ["plain: is a folder", ".toml"]),
-    ("bench plain", ["plain: is a folder", ".toml"]),
+    ("train plain", ["plain: this is a folder", ".toml"]),
+    ("bench plain", ["plain: this is a folder", ".toml"]),
     ("train digits mnist-mlp", ["unexpected 'mnist-mlp'", "[PRESET | CONFIG.toml]"]),
     ("evaluate done more", ["unexpected 'more'", "RUN"]),
     ("doctor more", ["unexpected 'more'"]),

@@ -193,7 +193,7 @@ def test_another_library_is_not_taken_for_it(monkeypatch):
 @pytest.mark.parametrize("name", ["mkl", "slabs"])
 def test_products_belong_to_the_cpu(name):
     config = load("digits", [f"training.products={name}"])
-    with pytest.raises(ConfigurationError, match=rf"training\.products: {name} belongs to --backend numpy"):
+    with pytest.raises(ConfigurationError, match=rf"training\.products: {name} needs --backend numpy"):
         make_learner(config, (28, 28, 1), 10, make_backend("standin"))
 
 

@@ -42,7 +42,7 @@ def test_files_of_the_published_counts_are_accepted(tmp_path, name):
     dataset = load(name, tmp_path)
     assert (len(dataset.train_images), len(dataset.test_labels)) == (60000, 10000)
     sparse_idx(tmp_path / "t10k-images-idx3-ubyte", (9999, 28, 28))
-    with pytest.raises(DataError, match=r"t10k-images-idx3-ubyte: 9999 test images, where the published .* has 10000"):
+    with pytest.raises(DataError, match=r"t10k-images-idx3-ubyte: 9999 test images, but the published .* has 10000"):
         load(name, tmp_path)
 
 
@@ -220,8 +220,8 @@ def test_a_missing_batch_is_named(tmp_path, published):
 PAGES = {
     "html": (b"\n<!DOCTYPE html><html><body>log in</body></html>", "is a web page, not data"),
     "bare html": (b"<HTML>404</HTML>", "is a web page, not data"),
-    "xml": (b"\xef\xbb\xbf<?xml version='1.0'?><Error>AccessDenied</Error>", "is an XML text, not data"),
-    "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n", "is a pointer of Git LFS"),
+    "xml": (b"\xef\xbb\xbf<?xml version='1.0'?><Error>AccessDenied</Error>", "is XML, not data"),
+    "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n", "is a Git LFS pointer"),
 }
 
 

@@ -89,7 +89,8 @@ def test_damaged_metrics_are_refused_and_kept(tmp_path, text, words):
     with RunFolder.create(tmp_path / "run", "") as folder:
         folder.metrics_path.write_text(text)
         for act in (folder.metrics, lambda: folder.append_metrics({"epoch": 2}), lambda: folder.truncate_metrics(1)):
-            with pytest.raises(ConfigurationError, match=rf"metrics\.csv: .*{words}.*; mend it or move the file away"):
+            message = rf"metrics\.csv: .*{words}.*; repair it or move the file away"
+            with pytest.raises(ConfigurationError, match=message):
                 act()
         assert folder.metrics_path.read_text() == text
 

@@ -51,7 +51,7 @@ def test_a_validation_set_leaves_something_on_both_sides(validation):
 
 
 def test_a_validation_that_is_no_number_of_samples(capsys, tmp_path):
-    for text, words in (("2.5", "neither a share below 1 nor a whole number"), ("-1", "at least 0")):
+    for text, words in (("2.5", "neither a fraction below 1 nor a whole number"), ("-1", "at least 0")):
         result = train_small(capsys, tmp_path / "run", *overrides(f"data.validation={text}"))
         assert_fails(result, 2, "data.validation", words)
     both = overrides("data.validation=100", "data.train_samples=4950")
@@ -81,7 +81,7 @@ def test_with_a_validation_set_it_chooses_and_the_test_set_is_evaluated_once(cap
     assert result.code == 0, result.err
     assert asked == [50, 50, 50, 40], "three times the validation set, then the test set"
     assert "best validation error  20.00 % after epoch 2" in result.out
-    assert "test error             25.00 %, by the weights of best.h5" in result.out
+    assert "test error             25.00 % with the weights of best.h5" in result.out
     assert "60 samples to train on, 50 for validation" in result.err and "validation loss" in result.err
     assert checkpoint.load(folder / "best.h5", kind="training")["progress"]["epoch"] == 2
     rows = table(folder / "metrics.csv")
@@ -132,7 +132,7 @@ def test_without_a_validation_set_the_lowest_is_not_called_best_and_the_last_is_
     assert not (folder / "test.csv").exists()
     result = run(capsys, "evaluate", folder)
     assert "best.h5 after 2 epochs, with the lowest test error" in result.out
-    assert "30.00 % after epoch 3 (metrics.csv), the one to report" in result.out
+    assert "last error   30.00 % after epoch 3, the one to report" in result.out
     assert "to report" not in run(capsys, "evaluate", folder, "--checkpoint", "last").out
 
 

@@ -57,11 +57,11 @@ WRONG = {
 
 
 WORDS = {
-    "free": "free phase is not settled after T1 = 2 steps",
-    "nudged": "nudged phases are not settled after T2 = 1 steps",
-    "bias": "the bias of beta 0.8",
+    "free": "free phase has not settled after T1 = 2 steps",
+    "nudged": "nudged phases have not settled after T2 = 1 steps",
+    "bias": "the bias at beta 0.8",
     "switches": "12 of 12 samples switch their activity pattern at beta 1",
-    "field": "a vector field",
+    "field": "(vector field, mean angle",
 }
 
 

@@ -1,6 +1,6 @@
-"""Whether the estimate is the gradient, how biased it is, and what it costs.
+"""Measurements: how close an estimate is to the gradient, how biased it is, and what it costs.
 
-Read ``steady`` and ``theorem`` (bias, step by step against BPTT), then ``quality``, ``cures`` and ``verdict`` (what is
-wrong and what helps), ``settling`` (how many steps), ``precision`` (what rounding does), ``diagnostics``,
-``trajectories``, ``measuring``, ``plots``.
+Order of reading: ``steady`` and ``theorem`` (EP against BPTT step by step, bias against beta); ``quality``, ``cures``
+and ``verdict`` (what is wrong and what helps); ``settling`` (how many steps are needed); ``precision`` (rounding);
+``diagnostics`` (norms, angles, updates per step); ``trajectories``, ``measuring`` (time and memory), ``plots``.
 """

@@ -1,4 +1,4 @@
-"""What makes an estimate good, found by trying: a smaller beta, more T1, more T2, two-sided nudging."""
+"""A search for settings that make an estimate good: a smaller beta, a larger T1 or T2, two-sided nudging."""
 
 from __future__ import annotations
 
@@ -13,16 +13,20 @@ from eqnp.analysis.quality import Setting, grade, make_stencil
 from eqnp.analysis.steady import Phases
 from eqnp.networks import Gradient
 
-LONGER = (2, 4, 8, 16)  # times T1 or T2
-SMALLER = (2, 5, 10, 20, 50, 100)  # beta divided by
+LONGER = (2, 4, 8, 16)  # factors of T1 and T2
+SMALLER = (2, 5, 10, 20, 50, 100)  # divisors of beta
 
 
 def find_cure(phases: Phases, setting: Setting, sign: int, exact: Gradient, now: float, goal: float) -> dict[str, Any]:
     """Try smaller betas, longer phases and two-sided nudging until a quality of ``goal`` is reached.
 
-    First each alone, the smallest change first. Where none is enough, all together, and then each of them is taken back
-    as far as the goal allows. Of several the cheapest in steps is chosen. Returns the setting, its ``cosine`` and
-    ``quality``, ``enough`` (whether that reaches the goal; if not, it is the best of all), and what was ``tried``.
+    Each change is tried alone first, from small to large. If no single change is enough, all are tried together, and
+    then each is taken back as far as the goal allows. If several settings reach the goal, the one with the fewest steps
+    is chosen. ``sign`` is the sign of beta, ``exact`` the reference gradient by parameter, ``now`` and ``goal`` are
+    qualities (``quality.grade``), at most 1.
+
+    Returns the setting; its ``cosine`` with the exact gradient and its ``quality``; ``enough``: whether the quality
+    reaches the goal (if not, the setting is the best of all); and ``tried``, a table with one array (K,) per column.
     """
     trial = _Trial(phases, sign, exact)
     knobs = _knobs(setting, phases.steps)
@@ -36,11 +40,8 @@ def find_cure(phases: Phases, setting: Setting, sign: int, exact: Gradient, now:
             replace(setting, **{key: values[min(k, len(values) - 1)] for key, values in knobs.items() if values})
             for k in range(max(map(len, knobs.values())))
         ]
-        best = trial.first(together, goal)
-        for key, values in knobs.items() if best is not None else ():
-            less = [replace(best, **{key: value}) for value in (getattr(setting, key), *values)]
-            best = trial.first(less[: less.index(best)], goal) or best
-        found = [best] if best is not None else []
+        all_changed = trial.first(together, goal)
+        found = [_taken_back(trial, all_changed, setting, knobs, goal)] if all_changed is not None else []
     if found:
         best = min(found, key=lambda s: (s.cost, -s.beta))
     else:
@@ -57,14 +58,14 @@ def find_cure(phases: Phases, setting: Setting, sign: int, exact: Gradient, now:
 
 
 class _Trial:
-    """Settings tried, each with its cosine and its quality."""
+    """The settings that were tried, each with its cosine and its quality."""
 
     def __init__(self, phases: Phases, sign: int, exact: Gradient) -> None:
         self.phases, self.sign, self.exact = phases, sign, exact
         self.tried: dict[Setting, tuple[float, float]] = {}
 
     def first(self, settings: Sequence[Setting], goal: float) -> Setting | None:
-        """Return the first setting that reaches the goal, or None; those after it are not tried."""
+        """Return the first setting that reaches the goal, or None. Settings after it are not tried."""
         return next((setting for setting in settings if self.quality(setting) >= goal), None)
 
     def quality(self, setting: Setting) -> float:
@@ -76,13 +77,23 @@ class _Trial:
         return self.tried[setting][1]
 
     def estimate(self, setting: Setting) -> Gradient:
-        """Return the estimate of a setting."""
+        """Return the gradient estimate of a setting."""
         free = self.phases.free_after(setting.T1).states
         return self.phases.estimate(free, setting.T2, make_stencil(setting, self.sign))
 
 
+def _taken_back(
+    trial: _Trial, best: Setting, setting: Setting, knobs: Mapping[str, Sequence[Any]], goal: float
+) -> Setting:
+    """Take each change of ``best`` back towards ``setting``, one after the other, as far as the goal allows."""
+    for key, values in knobs.items():
+        less = [replace(best, **{key: value}) for value in (getattr(setting, key), *values)]
+        best = trial.first(less[: less.index(best)], goal) or best
+    return best
+
+
 def _knobs(setting: Setting, steps: int) -> dict[str, list[Any]]:
-    """Return what can be changed, by name, and the values to try, the smallest change first."""
+    """Return the values to try for each field that can be changed, the smallest change first."""
     knobs: dict[str, list[Any]] = {
         "beta": [setting.beta / k for k in SMALLER],
         "T1": [setting.T1 * k for k in LONGER if setting.T1 * k <= steps],
@@ -94,7 +105,7 @@ def _knobs(setting: Setting, steps: int) -> dict[str, list[Any]]:
 
 
 def _table(tried: Mapping[Setting, tuple[float, float]]) -> dict[str, np.ndarray]:
-    """Return what was tried, column by column."""
+    """Return what was tried as columns, one array (K,) each for K settings."""
     columns = {name: np.array([getattr(s, name) for s in tried]) for name in ("T1", "T2", "beta")}
     two_sided = np.array([s.estimator in ("symmetric", "four-point") for s in tried])
     cosines, qualities = np.array(list(tried.values())).reshape(-1, 2).T

@@ -1,11 +1,11 @@
-"""The theorem checked: EP's update at every step against BPTT's contribution at the mirrored step, and angles.
+"""EP's update at every step, for comparison with BPTT's contribution at the mirrored step; norms and angles.
 
-In a symmetric network that has settled, the update of nudged step t,
+In a symmetric network whose free phase has settled, the update of nudged step t,
 
     Delta_EP(t) = - sum of c_k [dPhi_{beta_k}/dtheta (s_k(t + 1)) - dPhi_{beta_k}/dtheta (s_k(t))],
 
 tends to BPTT's contribution of the t-th last step of the free phase as beta goes to 0 (Ernoult et al. 2019,
-arXiv:1905.13633). Both are gradients here: descent is against them.
+arXiv:1905.13633). Both are gradients here: gradient descent subtracts them.
 """
 
 from __future__ import annotations
@@ -32,11 +32,13 @@ def ep_steps(
     T2: int,
     contrast: Contrast | None = None,
 ) -> Iterator[Gradient]:
-    """Yield EP's update of the nudged steps t = 0 .. T2 - 1, summed over samples.
+    """Yield EP's update of the nudged steps t = 0 .. T2 - 1, by parameter, summed over samples.
 
-    The free state has no nudging: the first update of a readout holds all of beta dl/dtheta, the next ones its changes.
-    In a symmetric network the updates sum to the estimate after T2 steps. In a vector field each step is contrasted at
-    the states before it, as the published code does.
+    ``free`` holds the free states s^1 .. s^L, each (N, ...); ``target`` is (N, K).
+
+    The free states are not nudged, so the first update of a readout contains all of beta dl/dtheta, and later updates
+    contain its changes. In a symmetric network the updates sum to the estimate after T2 steps. In a vector field each
+    step is contrasted at the states before it, as in the published code.
     """
     contrast = contrast or default_contrast(prepared.network)
     points = [(beta, c) for beta, c in stencil.points if beta != 0]
@@ -52,7 +54,7 @@ def ep_steps(
 
 
 class Agreement:
-    """How far a series of gradients is from another, parameter by parameter, gathered step by step."""
+    """Compares a series of gradients with a reference series, parameter by parameter, over all steps."""
 
     def __init__(self) -> None:
         self._squares: dict[str, list[float]] = {}
@@ -61,7 +63,7 @@ class Agreement:
         self._count: dict[str, int] = {}
 
     def add(self, gradient: Mapping[str, Array], reference: Mapping[str, Array]) -> None:
-        """Take in one step."""
+        """Add one step."""
         for name, r in reference.items():
             g = gradient[name]
             self._squares.setdefault(name, []).append(squared_norm(g - r))
@@ -71,39 +73,39 @@ class Agreement:
             self._count[name] = self._count.get(name, 0) + int(both.sum())
 
     def relative_error(self, name: str) -> float:
-        """Return the root mean square of the difference relative to that of the reference, over all steps."""
+        """Return sqrt(sum |g - r|^2 / sum |r|^2) over all entries and steps."""
         return math.sqrt(sum(self._squares[name]) / (sum(self._other[name]) or 1.0))
 
     def sign_disagreement(self, name: str) -> float:
-        """Return the share of entries that are not 0 in both and have opposite signs."""
+        """Return the share of entries with opposite signs, of those that are nonzero in both, from 0 to 1."""
         return self._opposite[name] / max(self._count[name], 1)
 
     def errors(self, name: str) -> np.ndarray:
-        """Return the root of the summed squared difference of every step (T,)."""
+        """Return |g - r| at every step: (T,)."""
         return np.sqrt(self._squares[name])
 
     def sizes(self, name: str) -> np.ndarray:
-        """Return the norm of the reference at every step (T,)."""
+        """Return |r| at every step: (T,)."""
         return np.sqrt(self._other[name])
 
 
 def angle(a: Array, b: Array) -> float:
-    """Return the angle between two arrays in degrees, 90 where one of them is 0, NaN where one has a NaN."""
+    """Return the angle between two arrays of one shape in degrees; 90 if one of them is 0, NaN if one contains NaN."""
     norm = math.sqrt(squared_norm(a) * squared_norm(b))
     cosine = float(to_host((a * b).sum())) / norm if norm else 0.0
     return math.degrees(math.acos(float(np.clip(cosine, -1.0, 1.0))))  # NaN stays NaN
 
 
 def alignment_angles(parameters: Mapping[str, Array]) -> dict[str, float]:
-    """Return the angle in degrees between every backward weight and its forward partner, by prefix ``backward.n``."""
+    """Return the angle in degrees between every backward weight and its forward partner, by name ``backward.n``."""
     names = sorted(name for name in parameters if name.startswith("backward."))
     return {name.removesuffix(".weight"): angle(parameters[name], parameters[forward_partner(name)]) for name in names}
 
 
 def sample_moves(new: States, old: States) -> np.ndarray:
-    """Return by how much each sample moved, max |new - old| over its units: (N,), on the host."""
+    """Return how far each sample moved, max |new - old| over its units: (N,), on the host."""
     moves = [to_host(abs(a - b).reshape(len(a), -1).max(axis=1)) for a, b in zip(new, old, strict=True)]
-    return np.max(moves, axis=0)
+    return np.asarray(np.max(moves, axis=0))
 
 
 def squared_norm(a: Array) -> float:
@@ -112,17 +114,17 @@ def squared_norm(a: Array) -> float:
 
 
 def minus(a: Gradient, b: Gradient) -> Gradient:
-    """Return a - b, by the names of b."""
+    """Return a - b for the parameters of b."""
     return {name: a[name] - g for name, g in b.items()}
 
 
 def total_norm(gradient: Mapping[str, Array]) -> float:
-    """Return the norm over all parameters."""
+    """Return the Euclidean norm over all parameters together."""
     return math.sqrt(sum(map(squared_norm, gradient.values())))
 
 
 def cosine(a: Gradient, b: Gradient) -> float:
-    """Return the cosine of the angle between two gradients, over all parameters of b; 0 where one is 0."""
+    """Return <a, b> / (|a| |b|) over all parameters of b together; 0 if one of the two is 0."""
 
     def inner(p: Gradient, q: Gradient) -> float:
         return sum(float(to_host((p[name] * q[name]).sum())) for name in b)

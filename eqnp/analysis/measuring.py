@@ -1,6 +1,6 @@
-"""Time and memory of the work of a run: steps of a phase, batches, and functions that take turns.
+"""Time and memory of steps, batches and other functions, measured interleaved.
 
-Machines are shared and noisy: compare what ran in turn in one process, by medians, with the spread.
+Machines are shared and noisy. So compare functions that ran interleaved in one process, by medians, with the spread.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ def interleave(
     seconds: float = float("inf"),
     progress: Callable[[str, int], None] = lambda name, done: None,
 ) -> dict[str, list[float]]:
-    """Return the seconds of every run of every function, run in turn; ``warm_up`` turns are not counted.
+    """Return the seconds of every run of every function, interleaved. The first ``warm_up`` rounds are not counted.
 
-    No turn begins after ``seconds``, but one is always counted.
+    A round runs each function once. No round begins after ``seconds``, but one is always counted.
+    ``progress(name, done)`` is called before each run.
     """
     times: dict[str, list[float]] = {name: [] for name in work}
     start = time.perf_counter()
@@ -48,7 +49,7 @@ def interleave(
 
 
 def ratio(slow: list[float], fast: list[float]) -> str:
-    """Return the ratio of medians, and the least and the most of two runs that follow each other."""
+    """Return the ratio of the medians and, in brackets, the smallest and largest ratio within one round."""
     each = [a / b for a, b in zip(slow, fast, strict=True)]
     return f"{median(slow) / median(fast):.2f} ({min(each):.2f}, {max(each):.2f})"
 
@@ -56,9 +57,9 @@ def ratio(slow: list[float], fast: list[float]) -> str:
 def free_phases(
     learner: Learner, parameters: Mapping[str, Array], x: Array, steps: int, run: Map
 ) -> dict[str, Callable[[], object]]:
-    """Return, for every one of ``WAYS``, a function that takes ``steps`` free steps from where it last ended.
+    """Return, for each of ``WAYS``, a function that takes ``steps`` free steps on x (N, ...) from where it last ended.
 
-    The batch is cut into the learner's shards, as in training; kernels are prepared once, as for a batch.
+    The batch is cut into the learner's shards, as in training. Kernels are prepared once, as for a batch.
     """
     weights = PreparedWeights(learner.network, parameters)
     networks = [PreparedNetwork(learner.network, weights, x[shard]) for shard in learner.shards(len(x))]
@@ -70,7 +71,7 @@ def free_phases(
             return relax(networks[k], states[k], phase).states
 
         def step() -> None:
-            states[:] = run(further, range(len(states)))
+            states[:] = [list(each) for each in run(further, range(len(states)))]
             learner.backend.synchronize()
 
         return step
@@ -79,13 +80,14 @@ def free_phases(
 
 
 def batch_that_fits(learner: Learner, state: State, x: np.ndarray, labels: np.ndarray, run: Map) -> int:
-    """Return how many samples an update has memory for, below len(x) anyway; a tenth more were just tried.
+    """Return a batch size below len(x) that fits in memory. An update on a tenth more samples was tried and fitted.
 
-    The memory of an update is a constant and so much for every sample, as updates on a few samples tell. Where that is
-    too much all the same, because memory is in pieces or others take it, fewer are tried.
+    The memory of an update is assumed to be a + b N for N samples; a and b are measured on a few samples. If the
+    estimated size does not fit (memory is fragmented, or other processes use it), smaller sizes are tried.
+    ``x`` is (N, ...), ``labels`` (N,), both on the host.
 
     Raises:
-        MemoryError: there is no memory for an update on one sample.
+        MemoryError: not even an update on one sample fits in memory.
     """
     fits = min(len(x) * 3 // 4, _estimate(learner, state, x, labels, run))
     while fits > 1:
@@ -101,7 +103,7 @@ def batch_that_fits(learner: Learner, state: State, x: np.ndarray, labels: np.nd
 
 
 def _estimate(learner: Learner, state: State, x: np.ndarray, labels: np.ndarray, run: Map) -> int:
-    """Return for how many samples the memory should be enough, by what updates on a few samples take."""
+    """Return the number of samples that should fit, by the peak memory of updates on a few samples."""
 
     def peak(samples: int) -> int:
         return learner.backend.peak_of(lambda: train_batch(learner, state, x[:samples], labels[:samples], run))
@@ -118,9 +120,9 @@ def _estimate(learner: Learner, state: State, x: np.ndarray, labels: np.ndarray,
 
 
 def peak_memory(backend: Backend) -> float | None:
-    """Return the most memory in MB that this process held so far, or what CuPy's pool holds; None if not known."""
+    """Return the peak memory of this process in MB, or the size of CuPy's pool; None if it is not known."""
     if backend.name == "cupy":
-        return backend.xp.get_default_memory_pool().total_bytes() / 2**20
+        return float(backend.xp.get_default_memory_pool().total_bytes() / 2**20)
     status = Path("/proc/self/status")
     if status.exists():
         # Not getrusage there: its maximum is inherited from the process that started this one.

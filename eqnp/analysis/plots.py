@@ -1,6 +1,6 @@
-"""Figures of what ``eqnp.analysis.theorem`` measured. matplotlib is optional and imported here alone.
+"""Figures of what ``eqnp.analysis.theorem`` and ``settling`` measure. Only this module imports matplotlib (optional).
 
-Colours are told apart without colour vision (Okabe and Ito), and lines by their style as well.
+Colours can be told apart with colour-vision deficiency (Okabe and Ito), and lines differ in style too.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ WAY_STYLES = [("#0072B2", "--"), ("#D55E00", "-"), ("#009E73", "-."), ("black", 
 
 
 def new_figure(columns: int, rows: int = 1, width: float = 3.2, height: float = 2.6) -> tuple[Any, np.ndarray]:
-    """Return a figure and its axes (rows, columns), without a window and without global state.
+    """Return a figure and its axes (rows, columns), without a window and without global state. Sizes are in inches.
 
     Raises:
         BackendError: matplotlib is not installed.
@@ -42,13 +42,13 @@ def new_figure(columns: int, rows: int = 1, width: float = 3.2, height: float = 
 
 
 def set_title(figure: Any, title: str) -> None:
-    """Put a title above a figure, in as many lines as its width asks for. It is text, not TeX."""
-    letters = max(20, int(figure.get_size_inches()[0] * 15))  # an inch holds about 15 of them at this size
+    """Put a title above a figure, wrapped to its width. A dollar sign in it does not start TeX."""
+    letters = max(20, int(figure.get_size_inches()[0] * 15))  # about 15 characters fit in an inch at this font size
     figure.suptitle(textwrap.fill(title, letters).replace("$", r"\$"), fontsize=8)
 
 
 def plot_cumulative(steps: Mapping[str, Any], title: str = "") -> Any:
-    """Draw the sum of the updates so far, along BPTT's gradient, one panel for every weight."""
+    """Draw the cumulative sum of the updates, projected on BPTT's gradient, one panel per weight."""
     names = _weights(steps)
     columns = min(len(names), 3)
     figure, axes = new_figure(columns, -(-len(names) // columns))
@@ -67,7 +67,7 @@ def plot_cumulative(steps: Mapping[str, Any], title: str = "") -> Any:
 
 
 def plot_ratio(steps: Mapping[str, Any], title: str = "") -> Any:
-    """Draw the distance to BPTT's gradient of the symmetric estimate, relative to the one-sided one's, by weight."""
+    """Draw the distance of the symmetric estimate from BPTT's gradient over that of the one-sided one, by weight."""
     names = _weights(steps)
     figure, axes = new_figure(1, width=1.6 + 0.8 * len(names))
     ratios = [steps["symmetric"][n]["distance"] / (steps["one-sided"][n]["distance"] or 1.0) for n in names]
@@ -82,7 +82,8 @@ def plot_ratio(steps: Mapping[str, Any], title: str = "") -> Any:
 def plot_bias(bias: Mapping[str, Any], title: str = "") -> Any:
     """Draw the relative bias against beta on log-log axes, with the fitted slopes.
 
-    Filled: the samples that keep their activity pattern. Open: all that settle. Grey: below it is rounding.
+    Filled markers: samples whose activity pattern is unchanged. Open markers: all samples that settle. Grey line: the
+    size of rounding errors.
     """
     figure, axes = new_figure(1, width=4.8, height=3.8)
     axis, betas = axes[0, 0], bias["betas"]
@@ -113,7 +114,7 @@ _BIASES = ("bias", "bias_all")
 
 
 def _set_log_ticks(axis: Any, low: float, high: float) -> None:
-    """Give a log y axis numbers where its values span less than two decades, in which it would have one or none."""
+    """Label a log y axis whose values span less than two decades; by default it would have one label or none."""
     if not 0 < low < high < 100 * low:
         return
     from matplotlib.ticker import MaxNLocator
@@ -121,21 +122,21 @@ def _set_log_ticks(axis: Any, low: float, high: float) -> None:
     low, high = 0.9 * low, 1.1 * high
     if high > 5 * low:
         decades = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
-        ticks = (decades[:, None] * [1, 2, 5]).ravel()
+        ticks = [t for decade in decades for t in (decade, 2 * decade, 5 * decade)]
     else:
-        ticks = MaxNLocator(5).tick_values(low, high)
-    ticks = [t for t in ticks if low <= t <= high]
+        ticks = list(MaxNLocator(5).tick_values(low, high))
+    shown = [float(t) for t in ticks if low <= t <= high]
     axis.set_ylim(low, high)
-    axis.set_yticks(ticks, [f"{t:.3g}" for t in ticks])
+    axis.set_yticks(shown, [f"{t:.3g}" for t in shown])
     axis.minorticks_off()
 
 
 def plot_settling(content: Mapping[str, Any], title: str = "") -> Any:
-    """Draw residuals against T1, and the cosine with the way's own settled gradient against T1 + 2 T2."""
+    """Draw residuals against T1, and the cosine with the converged gradient against the steps T1 + 2 T2."""
     figure, axes = new_figure(2, width=3.8, height=3.0)
     for (way, r), (color, line) in zip(measured_ways(content).items(), WAY_STYLES, strict=False):
         for which, style in (("median", line), ("largest", ":")):
-            shown = np.maximum(r[which], np.finfo(np.float64).eps)  # a residual of zero has no logarithm
+            shown = np.maximum(r[which], np.finfo(np.float64).eps)  # log(0) cannot be drawn
             axes[0, 0].loglog(r["T1"], shown, style, color=color, label=f"{way}, {which}")
         cost = (r["T1"][:, None] + 2 * r["T2"]).ravel()
         order = np.argsort(cost, kind="stable")
@@ -149,7 +150,7 @@ def plot_settling(content: Mapping[str, Any], title: str = "") -> Any:
     axes[0, 1].minorticks_off()
     for axis, xlabel, ylabel in (
         (axes[0, 0], "T1", "residual"),
-        (axes[0, 1], "steps T1 + 2 T2", "best cosine with the\nsettled gradient"),
+        (axes[0, 1], "steps T1 + 2 T2", "best cosine with the\nconverged gradient"),
     ):
         axis.set_xlabel(xlabel)
         axis.set_ylabel(ylabel)
@@ -159,7 +160,7 @@ def plot_settling(content: Mapping[str, Any], title: str = "") -> Any:
 
 
 def plot_curves(x: Sequence[float], curves: Mapping[str, Sequence[float]], xlabel: str, ylabel: str) -> Any:
-    """Draw one or more curves by name over the same x."""
+    """Draw curves by name, each (T,), over the same x (T,)."""
     figure, axes = new_figure(1, width=4.2, height=3.2)
     for name, y in curves.items():
         axes[0, 0].plot(x, y, marker="o", markersize=3, label=name)

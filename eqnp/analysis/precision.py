@@ -1,21 +1,21 @@
-"""Rounding over beta: how much of an estimated gradient is noise of the floating-point precision, before a run.
+"""Rounding error over beta: how much of an estimated gradient is floating-point noise, known before a run starts.
 
-An estimate is a sum of c_k dPhi/dtheta (s_k), with c_k of order 1 / beta, over states that differ by O(beta). Their
-rounding does not become smaller with beta. Every step rounds a state by rho; where the states stand still this has
-become e = J e + rho, with J the step's derivative; and
+An estimate is a sum of c_k dPhi/dtheta (s_k), with c_k of order 1 / beta, over states that differ by O(beta). The
+rounding error of the states does not shrink with beta. Every step rounds a state by rho. At a steady state the error e
+satisfies e = J e + rho, with J the derivative of a step, and
 
     noise = sum of c_k [dPhi/dtheta (s + e_k) - dPhi/dtheta (s)],    |noise| = O(|rho| |dPhi/dtheta| / beta)
 
-The noise is found by doing exactly this. rho is measured, unit by unit: one step in float32 against the same step in
-float64. Then phases of T2 steps in float64, to which noise of that size is added, are contrasted as the estimator does.
-For a run in float64 the result is smaller by the ratio of the spacings. Units on a clip are not rounded, and the drive
-of the static input is the same number in all phases. The products of the contrast are rounded once more, by c_k eps
-|dPhi/dtheta| / sqrt(12) each. Random signs do not show that rounding is partly alike in units that see the same: the
-middle of what was measured, ``ALIKE``, is a factor for that.
+The noise is simulated. rho is measured for every unit: one step in float32 minus the same step in float64. Phases of
+T2 steps then run in float64 with random noise of that size added to every step, and are contrasted as by the estimator.
+For a run in float64 the result is scaled by the ratio of the two eps. Saturated units are not rounded, and the drive of
+the static input is the same number in all phases. The products of the contrast are rounded too, by
+c_k eps |dPhi/dtheta| / sqrt(12) each. Rounding errors of units with similar inputs are correlated, random noise is not:
+the factor ``ALIKE``, a typical measured value, accounts for that.
 
-Measured against the difference of estimates in float32 and float64, for every kind of network and estimator, initial
-and trained, at beta from 1e-1 to 1e-5, the share is right within a factor of 4, most often within 2, as long as it is
-below 1 and no sample takes another activity pattern. Above 1 it means: nothing of the gradient is left.
+The share of noise was compared with the difference of estimates in float32 and float64, for every kind of network and
+estimator, initial and trained, at beta from 1e-1 to 1e-5. It is right within a factor of 4, most often within 2, if it
+is below 1 and no sample changes its activity pattern. Above 1, nothing of the gradient is left.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ from eqnp.prepared import PreparedNetwork
 from eqnp.stencils import make_stencil
 
 SINGLE = float(np.finfo(np.float32).eps)
-ENOUGH = 0.05  # rounding above this share of a gradient is not small
-ALIKE = 1.5  # what rounding that is partly alike adds up to, relative to rounding of random sign (seen: 0.6 to 4)
-SAMPLES = 16  # at most; over more of them noise averages out further, so the share is rather too high for a large batch
-SAFE_BETA = 1e-5  # in float64 the rounding of a gradient at this beta is far below 1 %
+ENOUGH = 0.05  # a rounding error above this share of the gradient causes a warning
+ALIKE = 1.5  # correlated rounding relative to random rounding (measured: 0.6 to 4)
+SAMPLES = 16  # at most; noise averages out over samples, so for a large batch the share is an upper bound
+SAFE_BETA = 1e-5  # in float64 the rounding error of a gradient at this beta is far below 1 %
 
 
 @dataclass(frozen=True)
 class Rounding:
-    """The rounding of a gradient at ``beta``, relative to the gradient: ``share``, that of the worst weight, ``name``.
+    """The rounding error of a gradient at ``beta``: ``share`` of the gradient of the weight ``name``, the worst one.
 
-    ``precision`` is the name of the floating-point precision, ``eps`` its spacing at 1.
+    ``precision`` is the name of the floating-point precision, ``eps`` its relative spacing.
     """
 
     beta: float
@@ -60,12 +60,12 @@ class Rounding:
 
     @property
     def smallest_beta(self) -> float:
-        """The smallest beta at which rounding is small, since rounding is in proportion to 1 / beta."""
+        """The smallest beta with a small rounding error, which is proportional to 1 / beta."""
         return self.beta * self.share / ENOUGH
 
     @property
     def warning(self) -> str:
-        """One line that says what rounding does and which beta makes sense; empty where rounding is small."""
+        """One line that names the rounding error and the smallest useful beta; empty if the error is small."""
         if not self.share > ENOUGH:
             return ""
         size = f"{100 * self.share:.0f} % of" if self.share < 10 else f"{self.share:.0e} times"
@@ -83,21 +83,21 @@ class Rounding:
 
 
 def rounding_warning(learner: Learner, parameters: Mapping[str, Array], x: np.ndarray, labels: np.ndarray) -> str:
-    """Return one line if rounding over beta is not small against the gradient of a few samples of x, else nothing.
+    """Return one line if the rounding error is not small, measured on the first samples of x, else an empty string.
 
-    ``x`` and ``labels`` are on the host, x in the dtype of the run. BPTT has no beta, and so no such rounding.
+    ``x`` (N, ...) and ``labels`` (N,) are on the host, x in the dtype of the run. BPTT has no beta and no such error.
     """
     if learner.bptt is not None:
         return ""
-    with suppress(MemoryError), memory_errors():  # the run itself will say so
+    with suppress(MemoryError), memory_errors():  # the run itself reports it
         return estimate_rounding(learner, parameters, x[:SAMPLES], labels[:SAMPLES]).warning
     return ""
 
 
 def estimate_rounding(learner: Learner, parameters: Mapping[str, Array], x: np.ndarray, labels: np.ndarray) -> Rounding:
-    """Estimate the rounding of the learner's gradient in the dtype of x (N, ...), without dropout.
+    """Estimate the rounding error of the learner's gradient in the dtype of x (N, ...), without dropout.
 
-    It costs about two updates on these samples in float64.
+    ``labels`` are (N,). The cost is that of about two updates on these samples in float64.
     """
     single, double = (_prepare(learner, parameters, x, dtype) for dtype in (np.float32, np.float64))
     target = learner.backend.asarray(one_hot(labels, learner.network.architecture.classes, np.float64))
@@ -117,13 +117,13 @@ def estimate_rounding(learner: Learner, parameters: Mapping[str, Array], x: np.n
 
 
 def _prepare(learner: Learner, parameters: Mapping[str, Array], x: np.ndarray, dtype: type) -> PreparedNetwork:
-    """Return the network with the numbers of float32 in ``dtype``."""
+    """Return the network with weights and inputs rounded to float32, then converted to ``dtype``."""
     cast = {name: p.astype(np.float32).astype(dtype) for name, p in parameters.items()}
     return PreparedNetwork(learner.network, cast, learner.backend.asarray(x.astype(np.float32).astype(dtype)))
 
 
 def _gradient(learner: Learner, prepared: PreparedNetwork, free: States, target: Array) -> Gradient:
-    """Return the estimate at a beta that is safe in float64; what the free phase has left to go is in no term."""
+    """Return the estimate at a beta that is safe in float64. All terms start from the states ``free``."""
     stencil = make_stencil(learner.estimator, max(learner.beta, SAFE_BETA), [learner.seed])
     phase = Phase(learner.phases.T2, 0.0, *learner.phases.way)
     terms = []
@@ -136,11 +136,10 @@ def _gradient(learner: Learner, prepared: PreparedNetwork, free: States, target:
 def _rounding_of_a_step(
     learner: Learner, single: PreparedNetwork, double: PreparedNetwork, start: States
 ) -> list[np.ndarray]:
-    """Return |rho| of every unit (N, ...), 0 in units that are on a clip.
+    """Return |rho| of every unit, one array (N, ...) per layer; 0 for saturated units.
 
-    It is at least that of storing a number, eps |s| / sqrt(24) on average: a free step may happen to be exact where one
-    that is nudged is not. Where a pooling window takes another place the difference is no rounding: far outliers are
-    left out.
+    It is at least the average error of storing a number, eps |s| / sqrt(24): a free step may happen to be exact where a
+    nudged step is not. If a pooling window changes its winner, the difference is not rounding: outliers are left out.
     """
     exact = _step(learner, double, [s.astype(np.float64) for s in start])
     result = []
@@ -160,7 +159,7 @@ def _step(learner: Learner, prepared: PreparedNetwork, states: States) -> States
 def _noise(
     learner: Learner, prepared: PreparedNetwork, free: States, rho: Sequence[np.ndarray], target: Array
 ) -> dict[str, float]:
-    """Return the squared norm of the noise in float32 times beta, by parameter."""
+    """Return |beta noise|^2 in float32 by parameter."""
     points = make_stencil(learner.estimator, 1.0, [learner.seed]).points
     generator = np.random.default_rng(0)
 
@@ -171,7 +170,7 @@ def _noise(
             states = [s + e for s, e in zip(_step(learner, prepared, states), rounding, strict=True)]
         return states
 
-    # beta 0 in every term: no nudging, and so nothing but rounding is left of the contrast
+    # beta is 0 in every term: without nudging only rounding contributes to the contrast
     terms = [(c, 0.0, phase(1.0 if beta else 0.0)) for beta, c in points]
     noise = {name: squared_norm(g) for name, g in learner.contrast(prepared, free, terms, target).items()}
     products = sum(c**2 for _, c in points) * SINGLE**2 / 12
@@ -182,7 +181,7 @@ def _noise(
 
 
 def _contrasted_first(learner: Learner, name: str) -> bool:
-    """Return whether the states are contrasted before the product with the other ones, not after it."""
+    """Return whether states are subtracted before the product, which then rounds little."""
     fixed = learner.contrast is vector_field_contrast and name.startswith("forward.")
     return fixed or name.startswith("forward.0.")
 
@@ -193,6 +192,6 @@ def _precision(learner: Learner, dtype: np.dtype) -> str:
 
 
 def _rounded_up(number: float) -> str:
-    """Return a number with one digit, rounded up."""
+    """Return a number rounded up to one digit, as text."""
     unit = 10.0 ** math.floor(math.log10(number))
     return f"{math.ceil(number / unit - 1e-9) * unit:g}"

@@ -1,7 +1,4 @@
-"""How good an estimate of the gradient is, and what it depends on.
-
-The measure is the cosine of the angle with the exact gradient over all parameters, lowered where a layer is worse.
-"""
+"""The quality of a gradient estimate: its cosine with the exact gradient, lowered if a layer is worse."""
 
 from __future__ import annotations
 
@@ -12,14 +9,14 @@ from eqnp.analysis.diagnostics import cosine, squared_norm
 from eqnp.networks import Gradient
 from eqnp.stencils import Stencil, four_point, one_sided, symmetric
 
-GOOD, USABLE = 0.99, 0.9  # least quality
-LAYER = 5  # what a layer's cosine lacks of 1 counts with one part in so many
-UNEVEN = 0.1  # a layer whose cosine is this much lower than that of all parameters is worth a word
+GOOD, USABLE = 0.99, 0.9  # smallest quality with this name
+LAYER = 5  # the quality is at most 1 - (1 - cosine of a layer) / LAYER
+UNEVEN = 0.1  # a layer is named if its cosine is this much lower than that of all parameters
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What an estimate depends on. ``estimator`` is a stencil's name."""
+    """The settings that determine an estimate. ``estimator`` is the name of a stencil."""
 
     T1: int
     T2: int
@@ -28,29 +25,30 @@ class Setting:
 
     @property
     def cost(self) -> int:
-        """Steps of all phases together."""
+        """The number of steps of all phases together."""
         return self.T1 + self.T2 * {"symmetric": 2, "four-point": 4}.get(self.estimator, 1)
 
 
 def make_stencil(setting: Setting, sign: int = 1) -> Stencil:
-    """Return the stencil of a setting; with a random sign, the one of ``sign``."""
+    """Return the stencil of a setting. ``sign`` is the sign of beta, 1 or -1."""
     make = {"symmetric": symmetric, "four-point": four_point}.get(setting.estimator, one_sided)
     return make(sign * setting.beta)
 
 
 def grade(estimate: Gradient, exact: Gradient) -> float:
-    """Return the quality of an estimate, at most 1: its cosine, or less where a layer is worse.
+    """Return the quality of an estimate, at most 1: its cosine, or less if a layer is worse.
 
-    A layer learns by its own part of the gradient, which may be wrong where another layer's, larger one is right: the
-    least cosine of a weight, of those whose exact gradient is not zero, counts with a fifth of what it lacks. Three
-    decimals, as they are shown.
+        min(cosine, 1 - (1 - smallest cosine of a weight) / 5),
+
+    over weights with a nonzero exact gradient. A layer learns from its own part of the gradient. That part may be wrong
+    although the larger part of another layer is right. The result is rounded to three decimals, as it is shown.
     """
     layers = layer_cosines(estimate, exact).values()
     return round(min([cosine(estimate, exact), *(1 - (1 - c) / LAYER for c in layers)]), 3)
 
 
 def layer_cosines(estimate: Gradient, exact: Gradient) -> dict[str, float]:
-    """Return the cosine by weight, where the exact gradient is not zero."""
+    """Return the cosine with the exact gradient by weight; weights with a zero exact gradient are left out."""
     weights = [name for name, g in exact.items() if name.endswith(".weight") and squared_norm(g) > 0]
     return {name: cosine({name: estimate[name]}, {name: exact[name]}) for name in weights}
 
@@ -61,6 +59,6 @@ def word(quality: float) -> str:
 
 
 def worst_layer(layers: Mapping[str, float], cosine: float, margin: float = UNEVEN) -> str:
-    """Return the weight with the lowest cosine if it is more than ``margin`` below that of all together, or else ""."""
+    """Return the weight with the lowest cosine if that is more than ``margin`` below ``cosine``, else ""."""
     worst = min(layers, key=layers.__getitem__, default="")
     return worst if worst and layers[worst] < cosine - margin else ""

@@ -1,8 +1,8 @@
 """How many steps a network needs: residual and quality of the gradient against T1 and T2, for each way to settle.
 
-A way is a schedule and an omega. A gradient of few steps is compared with the one of the same way after many, its own
-*settled* gradient, since another way may end in another steady state; and with the exact gradient at that steady state,
-by implicit differentiation. The measure is the cosine of the angle between the two, over all parameters together.
+A way is a schedule with an omega. A gradient after few steps is compared with two others: the *converged* gradient, the
+estimate of the same way after many steps (another way may end in another steady state), and the exact gradient at that
+steady state, by implicit differentiation. The measure is the cosine over all parameters together.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from eqnp.prepared import PreparedNetwork
 from eqnp.reference import implicit_gradient
 from eqnp.stencils import symmetric
 
-STILL = 1e-12  # a phase whose residual is this has settled
-SETTLED = 1e-6  # a sample that moves by at most this has
+STILL = 1e-12  # residual at which a phase ends
+SETTLED = 1e-6  # a sample that moves by at most this has settled
 T1_LADDER = (5, 10, 20, 40, 80, 160, 320)
 T2_LADDER = (5, 10, 20, 40)
-BETAS = (0.1, 0.3, 1.0, 3.0)  # times the configured one
+BETAS = (0.1, 0.3, 1.0, 3.0)  # factors of the configured beta
 TOLERANCES = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4)
 
 
@@ -46,12 +46,15 @@ def check_settling(
 ) -> dict[str, Any]:
     """Measure every way to settle on x (N, ...), target (N, K), and advise.
 
-    ``configured`` is (schedule, omega, T1, T2), the quality to keep; a phase settles in ``most`` steps at most.
+    ``configured`` is (schedule, omega, T1, T2). A phase takes at most ``most`` steps to settle.
 
-    Returns, by way: ``omega``, ``settled`` (how many samples settle), ``T1``, ``T2``, ``median`` and ``largest``
-    residual of the samples by T1, ``own`` and ``exact`` (cosines by T1 and T2), ``beta`` and ``beta_exact`` (the
-    settled gradient's cosine with the exact one, by beta). And ``advice``: the cheapest setting that is no worse than
-    the configured one.
+    Returns for each way: ``omega``; ``settled``: how many samples settle; ``T1`` (A,), ``T2`` (B,); ``median`` and
+    ``largest`` (A,): residuals of the samples after T1 steps; ``own`` and ``exact`` (A, B): cosines with the converged
+    and with the exact gradient; ``beta`` and ``beta_exact`` (4,): cosine of the converged with the exact gradient at
+    each beta. Also ``configured`` and ``advice``: the cheapest setting whose ``own`` is not below the configured one.
+
+    Raises:
+        DivergedError: the configured setting gives no finite gradient.
     """
     prepared = PreparedNetwork(network, parameters, x)
     schedule, omega, T1, T2 = configured
@@ -75,19 +78,19 @@ def check_settling(
 
 
 def ways_to_compare(schedule: str, omega: float) -> dict[str, Way]:
-    """Return the ways that are compared, by name, the configured one among them."""
+    """Return the ways to compare, by name, including the configured one."""
     if (schedule, omega) in WAYS.values():
         return WAYS
     return WAYS | {f"{schedule}, omega {omega:g}": (schedule, omega)}
 
 
 def measured_ways(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what was measured of every way, by name, from all that ``check_settling`` returns."""
+    """Return the part of ``check_settling``'s result that is about ways, by name."""
     return {name: each for name, each in content.items() if "own" in each}
 
 
 class _Probe:
-    """Phases and gradients of one batch, by way."""
+    """Measures phases and gradients of one batch, for each way."""
 
     def __init__(
         self,
@@ -104,12 +107,12 @@ class _Probe:
         self.settled: dict[str, Gradient] = {}
 
     def measure(self, way: str, T1s: Sequence[int], T2s: Sequence[int]) -> dict[str, Any]:
-        """Return everything about one way."""
+        """Return all measurements of one way."""
         self.watch.stage(f"{way}: the free phase")
         ladder = list(self._ladder(self.prepared.zero_states(), T1s, way))
         free = self._relax(way, ladder[-1], self.most - T1s[-1] or 1, tolerance=STILL).states
         moves = self._moves(free, way)
-        self.watch.stage(f"{way}: its own settled gradient")
+        self.watch.stage(f"{way}: the converged gradient")
         own = self.settled[way] = self._gradient(free, self._settle_both(free, self.beta, way), self.beta)
         self.watch.stage(f"{way}: the exact gradient")
         exact = implicit_gradient(self.prepared, free, self.target, self.most, STILL).gradient
@@ -135,7 +138,7 @@ class _Probe:
         }
 
     def with_tolerance(self, way: str, tolerance: float) -> tuple[int, int, float]:
-        """Return the steps that a free and a nudged phase take until ``tolerance``, and the gradient's cosine."""
+        """Return the steps of a free and a nudged phase with ``tolerance``, and the cosine (converged gradient)."""
         free = self._relax(way, self.prepared.zero_states(), self.most, tolerance=tolerance)
         both = [self._relax(way, free.states, self.most, tolerance, b) for b in (self.beta, -self.beta)]
         gradient = self._gradient(free.states, [phase.states for phase in both], self.beta)
@@ -168,13 +171,13 @@ class _Probe:
         return self.contrast(self.prepared, free, [(c, b, at[b]) for b, c in points], self.target)
 
     def _moves(self, states: States, way: str) -> np.ndarray:
-        """Return by how much one more free step moves each sample (N,)."""
+        """Return how far one more free step moves each sample (N,)."""
         new = self._relax(way, states, 1).states
         return sample_moves(new, states)
 
 
 def _advise(result: dict[str, Any], probe: _Probe, T1s: Sequence[int], T2s: Sequence[int]) -> dict[str, Any]:
-    """Return the cheapest (way, T1, T2) of no lower cosine, its tolerance, and the largest unbiased beta."""
+    """Return the cheapest way, T1 and T2 with a cosine not below the configured one, its tolerance, and a beta."""
     quality = result["configured"]["cosine"]
     enough = [
         (T1 + 2 * T2, -result[way]["own"][i, j], way, T1, T2)
@@ -194,7 +197,7 @@ def _advise(result: dict[str, Any], probe: _Probe, T1s: Sequence[int], T2s: Sequ
             advice |= {"tolerance": tolerance, "T1_taken": free, "T2_taken": nudged, "tolerance_cosine": found}
             break
     pairs = zip(result[way]["beta"], result[way]["beta_exact"], strict=True)
-    by_beta = [(b, c) for b, c in pairs if not math.isnan(c)]  # at the largest a state may not stay finite
+    by_beta = [(b, c) for b, c in pairs if not math.isnan(c)]  # NaN: the states diverge at the largest beta
     best = max(c for _, c in by_beta)
     beta, found = max((b, c) for b, c in by_beta if c >= best - 0.01)
     return advice | {"beta": float(beta), "beta_cosine": float(found)}

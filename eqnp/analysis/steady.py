@@ -1,7 +1,7 @@
-"""The phases of one batch: settled until no sample moves, or after so many steps, and the gradients that they give.
+"""The phases of one batch, settled or after a number of steps, and the gradients that they give.
 
-Samples never meet, so each settles by itself: a phase goes on with the samples that still move. Steady states are kept
-by beta, since several measurements ask for the same ones.
+Samples do not interact, so each settles independently: a phase continues with the samples that still move. Steady
+states are cached by beta, since several measurements need the same ones.
 """
 
 from __future__ import annotations
@@ -22,35 +22,35 @@ from eqnp.reference import Implicit, implicit_gradient
 from eqnp.stencils import Stencil
 from eqnp.step import vector_field
 
-CHUNK = 50  # steps between two looks at which samples still move
+CHUNK = 50  # steps between two checks of which samples still move
 
 
 def still(dtype: np.dtype) -> float:
-    """Return the move of a state that is rounding: phases go on until no state moves by more."""
+    """Return the size of a move, 16 eps, that is only rounding: a phase ends if no state moves by more."""
     return 16 * float(np.finfo(dtype).eps)
 
 
 def settled_move(dtype: np.dtype) -> float:
-    """Return the largest move of a sample that counts as settled. It may be a rounding that never ends."""
+    """Return the largest move, 4096 eps, of a sample that counts as settled: rounding may keep it moving for ever."""
     return 4096 * float(np.finfo(dtype).eps)
 
 
 class Watch:
-    """Is told what is being measured, for whoever waits. This one keeps it to itself."""
+    """Receives the progress of a measurement. This class ignores it; subclasses show it."""
 
     def expect(self, stages: int) -> None:
-        """Take in that there are so many stages more."""
+        """Add ``stages`` to the number of expected stages."""
 
     def stage(self, what: str) -> None:
-        """Take in that a stage begins."""
+        """Begin a stage."""
 
     def detail(self, text: str) -> None:
-        """Take in how far the stage is."""
+        """Report the progress of the present stage."""
 
 
 @dataclass(frozen=True)
 class Steady:
-    """Where a phase ended: the states, by how much a further step moves each sample (N,), and the steps taken."""
+    """The end of a phase: states, each (N, ...); how far one more step moves each sample (N,); the steps taken."""
 
     states: list[Array]
     moves: np.ndarray
@@ -60,8 +60,8 @@ class Steady:
 class Phases:
     """The free and the nudged phases of a batch x (N, ...) with target (N, K), and gradients summed over its samples.
 
-    A phase settles within ``steps`` steps or not at all. ``way`` is (schedule, omega). Steady states are those that the
-    free phase from zeros and the nudged phases from its end go to.
+    A phase takes at most ``steps`` steps to settle. ``way`` is (schedule, omega). The free phase starts from zeros, the
+    nudged phases start from the free steady states.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Phases:
         return self._free
 
     def nudged(self, beta: float) -> Steady:
-        """Return the steady states under nudging ``beta``, from the free ones; at 0 these."""
+        """Return the steady states under nudging ``beta``; for beta = 0 the free ones."""
         if not beta:
             return self.free
         if beta not in self._nudged:
@@ -108,16 +108,18 @@ class Phases:
         return self._nudged[beta]
 
     def settled(self, beta: float = 0.0) -> np.ndarray:
-        """Return which samples (N,) are at a steady state."""
-        return self.nudged(beta).moves <= settled_move(self.dtype)
+        """Return which samples have settled under nudging ``beta``: bool (N,)."""
+        is_settled: np.ndarray = self.nudged(beta).moves <= settled_move(self.dtype)
+        return is_settled
 
     def switched(self, beta: float) -> np.ndarray:
-        """Return which samples (N,) have another activity pattern under nudging than freely, or do not settle."""
+        """Return which samples change their activity pattern under nudging ``beta``, or do not settle: bool (N,)."""
         same = _same(self._pattern(0.0), self._pattern(beta))
-        return ~(same & self.settled(beta))
+        switched: np.ndarray = ~(same & self.settled(beta))
+        return switched
 
     def free_after(self, T1: int, tolerance: float = 0.0, every: int = 1) -> Relaxation:
-        """Return the free phase after ``T1`` steps from zeros, or fewer by ``tolerance``, as ``relax`` takes it."""
+        """Return the free phase after ``T1`` steps from zeros, or fewer if ``tolerance`` ends it (see ``relax``)."""
         if tolerance:
             return relax(self.prepared, self.prepared.zero_states(), Phase(T1, tolerance, *self.way, every))
         if T1 not in self._after:
@@ -129,7 +131,7 @@ class Phases:
     # ---- gradients
 
     def estimate(self, free: States, T2: int, stencil: Stencil, tolerance: float = 0.0, every: int = 1) -> Gradient:
-        """Return the estimate of a stencil whose nudged phases take ``T2`` steps from ``free``."""
+        """Return the estimate of a stencil with nudged phases of ``T2`` steps from the states ``free``."""
         terms, phase = [], Phase(T2, tolerance, *self.way, every)
         for beta, c in stencil.points:
             at = free
@@ -139,16 +141,16 @@ class Phases:
         return self.contrast(self.prepared, free, terms, self.target)
 
     def settled_estimate(self, stencil: Stencil, which: np.ndarray | None = None) -> Gradient:
-        """Return the estimate of a stencil, all phases settled, over the samples ``which`` (N,), or over all."""
+        """Return the estimate of a stencil with all phases settled, summed over the samples ``which`` (N,) or all."""
         prepared, at, target = self._part(which)
         terms = [(c, beta, at(self.nudged(beta).states)) for beta, c in stencil.points]
         return self.contrast(prepared, at(self.free.states), terms, target)
 
     def rounding(self, stencil: Stencil, which: np.ndarray | None = None) -> float:
-        """Return how large the rounding of a settled estimate may be, in the norm over all parameters.
+        """Return an estimate of the rounding error of a settled estimate, as a norm over all parameters.
 
-        An estimate is a sum of c_k dPhi_{beta_k}/dtheta (s_k), and each term is known to eps of its own size. The terms
-        all but cancel, and the c_k grow as 1 / beta: with eps the dtype's,
+        An estimate is a sum of c_k dPhi_{beta_k}/dtheta (s_k). Each term has a relative rounding error of about eps.
+        The terms nearly cancel, and the c_k grow as 1 / beta. So with eps of the dtype the error is about
 
             eps sqrt(sum over k of |c_k dPhi_{beta_k}/dtheta (s_k)|^2)
         """
@@ -161,9 +163,9 @@ class Phases:
         return float(np.finfo(self.dtype).eps) * math.hypot(*map(total_norm, terms))
 
     def exact(self, which: np.ndarray | None = None) -> Implicit:
-        """Return the exact gradient at the free steady states, over the samples ``which`` (N,), or over all.
+        """Return the exact gradient at the free steady states, summed over the samples ``which`` (N,) or all.
 
-        Where both weights of a connection learn from one gradient, so do they here: they have the mean of their two.
+        If both weights of a connection learn from one gradient (``common_contrast``), both get the mean of their two.
         """
         prepared, at, target = self._part(which)
         self.watch.stage("the exact gradient")
@@ -173,7 +175,7 @@ class Phases:
         return found
 
     def only(self, which: np.ndarray) -> Phases:
-        """Return the phases of the samples ``which`` (N,), with what is known of their steady states."""
+        """Return the phases of the samples ``which`` (N,), with the steady states that are known already."""
         rows = _rows(which, self.x)
         part = Phases(
             self.network,
@@ -192,7 +194,7 @@ class Phases:
     # ---- inside
 
     def _part(self, which: np.ndarray | None) -> tuple[PreparedNetwork, Callable[[States], States], Array]:
-        """Return the network of some samples, what takes their states out of all, and their targets."""
+        """Return the network of some samples, a function that selects their states, and their targets."""
         if which is None or which.all():
             return self.prepared, lambda states: states, self.target
         rows = _rows(which, self.x)
@@ -200,7 +202,7 @@ class Phases:
         return prepared, lambda states: [s[rows] for s in states], self.target[rows]
 
     def _settle(self, start: States, beta: float = 0.0) -> Steady:
-        """Go on from ``start`` until every sample is still, or moves by a rounding that does not shrink any more."""
+        """Settle from ``start``, each sample until it moves by rounding only or its small move no longer shrinks."""
         states, moves, done = [s.copy() for s in start], np.full(len(self), np.inf), 0
         moving = np.ones(len(self), bool)
         while moving.any() and done < self.steps:
@@ -220,7 +222,7 @@ class Phases:
         return Steady(states, moves, done)
 
     def _pattern(self, beta: float) -> list[Array]:
-        """Return what is piecewise constant, each (N, ...): winners of the pools, and which units are saturated."""
+        """Return the activity pattern, arrays (N, ...): winners of all pools, and which units are saturated."""
         states = self.nudged(beta).states
         _, winners = self.prepared.drives(states)
         places = self.prepared.feedback_winners(states, winners)
@@ -231,12 +233,13 @@ class Phases:
 
 
 def _same(a: list[Array], b: list[Array]) -> np.ndarray:
-    """Return in which samples (N,) two patterns agree."""
-    return np.all([to_host((p == q).reshape(len(p), -1).all(axis=1)) for p, q in zip(a, b, strict=True)], axis=0)
+    """Return the samples in which two patterns agree: bool (N,)."""
+    same = [to_host((p == q).reshape(len(p), -1).all(axis=1)) for p, q in zip(a, b, strict=True)]
+    return np.asarray(np.all(same, axis=0))
 
 
 def _rows(which: np.ndarray, like: Array) -> Array:
-    """Return the places where ``which`` (N,) holds, beside ``like``."""
+    """Return the indices where ``which`` (N,) is true, on the device of ``like``."""
     return array_module(like).asarray(np.flatnonzero(which))
 
 

@@ -1,7 +1,10 @@
-"""The poster's claims on one network and one batch: EP is BPTT step by step, and its bias is of a known order.
+"""Two claims, checked on one network and one batch: EP equals BPTT step by step, and its bias has a known order.
 
-Everything is without dropout, and in float64 if the arguments are. The functions return plain numbers and arrays,
-nested by name; ``eqnp.analysis.plots`` draws them.
+The first is the theorem of Ernoult et al. 2019 (arXiv:1905.13633). The second is from the poster and paper *Scaling
+Equilibrium Propagation to Deep ConvNets by Drastically Reducing its Gradient Estimator Bias* (Laborieux et al.).
+
+There is no dropout, and the precision is that of the arguments. The functions return numbers and arrays, nested by
+name; ``eqnp.analysis.plots`` draws them.
 """
 
 from __future__ import annotations
@@ -33,9 +36,9 @@ ORDERS: dict[str, tuple[Callable[[float], Stencil], int]] = {
     "symmetric": (symmetric, 2),
     "four-point": (four_point, 4),
 }
-ABOVE = 10  # a bias is fitted if it is so many times what may be rounding, which then moves it by a tenth at most
+ABOVE = 10  # a bias is fitted if it is at least this many times its rounding error
 HALVINGS = 6
-STAGES = 4 + 2 * (HALVINGS + 1)  # of ``measure_bias``, if beta need not be halved first
+STAGES = 4 + 2 * (HALVINGS + 1)  # of ``measure_bias``, if beta is not halved before
 
 
 def check_steps(
@@ -51,11 +54,17 @@ def check_steps(
 ) -> dict[str, Any]:
     """Compare EP's update at every nudged step with BPTT's contribution at the mirrored step.
 
-    Returns ``residual`` of the free phase and, for every stencil and parameter: ``relative_error`` (root mean square
-    over entries and steps), ``sign_disagreement`` (a share), ``distance`` of the totals relative to BPTT's, ``errors``
-    and ``sizes`` per step (T2,), and ``cumulative`` (T2 + 1,): the sum of the updates so far along BPTT's total
-    gradient, which ends at 1 for BPTT itself (stencil ``bptt``). Where both weights of a connection learn from one
-    gradient (``common_contrast``), BPTT's two are averaged too. All steps are synchronous.
+    ``x`` is (N, ...), ``target`` (N, K). With g_t the update of nudged step t and r_t BPTT's contribution of the t-th
+    last free step, the result has ``residual`` of the free phase and, for every stencil and parameter:
+
+        relative_error      sqrt(sum |g_t - r_t|^2 / sum |r_t|^2), over all steps
+        sign_disagreement   share of entries with opposite signs, of those that are nonzero in both, from 0 to 1
+        distance            |sum g_t - sum r_t| / |sum r_t|
+        errors, sizes       |g_t - r_t| and |r_t| at every step (T2,)
+        cumulative          (T2 + 1,): <g_0 + .. + g_{t-1}, R> / |R|^2 with R = sum r_t
+
+    The stencil ``bptt`` has ``cumulative`` alone, which ends at 1. If both weights of a connection learn from one
+    gradient (``common_contrast``), BPTT's two gradients are averaged too. All steps are synchronous.
     """
     prepared = PreparedNetwork(network, parameters, x)
     path = trajectory(prepared, T1, T2)
@@ -63,7 +72,7 @@ def check_steps(
     common = contrast is common_contrast
     if common:
         average_partners(total)
-    (watch or Watch()).stage("step by step beside BPTT")
+    (watch or Watch()).stage("step by step against BPTT")
     series = {
         name: ep_steps(prepared, path.final.states, target, make(beta), T2, contrast) for name, make in STENCILS.items()
     }
@@ -107,28 +116,31 @@ def check_bias(
     steps: int,
     contrast: Contrast | None = None,
 ) -> dict[str, Any]:
-    """Measure the bias of the estimators against implicit differentiation, all phases settled; ``measure_bias``."""
+    """Measure the bias on a batch x (N, ...), target (N, K); see ``measure_bias``. ``steps`` is the most per phase."""
     return measure_bias(Phases(network, parameters, x, target, steps, contrast), beta)
 
 
 def measure_bias(phases: Phases, beta: float) -> dict[str, Any]:
     """Measure the bias of the estimators against implicit differentiation, all phases settled.
 
-    The law of the order holds where nothing switches. So it is fitted over the samples that settle and keep their
-    activity pattern (winners of the pools, saturated units) at +-beta and +-2 beta; and beta is halved until a quarter
-    of the samples do, or as many as there are. Then it is halved further, ``HALVINGS`` times in all. Beside it stands
-    the same figure for all samples whose free phase settles.
+    The bias is |estimate - exact| / |exact|, over all parameters. In theory it is of order beta, beta^2 and beta^4
+    where the activity pattern (winners of the pools, saturated units) is unchanged. So the slope is fitted over the
+    samples that settle and keep their pattern at +-beta and +-2 beta. First beta is halved until a quarter of the
+    samples do so (at most 16 times). From there the bias is measured at ``HALVINGS`` values, each half the one before;
+    and, for comparison, over all samples whose free phase settles.
 
-    Returns ``samples`` (how many keep their pattern; none where the exact gradient is zero), ``of``, and if there are
-    any: ``all`` (how many settle), ``betas``, ``exact`` (the norm of the exact gradient), the adjoint's ``residual``,
-    and for each estimator, at each beta, its ``bias`` relative to the exact gradient, ``rounding`` (what of it may be
-    rounding), and ``bias_all``; the ``slope`` fitted on log-log axes and ``slope_error``, the half-width of its 95 %
-    interval (both nan where fewer than three values are above rounding), over the ``fitted`` ones that are.
+    Returns ``samples`` (how many keep their pattern; 0 if the exact gradient is zero) and ``of`` (how many there are).
+    If there are any, also ``all`` (how many settle), ``betas`` (6,), ``exact`` (norm of the exact gradient), and
+    ``residual`` of its fixed point. For each estimator: ``bias``, ``bias_all`` and ``rounding`` (the rounding error
+    relative to the exact gradient), each (6,); ``slope`` on log-log axes and ``slope_error``, half of its 95 %
+    interval, over the ``fitted`` values above rounding (NaN if there are fewer than three); ``order``, the theoretical
+    slope.
     """
     settled = phases.settled()
 
     def unchanged(beta: float) -> np.ndarray:
-        return settled & ~np.any([phases.switched(b) for b in (beta, -beta, 2 * beta, -2 * beta)], axis=0)
+        switched = [phases.switched(b) for b in (beta, -beta, 2 * beta, -2 * beta)]
+        return np.asarray(settled & ~np.any(switched, axis=0))
 
     beta, good = _first_with_enough(unchanged, beta, len(phases) / 4)
     result: dict[str, Any] = {"samples": int(good.sum()), "of": len(phases)}
@@ -136,7 +148,7 @@ def measure_bias(phases: Phases, beta: float) -> dict[str, Any]:
         return result
     exact = phases.exact(good)
     size = total_norm(exact.gradient)
-    if not size:  # all units saturated: there is nothing that a bias would be relative to
+    if not size:  # all units are saturated: a relative bias is not defined
         return result | {"samples": 0, "exact": 0.0}
     betas = [beta / 2**k for k in range(HALVINGS)]
     result |= {"all": int(settled.sum()), "betas": np.array(betas), "exact": size, "residual": exact.residual}
@@ -157,7 +169,7 @@ def measure_bias(phases: Phases, beta: float) -> dict[str, Any]:
 def _first_with_enough(
     unchanged: Callable[[float], np.ndarray], beta: float, enough: float
 ) -> tuple[float, np.ndarray]:
-    """Halve beta until ``enough`` samples are unchanged, sixteen times at most; return it, or the best, and which."""
+    """Halve beta, at most 16 times, until ``enough`` samples are unchanged. Return the best beta and these samples."""
     best = beta, unchanged(beta)
     for _ in range(16):
         if best[1].sum() >= enough:
@@ -170,15 +182,15 @@ def _first_with_enough(
 
 
 def _biases(phases: Phases, stencils: Sequence[Stencil], which: np.ndarray, exact: Gradient) -> np.ndarray:
-    """Return the distance of every stencil's settled estimate from the exact gradient, relative to it."""
+    """Return |estimate - exact| / |exact| for the settled estimate of each of K stencils: (K,)."""
     estimates = [phases.settled_estimate(stencil, which) for stencil in stencils]
     return np.array([total_norm(minus(estimate, exact)) / (total_norm(exact) or 1.0) for estimate in estimates])
 
 
-def _slope(betas: Sequence[float], biases: Sequence[float], rounding: Sequence[float]) -> dict[str, float]:
-    """Return the slope of log bias against log beta over what is well above rounding, by least squares.
+def _slope(betas: Sequence[float], biases: np.ndarray, rounding: np.ndarray) -> dict[str, float]:
+    """Return the least-squares slope of log bias against log beta, over the values well above rounding.
 
-    Its error is the half-width of the 95 % interval, by Student's t with two degrees of freedom less than values.
+    ``slope_error`` is half of the 95 % interval, by Student's t with n - 2 degrees of freedom for n values.
     """
     points = [
         (math.log(beta), math.log(bias))

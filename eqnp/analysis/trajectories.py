@@ -1,4 +1,4 @@
-"""The states of chosen samples at chosen steps of the free and the two nudged phases."""
+"""Recording: the states of chosen samples at chosen steps of the free phase and the two nudged phases."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ def record(
     labels: np.ndarray,
     steps: Collection[int] | None = None,
 ) -> dict[str, Any]:
-    """Return the states of ``x`` (N, ...) through the free phase and both nudged ones, all steps or those in ``steps``.
+    """Return the states of ``x`` (N, ...) in the free phase and in both nudged phases, at all steps or at ``steps``.
 
-    The result is nested by name: ``samples`` (x, labels, prediction), ``phases`` with ``free``, ``plus``, ``minus``,
-    each with ``beta``, ``residual``, ``steps`` (T,) and ``s1`` .. ``sL`` (T, N, ...). Step 0 is where a phase starts.
+    ``labels`` (N,) are integers. The result is nested by name: ``samples`` with ``x``, ``label`` and ``prediction``
+    (N,), and ``phases`` with ``free``, ``plus`` and ``minus`` (nudged by beta and -beta), each with ``beta``,
+    ``residual``, ``steps`` (T,) and ``s1`` .. ``sL`` (T, N, ...). Step 0 holds the states before the first step.
     """
     network, backend = learner.network, learner.backend
     require_labels(labels, network.architecture.classes)
@@ -49,7 +50,7 @@ def _record_phase(
     target: Array | None,
     steps: Collection[int] | None,
 ) -> tuple[Relaxation, dict[str, Any]]:
-    """Relax from ``start`` and return the relaxation with what was recorded."""
+    """Relax from ``start``, and return the relaxation and the recorded states."""
     taken: list[int] = []
     kept: list[list[np.ndarray]] = [[] for _ in start]
 

@@ -1,13 +1,13 @@
-"""How far the estimate of the configured T1, T2 and beta is from the exact gradient, what is the matter, what cures it.
+"""How far the configured estimate (T1, T2, beta) is from the exact gradient, why, and which change helps.
 
-The cosine with the exact gradient is measured as configured, and again as one thing after the other is put right:
+The cosine with the exact gradient is measured as configured, and again after each of these corrections, in turn:
 
-    free phase settled; nudged phases settled too; samples whose activity pattern switches left out;
-    beta -> 0 (in a vector field, where something is left; in a symmetric network nothing is)
+    free phase settled; nudged phases settled too; samples that switch their activity pattern left out;
+    beta -> 0 (only in a vector field, where an error remains; in a symmetric network it vanishes)
 
-The parts are the differences between one value of 1 - cosine and the next, about half the squared sine of the angle:
-errors that have nothing to do with each other add up in it. They sum to the first value, and one is negative if the
-fault hid another.
+The parts are the differences of 1 - cosine from one stage to the next. For small angles 1 - cosine is half the squared
+angle, in which independent errors add up. The parts sum to the first value. A part is negative if its error concealed
+another.
 """
 
 from __future__ import annotations
@@ -25,25 +25,29 @@ from eqnp.analysis.steady import Phases, settled_move
 from eqnp.networks import Gradient, VectorFieldNetwork
 from eqnp.stencils import Stencil, symmetric
 
-NEAR = 0.01  # a cure leads this near to the quality that beta -> 0 leaves, where that is less than good
+NEAR = 0.01  # a cure must come this near to the quality at beta -> 0, if that is not good
 FOLDS = 5
 STAGES = 8 + FOLDS  # of ``judge``, without a cure
-UNSOLVED = 1e-6  # an adjoint that still moves by this, has no limit
+UNSOLVED = 1e-6  # an adjoint whose residual is larger does not converge
 
 
 def judge(phases: Phases, setting: Setting, tolerance: float = 0.0, every: int = 1) -> dict[str, Any]:
     """Measure the estimate of ``setting`` against the exact gradient, over the samples whose free phase settles.
 
-    ``tolerance`` and ``every`` are those of the configured phases, as ``relax`` takes them; cures have none.
+    ``tolerance`` and ``every`` belong to the configured phases (see ``relax``). Cures are tried without a tolerance.
 
-    Returns ``of`` and ``samples`` (how many there are, and settle). If any do and the exact gradient is known, of the
-    configured estimate: ``cosine``, ``distance`` and ``length``, relative to the exact gradient, over all parameters;
-    ``layers`` (cosine by parameter) and ``quality`` (``grade``); ``residual`` of its free phase; ``sign`` of beta (of a
-    random sign the worse one; else 1); ``fifths`` (cosines of fifths of the samples). ``stages``: cosine and distance
-    as one thing after the other is put right; ``switching``: how many samples do, or do not settle under nudging, which
-    ``restless`` counts; ``parts`` of 1 - cosine, and ``cause``, the largest. ``limit``: cosine of settled phases as
-    beta goes to 0; ``goal``, a quality, and below it ``cure`` (``find_cure``). Without an exact gradient ``unknown``
-    says why: ``zero`` or ``adjoint``.
+    Returns ``of`` (number of samples) and ``samples`` (how many settle). If there is no exact gradient, ``unknown``
+    says why: ``zero`` or ``adjoint`` (its fixed point does not converge). Otherwise, with g the configured estimate and
+    r the exact gradient, over all parameters:
+
+        cosine, distance, length   <g, r> / (|g| |r|), |g - r| / |r|, |g| / |r|
+        layers, quality            cosine by weight; ``quality.grade``
+        residual, sign             of the free phase; of beta: 1, or for a random sign the worse of 1 and -1
+        fifths                     cosines of fifths of the samples (5,)
+        stages                     cosine and distance after each correction
+        switching, restless        samples that switch or do not settle under nudging; those that do not settle
+        parts, cause               differences of 1 - cosine by stage; the largest
+        limit, goal, cure          cosine at beta -> 0, phases settled; quality to reach; if below it ``find_cure``
     """
     good = phases.settled()
     result: dict[str, Any] = {"of": len(phases), "samples": int(good.sum())}
@@ -74,7 +78,7 @@ def judge(phases: Phases, setting: Setting, tolerance: float = 0.0, every: int =
 def _worse_sign(
     phases: Phases, setting: Setting, exact: Gradient, tolerance: float, every: int
 ) -> tuple[int, Gradient]:
-    """Return the sign of beta, and the configured estimate with it. Of a random sign it is the worse of the two."""
+    """Return the sign of beta and the configured estimate; for a random sign, the one with the lower cosine."""
     phases.watch.stage("the estimate as configured")
     free = phases.free_after(setting.T1, tolerance, every).states
     signs = (1, -1) if setting.estimator == "random-sign" else (1,)
@@ -87,7 +91,7 @@ def _worse_sign(
 def _split(
     phases: Phases, T2: int, stencil: Stencil, estimate: Gradient, exact: Gradient, limit: Gradient
 ) -> dict[str, Any]:
-    """Return the stages from ``estimate`` to ``exact``, by how much each raises the cosine, and the largest one."""
+    """Return the stages from ``estimate`` to ``exact``, the part of each in 1 - cosine, and the largest part."""
     settled = phases.settled_estimate(stencil)
     switching = np.any([phases.switched(beta) for beta, _ in stencil.points if beta], axis=0)
     stages = {
@@ -115,9 +119,9 @@ def _split(
 
 
 def _parts(lacks: Mapping[str, float]) -> dict[str, float]:
-    """Return by how much 1 - cosine shrinks from each stage to the next; they sum to that of the first.
+    """Return by how much 1 - cosine shrinks from each stage to the next. The parts sum to the first value.
 
-    Where every sample switches, a bias in beta cannot be told from what the switches do.
+    If every sample switches, the bias in beta cannot be separated from the effect of switching.
     """
     last = lacks.get("limit", 0.0)
     parts = {
@@ -130,7 +134,7 @@ def _parts(lacks: Mapping[str, float]) -> dict[str, float]:
 
 
 def _fifths(phases: Phases, setting: Setting, stencil: Stencil, tolerance: float, every: int) -> np.ndarray:
-    """Return the configured estimate's cosine over every fifth of the samples, or over each if they are few."""
+    """Return the cosine of the configured estimate on each fifth of the samples; with under five, on each sample."""
     cosines = []
     for k in range(count := min(FOLDS, len(phases))):
         part = phases.only(np.arange(len(phases)) % count == k)
@@ -140,8 +144,8 @@ def _fifths(phases: Phases, setting: Setting, stencil: Stencil, tolerance: float
 
 
 def _smallest(beta: float, dtype: np.dtype) -> float:
-    """Return a beta so small that truncation, of order beta^2, and rounding, of order 1 / beta, are about equal."""
-    return beta * float(np.finfo(dtype).eps) ** (1 / 3)
+    """Return beta eps^(1/3): there the truncation error, O(beta^2), and rounding, O(eps / beta), are about equal."""
+    return float(beta * float(np.finfo(dtype).eps) ** (1 / 3))
 
 
 def _compared(estimate: Gradient, exact: Gradient) -> dict[str, float]:
@@ -149,6 +153,6 @@ def _compared(estimate: Gradient, exact: Gradient) -> dict[str, float]:
 
 
 def mean_angle(parameters: Mapping[str, Any]) -> float:
-    """Return the mean angle in degrees between backward and forward weights, nan where there are none."""
+    """Return the mean angle in degrees between backward and forward weights, NaN if there are none."""
     angles = alignment_angles(parameters)
     return float(np.mean(list(angles.values()))) if angles else math.nan

@@ -1,4 +1,4 @@
-"""What a run has come to, in words: which error is which, and which weights it belongs to."""
+"""The result of a run in words: its errors, and the weights that each belongs to."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from eqnp.training import State
 
 
 def summary(folder: RunFolder, session: Session, state: State) -> str:
-    """Return the last lines of a training: its errors, its files, and what to do next."""
+    """Return the last lines of a training run: errors, files, and the next command."""
     chosen = os.path.isfile(folder.best_path)
-    best = f", {folder.best_path.name} ({_word(session)} {session.chooses} error)" if chosen else ""
     tables = [p.name for p in (folder.metrics_path, folder.test_path, folder.history_path) if os.path.isfile(p)]
     last = "to resume from" if state.epoch or state.batch else "the initial weights"
     lines = [
         *_errors(folder, session, state, chosen),
         ("run folder", str(folder.path)),
-        ("  weights", f"{folder.last_path.name} ({last}){best}"),
+        ("  weights", f"{folder.last_path.name} ({last})"),
+        *([("", f"{folder.best_path.name} ({_word(session)} {session.chooses} error)")] if chosen else []),
         *([("  metrics", ", ".join(tables))] if tables else []),
         ("  configuration", folder.config_path.name),
         ("next", f"eqnp evaluate {quoted(folder.path)}{'' if chosen else ' --checkpoint last'}"),
@@ -31,7 +31,7 @@ def summary(folder: RunFolder, session: Session, state: State) -> str:
 
 
 def _word(session: Session) -> str:
-    """Return what the lowest error is called: only a validation set can tell which weights are best."""
+    """Return the name of the lowest error: ``best`` needs a validation set, since the test set must not choose."""
     return "best" if session.chooses == "validation" else "lowest"
 
 
@@ -44,11 +44,11 @@ def _errors(folder: RunFolder, session: Session, state: State, chosen: bool) -> 
         shown = f"{last} after epoch {state.epoch}, the one to report" if last else "not measured"
         return [("last test error", shown), best]
     test = _cell(folder.rows(folder.test_path), "test_error_percent", state.epoch)
-    return [best, ("test error", f"{test}, by the weights of {folder.best_path.name}" if test else "not measured")]
+    return [best, ("test error", f"{test} with the weights of {folder.best_path.name}" if test else "not measured")]
 
 
 def _cell(rows: list[dict[str, str]], column: str, epoch: int) -> str:
-    """Return the percentage of ``column`` in the last row if that is about ``epoch``, or nothing."""
+    """Return the percentage in ``column`` of the last row if that belongs to ``epoch``, else an empty string."""
     if rows and int(rows[-1]["epoch"]) == epoch:
         try:
             return f"{float(rows[-1].get(column, '')):.2f} %"
@@ -58,14 +58,14 @@ def _cell(rows: list[dict[str, str]], column: str, epoch: int) -> str:
 
 
 def progress_of(state: State) -> str:
-    """Return how far a run is: ``3 epochs``, ``1 epoch and 20 batches``."""
+    """Return the progress of a run: ``3 epochs``, ``1 epoch and 20 batches``."""
     parts = [(state.epoch, "epoch"), *([(state.batch, "batch")] if state.batch else [])]
     plural = {"epoch": "epochs", "batch": "batches"}
     return " and ".join(f"{count} {name if count == 1 else plural[name]}" for count, name in parts)
 
 
 def which_weights(path: Path, session: Session, state: State, checkpoint: str, split: str) -> list[tuple[str, str]]:
-    """Return whose error on ``split`` was measured and what chose those weights, as names and texts."""
+    """Return rows that name the evaluated weights, and how they were chosen."""
     line = f"{checkpoint}.h5 after {progress_of(state)}"
     if checkpoint == "last":
         return [("weights", line)]
@@ -76,11 +76,11 @@ def which_weights(path: Path, session: Session, state: State, checkpoint: str, s
 
 
 def _last_error(path: Path) -> list[tuple[str, str]]:
-    """Return the test error of the last epoch, which no test sample has chosen."""
+    """Return the test error of the last epoch, which was not chosen by the test set."""
     try:
         rows = RunFolder(path).metrics()
     except ConfigurationError:
         return []
     epoch = int(rows[-1]["epoch"]) if rows else 0
     last = _cell(rows, "test_error_percent", epoch)
-    return [("last error", f"{last} after epoch {epoch} (metrics.csv), the one to report")] if last else []
+    return [("last error", f"{last} after epoch {epoch}, the one to report")] if last else []

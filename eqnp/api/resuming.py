@@ -1,4 +1,4 @@
-"""Going on with a run: what has changed since, said and dated before anything depends on it."""
+"""Resuming a run: what changed since it was saved is reported and recorded before training starts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from eqnp.runs.runfolder import RunFolder
 from eqnp.training import State
 
 KEPT = (
-    "the cosine of the learning rate keeps its length, {} epochs, so that the rate does not jump; "
+    "the cosine schedule of the learning rate keeps its length of {} epochs, so that the rate does not jump; "
     "--set optimizer.T_max=... changes it"
 )
 
@@ -29,10 +29,10 @@ def take_up_changes(
     state: State,
     progress: Report,
 ) -> State:
-    """Say and date what has changed since ``before`` where the run goes on with ``config`` from ``state``.
+    """Report and record what differs from ``before`` when the run resumes with ``config`` from ``state``.
 
-    Changes are those of the configuration and of the environment (other versions, another machine or backend). Return
-    the state, with no lowest error where errors before and after the changes cannot be compared.
+    Changes are in the configuration or in the environment (other versions, another machine or backend). Return the
+    state, without its lowest error if errors before and after the changes cannot be compared.
     """
     folder.truncate_metrics(state.epoch)
     changes, rows = differences(before, config), folder.history()
@@ -52,20 +52,20 @@ def _compared_anew(changes: Sequence[Change], validation: bool, state: State, pr
         word = "best validation" if validation else "lowest test"
         progress.message(
             f"errors before and after this change of {first.key} cannot be compared: the {word} error "
-            f"({state.best_error:.2f} % so far) starts anew, and best.h5 stays until the next epoch is done"
+            f"({state.best_error:.2f} % so far) starts anew, and best.h5 is kept until the next epoch is done"
         )
     return replace(state, best_error=math.inf, best_epoch=0)
 
 
 def nothing_to_do(state: State, written: Config, asked: Config, run: str) -> str:
-    """Return why a run does not go on, what became of the changes ``asked`` for, and how it would go on."""
+    """Return why there is nothing to train, whether changes that were ``asked`` for were made, and how to continue."""
     verb = "is" if (state.epoch, state.batch) == (1, 0) else "are"
     done = f"{progress_of(state)} {verb} done and training.epochs is {asked.training.epochs}"
     left = "; nothing was changed" if written != asked else ""
     if state.epoch < written.training.epochs:
-        return f"nothing to do: {done}{left}; `eqnp train --resume {run}` goes on to epoch {written.training.epochs}"
+        return f"nothing to do: {done}{left}; `eqnp train --resume {run}` continues to epoch {written.training.epochs}"
     more, o = max(2 * state.epoch, 1), written.optimizer
     options = f"--set training.epochs={more}"
     if o.schedule == "cosine" and not o.minimum_rate and state.epoch and (o.T_max or written.training.epochs) < more:
-        options += f" --set optimizer.T_max={more}"  # or the rate would be 0
-    return f"nothing to do: {done}{left}; `eqnp train --resume {run} {options}` goes on"
+        options += f" --set optimizer.T_max={more}"  # otherwise the rate would be 0
+    return f"nothing to do: {done}{left}; `eqnp train --resume {run} {options}` continues"

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,24 +24,24 @@ from eqnp.runs.experiment import from_content, make_learner, with_threads
 from eqnp.runs.runfolder import RunFolder
 from eqnp.training import State, initial_state
 
-KIND = "training"  # of a run's checkpoints
+KIND = "training"  # the kind of a run's checkpoints
+CONFIG = "config"  # the name in a checkpoint of its configuration, as TOML
 OpenBackend = Callable[[], Backend]  # called once the configuration is read
 Read = Callable[[Config], Dataset]
-CONFIG = "config"  # in a checkpoint: the configuration that made it, as TOML
 
 
 @dataclass(frozen=True)
 class Session:
-    """A configuration with everything that it needs in memory."""
+    """A configuration with its dataset and learner, in memory."""
 
     config: Config
     dataset: Dataset
     learner: Learner
-    changed: tuple[str, ...] = ()  # what --set changed of a run's configuration, a line for each key
+    changed: tuple[str, ...] = ()  # what --set changed in a run's configuration, one line per key
 
     @classmethod
     def start(cls, config: Config, backend: Backend, trains: bool = True, read: Read | None = None) -> Session:
-        """Read the data and build the learner; one that never ``trains`` needs no memory for batches of BPTT.
+        """Read the data and build the learner. Without ``trains`` no memory is planned for batches of BPTT.
 
         ``read`` returns the data of a configuration; None: the dataset that it names is read from its files.
         """
@@ -48,18 +49,18 @@ class Session:
 
     @classmethod
     def on(cls, config: Config, backend: Backend, dataset: Dataset, trains: bool = True) -> Session:
-        """Build the learner for a dataset that is in memory."""
+        """Build the learner for a dataset in memory."""
         shape, samples = dataset.train_images.shape[1:], len(dataset.train_images) if trains else 0
         learner = make_learner(config, shape, len(dataset.classes), backend, samples)
         return cls(config, dataset, learner)
 
     def initial_state(self) -> State:
-        """Return the state of a run that has not begun."""
+        """Return the state at the start of a run."""
         return initial_state(self.learner, self.config.model.gain, self.config.training.dtype)
 
     @property
     def chooses(self) -> str:
-        """The split that chooses between epochs: ``validation`` if there is such a set, else ``test``."""
+        """The split whose error selects the best epoch: ``validation`` if there is one, else ``test``."""
         return "validation" if self.dataset.validation_labels is not None else "test"
 
     def restore(self, path: Path) -> State:
@@ -80,7 +81,7 @@ class Session:
         return self._batches("train", augmentation=Augmentation(d.flip, d.crop))
 
     def ordered_batches(self, split: str) -> Batches:
-        """Return the images of ``split`` (test, train or validation) in order, as they are."""
+        """Return the images of ``split`` (test, train or validation) in order, without augmentation."""
         return self._batches(split, in_order=True)
 
     def batches_of(self, images: np.ndarray, labels: np.ndarray) -> Batches:
@@ -88,7 +89,7 @@ class Session:
         return self._make(images, labels, self.config.training.batch_size, in_order=True)
 
     def samples(self, split: str, indices: list[int]) -> tuple[np.ndarray, np.ndarray]:
-        """Return normalised images and labels of chosen samples."""
+        """Return normalised images (N, H, W, C) and labels (N,) of chosen samples."""
         images, labels = self._split(split)
         batches = self._make(images[indices], labels[indices], len(indices), in_order=True)
         return batches.batch(0, 0)
@@ -105,10 +106,10 @@ class Session:
             return d.validation_images, d.validation_labels
         return (d.test_images, d.test_labels) if split == "test" else (d.train_images, d.train_labels)
 
-    def _batches(self, split: str, **options: object) -> Batches:
+    def _batches(self, split: str, **options: Any) -> Batches:
         return self._make(*self._split(split), self.config.training.batch_size, **options)
 
-    def _make(self, images: np.ndarray, labels: np.ndarray, size: int, **options: object) -> Batches:
+    def _make(self, images: np.ndarray, labels: np.ndarray, size: int, **options: Any) -> Batches:
         named = Normalisation.named(self.config.data.normalisation, self.config.data.name)
         normalisation = named if images.dtype == np.uint8 else AsGiven()
         training = self.config.training
@@ -127,7 +128,7 @@ def read_dataset(config: Config) -> Dataset:
 
 
 def with_lasting_folder(config: Config, search: bool = True) -> Config:
-    """Return the configuration with the place of its data such that commands find it from other folders too."""
+    """Return the configuration with a data folder that commands find from every working folder."""
     folder = lasting_folder(config.data.name, config.data.folder, search)
     return replace(config, data=replace(config.data, folder=folder))
 
@@ -135,7 +136,7 @@ def with_lasting_folder(config: Config, search: bool = True) -> Config:
 def open_run(
     path: Path, backend: OpenBackend, overrides: tuple[str, ...], which: str, read: Read | None = None
 ) -> tuple[Session, State]:
-    """Return a run's session and the state in its ``which`` ("best" or "last") checkpoint, for reading."""
+    """Return the session of a run and the state in its ``which`` checkpoint ("best" or "last"), for reading only."""
     folder = RunFolder.open(path)
     written, config = load(str(folder.config_path)), load(str(folder.config_path), overrides)
     changes = differences(written, config)
@@ -150,23 +151,23 @@ def open_run(
 
 
 def config_in(path: Path, content: Mapping[str, object]) -> Config | None:
-    """Return the configuration in the ``content`` of the checkpoint at ``path``; None: it is older than such a record.
+    """Return the configuration in the ``content`` of the checkpoint at ``path``; None in an old checkpoint without one.
 
     Raises:
-        CheckpointError: it has a key that this version does not know.
+        CheckpointError: the configuration has a key that this version does not know.
     """
     if CONFIG not in content:
         return None
     try:
         return parse("its configuration", str(content[CONFIG]))
     except ConfigurationError as error:
-        raise CheckpointError(f"{path}: {error}; read it with the eqnp that made it") from None
+        raise CheckpointError(f"{path}: {error}; read it with the version of eqnp that wrote it") from None
 
 
 def open_weights(
     target: str | None, overrides: tuple[str, ...], which: str, backend: OpenBackend
 ) -> tuple[Session, Mapping[str, Array]]:
-    """Return a session with the weights of a run (a folder) or the initial ones of a preset or configuration file."""
+    """Return a session, and the weights of a run (a folder) or the initial weights of a preset or configuration."""
     if target is not None and os.path.isdir(target):
         session, state = open_run(Path(target), backend, overrides, which)
     else:

@@ -1,4 +1,4 @@
-"""Stopping politely: a first SIGINT, SIGTERM or SIGHUP is remembered; a later one interrupts what it may."""
+"""Stopping by signals: a first SIGINT, SIGTERM or SIGHUP asks to stop, a later one interrupts."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from types import FrameType, TracebackType
 from typing import Any
 
 _CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
-if hasattr(signal, "SIGHUP"):  # a terminal that is closed; Windows has none
+if hasattr(signal, "SIGHUP"):  # the terminal was closed; Windows has no SIGHUP
     _CODES[signal.SIGHUP] = 129
 
-SAME_SECONDS = 0.5  # signals so close are one request: a key that bounces, or a process group that is told twice
+SAME_SECONDS = 0.5  # signals this close count as one request: a bouncing key, or a signal sent twice to a process group
 
 
 class Interrupted(KeyboardInterrupt):
@@ -26,10 +26,10 @@ class Interrupted(KeyboardInterrupt):
 
 
 class StopRequest:
-    """Inside ``with StopRequest() as stop``, ``stop.exit_code`` becomes 128 + the signal's number once one came.
+    """Inside ``with StopRequest() as stop`` a signal sets ``stop.exit_code`` to 128 + its number.
 
-    A later signal raises ``Interrupted``, but only inside ``with stop.interruptible()`` and only once: what is outside,
-    such as a save, is finished. Outside the main thread Python has no signal handlers; then nothing is changed.
+    A later signal raises ``Interrupted``, but only inside ``with stop.interruptible()`` and only once. Work outside,
+    such as a save, is finished. Python has signal handlers in the main thread only; in other threads this does nothing.
     """
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class StopRequest:
 
     @contextmanager
     def interruptible(self, yes: bool = True) -> Iterator[None]:
-        """Let a second signal interrupt what is inside; or, within that, ``interruptible(False)``, let it not."""
+        """Allow a second signal to interrupt the block; ``interruptible(False)`` inside it forbids that again."""
         before, self._open = self._open, yes
         try:
             yield
@@ -67,5 +67,5 @@ class StopRequest:
         if self.exit_code is None:
             self.exit_code, self._since = code, time.monotonic()
         elif self._open and not self.at_once and time.monotonic() - self._since > SAME_SECONDS:
-            self.at_once, self._open = True, False  # nothing interrupts what answers this
+            self.at_once, self._open = True, False  # the handling of Interrupted is not interrupted
             raise Interrupted(code)

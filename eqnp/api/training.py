@@ -1,4 +1,4 @@
-"""The training run: epochs, progress, metrics, checkpoints, and stopping so that it can go on."""
+"""The training run: epochs, progress, metrics, checkpoints, and stopping so that it can resume."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Ended(NamedTuple):
 def start_run(
     config: Config, backend: OpenBackend, out: Path | None, report: Report, read: Read | None = None
 ) -> Ended:
-    """Train from the beginning in a new run folder. ``read`` is where data comes from, as ``Session.start`` takes it.
+    """Train from the start in a new run folder. ``read`` returns the data, as ``Session.start`` takes it.
 
     Everything that can be wrong with the input is found before a folder is made.
     """
@@ -56,7 +56,7 @@ def start_run(
 def resume_run(
     path: Path, overrides: Sequence[str], backend: OpenBackend, report: Report, read: Read | None = None
 ) -> int:
-    """Go on with a run from its ``last.h5``, or begin it if nothing of it was saved; return the exit code."""
+    """Resume a run from its ``last.h5``, or start it if nothing was saved; return the exit code."""
     with RunFolder.open(path, lock=True) as folder:
         if not folder.begun():
             config = with_lasting_folder(with_threads(load(str(folder.config_path), overrides)))
@@ -66,7 +66,7 @@ def resume_run(
             return _begin(_Run(session, folder, report))
         content = checkpoint.load(folder.last_path, kind=KIND)
         written = load(str(folder.config_path))
-        # As it was trained until now, and as it is to go on.
+        # The configuration until now, and the one to continue with.
         before = with_lasting_folder(config_in(folder.last_path, content) or written, search=False)
         config = with_lasting_folder(with_threads(load(str(folder.config_path), overrides)), search=False)
         require_resumable(differences(before, config), quoted(path))
@@ -87,22 +87,22 @@ def resume_run(
 
 
 def _begin(run: _Run) -> int:
-    """Save where a run begins, and train: a function of the configuration, so a failure here loses nothing."""
+    """Save the initial state and train. A failure before the save loses nothing: the state follows from the config."""
     state = run.session.initial_state()
     try:
         run.folder.write_environment(describe_environment(run.session.learner.backend.name))
         run.write(run.folder.last_path, state)
     except DiskError as error:
-        raise DiskError(f"{error}; then `eqnp train --resume {quoted(run.folder.path)}` begins the run") from None
+        raise DiskError(f"{error}; then `eqnp train --resume {quoted(run.folder.path)}` starts the run") from None
     return run.go_on(state)
 
 
 class _Stopped(Exception):
-    """A first signal came: the batch under way is done, training or evaluation ends here."""
+    """A first signal came: the current batch is finished, and training or evaluation ends."""
 
 
 class _Run:
-    """A session that trains in a run folder."""
+    """A session that trains in a run folder, and reports its progress."""
 
     def __init__(self, session: Session, folder: RunFolder, report: Report) -> None:
         self.session = session
@@ -125,14 +125,14 @@ class _Run:
                     state = self._epoch(state, run, stop)
             except EqnpError as error:
                 change = f" --set {error.key}=..." if isinstance(error, DivergedError) else ""
-                raise type(error)(f"{error}; `{self._resume}{change}` goes on from last.h5") from None
-            if stop.exit_code is not None:  # said before threads are waited for, which a further signal may end
+                raise type(error)(f"{error}; `{self._resume}{change}` continues from last.h5") from None
+            if stop.exit_code is not None:  # before waiting for threads, which a further signal may interrupt
                 self.report.message(self._stopped(state), to_paste=True)
                 return stop.exit_code
         return self.conclude(state)
 
     def conclude(self, state: State) -> int:
-        """Evaluate the test set, where it was held back until the end, and say what the run has come to."""
+        """Evaluate the test set once if a validation set chose the weights, and print the result of the run."""
         if self.chooses == "validation" and os.path.isfile(self.folder.best_path):
             with StopRequest() as stop, thread_map(self.session.config.training.threads) as run:
                 try:
@@ -146,7 +146,7 @@ class _Run:
         return 0
 
     def _test(self, state: State, run: Map, stop: StopRequest) -> None:
-        """Evaluate the test set by the weights that the validation set chose; once after so many epochs."""
+        """Evaluate the test set with the weights that the validation set chose, once for this number of epochs."""
         chosen = self.session.restore(self.folder.best_path)
         row = {"epoch": state.epoch, "best_epoch": chosen.epoch}
         done = self.folder.rows(self.folder.test_path)
@@ -160,14 +160,14 @@ class _Run:
         self.folder.append_rows(self.folder.test_path, [row | measured | {"samples": result.samples}])
 
     def _warn(self, state: State) -> None:
-        """Say if rounding over beta is not small against the gradient."""
+        """Warn if the rounding error over beta is not small against the gradient."""
         if state.epoch < self.epochs:
             batch = self.session.ordered_batches("train").batch(0, 0)
             if warning := rounding_warning(self.session.learner, state.parameters, *batch):
                 self.report.message(warning)
 
     def _epoch(self, state: State, run: Map, stop: StopRequest) -> State:
-        """Train one epoch, or its rest, then evaluate and save. A stop inside either saves and returns early."""
+        """Train one epoch or its rest, evaluate and save. If stopped inside, save and return early."""
         learner = self.session.learner
         began = saved = time.monotonic()
         before, first = state.seconds, state.batch
@@ -186,16 +186,16 @@ class _Run:
                 result = evaluate(learner, state.parameters, self.judge, run, show)
             require_finite(learner, state, result, self.chooses)
             return self._finish_epoch(state, result)
-        except (DivergedError, OutOfMemoryError):  # last.h5 is before the first and at the second already
+        except (DivergedError, OutOfMemoryError):  # last.h5 holds the state before divergence, or was just saved
             raise
-        except BaseException as error:  # a signal, no memory, metrics that cannot be written: what was learned is kept
+        except BaseException as error:  # a signal, out of memory, a full disk: save what was learned
             self._save(state)
             if isinstance(error, (_Stopped, Interrupted)):
                 return state
             raise
 
     def _updates(self, state: State, run: Map) -> Iterator[State]:
-        """Yield the state after every batch. Without memory for one, save what is there and say how much would fit."""
+        """Yield the state after every batch. If one does not fit in memory, save, and name a batch size that would."""
         learner = self.session.learner
         try:
             with memory_errors():
@@ -203,7 +203,7 @@ class _Run:
                     state = after
                     yield state
         except MemoryError as error:
-            text = " ".join(str(error).split())[:120]  # not the error itself, which holds all that the batch had made
+            text = " ".join(str(error).split())[:120]  # the error itself would keep the arrays of the batch alive
             reason = f" ({text})" if text else ""
         else:
             return
@@ -213,7 +213,7 @@ class _Run:
             with memory_errors():
                 hint = f"--set training.batch_size={batch_that_fits(learner, state, x, labels, run)} would fit"
         except MemoryError:
-            hint = "no batch would fit: a smaller net is needed"
+            hint = "not even one sample would fit: a smaller network is needed"
         raise OutOfMemoryError(f"out of memory with training.batch_size = {len(x)}{reason}; {hint}")
 
     def _finish_epoch(self, state: State, result: Tally) -> State:
@@ -230,7 +230,7 @@ class _Run:
         return after
 
     def _save(self, state: State) -> None:
-        """Save a state whose weights nobody has looked at yet."""
+        """Save a state, unless its weights are not finite."""
         require_finite(self.session.learner, state)
         with self.stop.interruptible(False):
             self.write(self.folder.last_path, state)
@@ -259,18 +259,18 @@ class _Run:
         self.report.update([f"evaluating  batch {index}/{count}"])
 
     def _stopped(self, state: State) -> str:
-        """Return what is said after a stop: what was given up, and how to go on."""
+        """Return the message after a stop: what was dropped, and how to resume."""
         if self.stop.at_once and state.position < self.training.samples:
             return (
                 f"stopped at once, without batch {state.batch + 1} of epoch {state.epoch + 1}; "
-                f"`{self._resume}` goes on before it"
+                f"`{self._resume}` continues before it"
             )
-        return f"stopped; `{self._resume}` goes on from here"
+        return f"stopped; `{self._resume}` continues from here"
 
     def _title(self, state: State) -> str:
         config, network = self.session.config, self.session.learner.network
         weights = sum(p.size for p in state.parameters.values())
-        where = f"epoch {state.epoch + 1}, batch {state.batch + 1}" if state.epoch or state.batch else "the beginning"
+        where = f"epoch {state.epoch + 1}, batch {state.batch + 1}" if state.epoch or state.batch else "the start"
         held = ""
         if self.chooses == "validation":
             train, validation = map(self.session.count, ("train", "validation"))
@@ -283,13 +283,13 @@ class _Run:
 
 
 def _method(config: Config, bptt: BPTT | None) -> str:
-    """Return what computes the gradients of a run: an estimator, or ``bptt``."""
+    """Return the learning method in words: an estimator, or ``bptt``."""
     kind = "vector field, " if config.model.kind == "vector-field" else ""
     common = ", common update (KP-VF)" if config.training.common_update else ""
     algorithm = f"{config.training.estimator} estimator"
     if bptt is not None:
         short = bptt.segment < config.dynamics.T2
-        algorithm = f"BPTT, states computed twice, in segments of {bptt.segment} steps" if short else "BPTT"
+        algorithm = f"BPTT with recomputed states, in segments of {bptt.segment} steps" if short else "BPTT"
     return f"{kind}{algorithm}{common}"
 
 
@@ -302,7 +302,7 @@ def _epoch_line(state: State, split: str, result: Tally, epochs: int) -> str:
 
 
 def _metrics(state: State, split: str, result: Tally, rate: float) -> dict[str, float]:
-    """Return a row of metrics.csv, with the ``result`` on ``split``; errors in percent, seconds of training."""
+    """Return a row of metrics.csv with the ``result`` on ``split``; errors in percent, training time in seconds."""
     return {
         "epoch": state.epoch + 1,
         "train_loss": state.tally.loss,

@@ -1,7 +1,7 @@
-"""The one door to CuPy: which backend, an array's own module, copies to and from the host.
+"""The choice between NumPy and CuPy, the module of an array, and copies to and from the host.
 
-There is no global state. CuPy is imported when it is asked for by name and never before; the functions of ``eqnp.ops``
-find the module of the arrays they are given and so run on either backend.
+This is the only module that imports CuPy, and it does so only when CuPy is chosen. There is no global state: the
+functions of ``eqnp.ops`` use the module of the arrays that they are given, so they run on both backends.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ INSTALL = 'pip install "cupy-cuda12x[ctk]"'
 
 
 def array_module(array: Array) -> ModuleType:
-    """Return the module that ``array`` belongs to: ``numpy``, ``cupy`` or a stand-in with the same functions."""
+    """Return the module of ``array``, of any shape: ``numpy``, ``cupy`` or a stand-in with the same functions."""
     if isinstance(array, (np.ndarray, np.generic)):
         return np
     return sys.modules[type(array).__module__.partition(".")[0]]
@@ -35,56 +35,58 @@ def array_module(array: Array) -> ModuleType:
 
 @dataclass(frozen=True)
 class Backend:
-    """A named array module and the two copies between it and the host."""
+    """An array module with copies to and from the host, and what is known about its memory."""
 
     name: str
     xp: ModuleType
-    device: Device | None = None  # what runs eqnp's own kernels
+    device: Device | None = None  # runs eqnp's own kernels
 
     def asarray(self, host: np.ndarray, dtype: Any = None) -> Array:
-        """Copy a host array to the backend (no copy when it is already there in ``dtype``)."""
+        """Copy a host array of any shape to the backend. Without a copy if it is already there in ``dtype``."""
         return self.xp.asarray(host, dtype=dtype)
 
     def to_host(self, array: Array) -> np.ndarray:
-        """Copy an array of this backend to a NumPy array."""
+        """Copy an array of this backend, of any shape, to a NumPy array."""
         return to_host(array)
 
     def synchronize(self) -> None:
-        """Wait until the device has done what it was asked for; a clock may be read after it."""
+        """Wait until the device has finished all work, for example before a clock is read."""
         if self.name == "cupy":
             self.xp.cuda.get_current_stream().synchronize()
 
     def available_memory(self) -> int | None:
-        """Return the bytes that arrays can still take, or None where the system does not say."""
+        """Return how many bytes are still available for arrays, or None if the system does not report it."""
         if self.name != "cupy":
             limit = limits.memory()
             return limit and limit.value
         pool = self.xp.get_default_memory_pool()
-        free = int(self.xp.cuda.runtime.memGetInfo()[0]) + pool.free_bytes()
-        return min(free, pool.get_limit() - pool.used_bytes()) if pool.get_limit() else free
+        free = int(self.xp.cuda.runtime.memGetInfo()[0] + pool.free_bytes())
+        return min(free, int(pool.get_limit() - pool.used_bytes())) if pool.get_limit() else free
 
     def peak_of(self, work: Callable[[], object]) -> int:
-        """Return the most bytes of arrays that ``work()`` holds at once."""
+        """Return the peak memory of arrays during ``work()``, in bytes."""
         if self.name != "cupy":
-            tracemalloc.start()  # NumPy reports its arrays to it
+            tracemalloc.start()  # NumPy reports its allocations to tracemalloc
             try:
                 work()
                 return tracemalloc.get_traced_memory()[1]
             finally:
                 tracemalloc.stop()
-        # A pool of its own: another one has gaps, which work would fill unseen.
+        # A new pool: the default one may hold free memory, and what work takes from that would not be counted.
         others, pool = self.xp.get_default_memory_pool(), self.xp.cuda.MemoryPool()
         others.free_all_blocks()
         if others.get_limit():
             pool.set_limit(size=max(1, others.get_limit() - others.used_bytes()))
         with self.xp.cuda.using_allocator(pool.malloc):
             work()
-        return pool.total_bytes()
+        return int(pool.total_bytes())
 
 
 def to_host(array: Array) -> np.ndarray:
-    """Copy an array of any backend to a NumPy array; the only place where the device is read back whole."""
-    return array if isinstance(array, (np.ndarray, np.generic)) else array.get()
+    """Copy an array of any backend and shape to a NumPy array. Only this function copies whole arrays to the host."""
+    on_host = isinstance(array, (np.ndarray, np.generic))
+    host: np.ndarray = array if on_host else array.get()
+    return host
 
 
 def get_backend(
@@ -93,13 +95,13 @@ def get_backend(
     memory_gb: float = 0.0,
     report: Callable[[str], None] = lambda line: None,
 ) -> Backend:
-    """Return the backend called ``name``: ``numpy``, ``cupy``, or ``auto`` (CuPy if a GPU answers, else NumPy).
+    """Return the backend ``name``: ``numpy``, ``cupy``, or ``auto`` (CuPy if a GPU is available, otherwise NumPy).
 
-    CuPy then uses GPU number ``device`` and at most ``memory_gb`` GB of it (0: all). ``report`` is given a line that
-    says what ``auto`` took and why.
+    CuPy uses GPU number ``device`` and at most ``memory_gb`` GB (10^9 bytes) of its memory; 0 means all of it. For
+    ``auto``, ``report`` is called with a line that says which backend was chosen and why.
 
     Raises:
-        BackendError: the name is unknown, CuPy is not installed, no GPU answers it, or there is none of that number.
+        BackendError: the name is unknown, CuPy is not installed, no GPU is available, or no GPU has that number.
     """
     if name == "numpy":
         return Backend("numpy", np)
@@ -128,40 +130,38 @@ def _cupy_backend(device: int, memory_gb: float) -> Backend:
     try:
         made = CudaDevice(cupy)
         made.try_out()
-    except Exception as error:  # CuPy loads cuBLAS and looks for CUDA's headers when they are first asked for
+    except Exception as error:  # CuPy loads cuBLAS and finds CUDA's headers only at their first use
         raise BackendError(
             f"backend cupy: CuPy {cupy.__version__} cannot compute on the GPU ({_first_line(error)}); if a part of "
-            f"CUDA is missing, install CuPy with it, for example `{INSTALL}`, or use --backend numpy"
+            f"CUDA is missing, install CuPy together with CUDA, for example `{INSTALL}`, or use --backend numpy"
         ) from None
     return Backend("cupy", cupy, made)
 
 
 def import_cupy() -> ModuleType:
-    """Import CuPy and make sure that a GPU answers, so that a missing one is reported here and not in a kernel.
+    """Import CuPy and check that a GPU is available, so that a missing GPU is reported here and not in a kernel.
 
     Raises:
-        BackendError: CuPy is not installed, or no GPU answers it.
+        BackendError: CuPy is not installed, or no GPU is available.
     """
-    cupy = _cupy_itself()
+    cupy = _import_whole_cupy()
     try:
         count = cupy.cuda.runtime.getDeviceCount()
-    except Exception as error:  # CuPy raises its own CUDARuntimeError, which cannot be named without importing it
+    except Exception as error:  # CuPy's CUDARuntimeError; its name is only known after an import
         raise BackendError(
-            f"backend cupy: CuPy {cupy.__version__} is installed but no GPU answers ({_first_line(error)}); "
+            f"backend cupy: CuPy {cupy.__version__} is installed but no GPU is available ({_first_line(error)}); "
             "use --backend numpy"
         ) from None
     if count == 0:
-        raise BackendError(
-            f"backend cupy: CuPy {cupy.__version__} is installed but it sees no GPU; use --backend numpy"
-        )
+        raise BackendError(f"backend cupy: CuPy {cupy.__version__} is installed but finds no GPU; use --backend numpy")
     return cupy
 
 
-def _cupy_itself() -> ModuleType:
-    """Import CuPy, whole.
+def _import_whole_cupy() -> ModuleType:
+    """Import CuPy and check that the installation is complete.
 
     Raises:
-        BackendError: it is not installed, or what is there is damaged or a part of it.
+        BackendError: CuPy is not installed, damaged or incomplete.
     """
     try:
         cupy = importlib.import_module("cupy")
@@ -170,23 +170,23 @@ def _cupy_itself() -> ModuleType:
             f"backend cupy: CuPy cannot be imported ({_first_line(error)}); install it for your CUDA version, "
             f"for example `{INSTALL}`, or use --backend numpy"
         ) from None
-    except Exception as error:  # whatever the code of a damaged installation raises
+    except Exception as error:  # a damaged installation may raise anything
         raise BackendError(
             f"backend cupy: CuPy is not installed properly ({type(error).__name__}: {_first_line(error)}); "
             f"reinstall it, for example `{INSTALL}`, or use --backend numpy"
         ) from None
-    if not hasattr(cupy, "__version__") or not hasattr(cupy, "cuda"):  # a folder without code is a package to Python
+    if not hasattr(cupy, "__version__") or not hasattr(cupy, "cuda"):  # an empty folder is a package, too
         places = getattr(cupy, "__path__", None) or [getattr(cupy, "__file__", "cupy")]
         where = ", ".join(dict.fromkeys(map(str, places)))
         raise BackendError(
-            f"backend cupy: CuPy is not installed properly: {where} is left of an earlier installation; "
+            f"backend cupy: CuPy is not installed properly: {where} is a remnant of an earlier installation; "
             "remove it or reinstall CuPy, or use --backend numpy"
         )
     return cupy
 
 
 def _first_line(error: Exception) -> str:
-    """Return the line of an error that says most: what CuPy calls the original error, else the first with a word."""
+    """Return the most helpful line of an error: CuPy's "Original error" if given, else the first line with a word."""
     lines = [line.strip() for line in str(error).splitlines() if any(map(str.isalnum, line))]
     original = [lines[n + 1] for n, line in enumerate(lines[:-1]) if line.lower().startswith("original error")]
     return (original or lines or [type(error).__name__])[0]

@@ -1,4 +1,4 @@
-"""Batches cut into blocks that stay in the cache of a core, where memory would otherwise be the slowest part."""
+"""Blocks: parts of a batch that fit into the cache of a CPU core, so that a step does not wait for memory."""
 
 from __future__ import annotations
 
@@ -13,29 +13,30 @@ from eqnp.backends.backend import Array
 
 
 def equal_parts(samples: int, count: int) -> list[slice]:
-    """Cut ``samples`` into ``count`` slices, equal to within one sample."""
+    """Cut ``samples`` into ``count`` slices whose sizes differ by at most one sample."""
     edges = [samples * i // count for i in range(count + 1)]
     return [slice(a, b) for a, b in pairwise(edges)]
 
 
 def blocks(s: Array, bytes_per_sample: int) -> Sequence[slice]:
-    """Cut the samples of s so that a block's ``bytes_per_sample`` fill at most half of a core's cache.
+    """Cut the samples of s (N, ...) into blocks; each takes at most half of a core's cache.
 
-    On a GPU there is one block: it wants few, large calls.
+    ``bytes_per_sample`` is the memory that one sample needs. On a GPU there is one block, because a GPU is fastest with
+    few and large calls.
     """
     if not isinstance(s, np.ndarray):
         return (slice(0, len(s)),)
     return _cut(len(s), cache_of_a_core() // (2 * max(1, bytes_per_sample)))
 
 
-@lru_cache(maxsize=256)  # every step of a phase asks the same
+@lru_cache(maxsize=256)  # the steps of a phase repeat the same call
 def _cut(samples: int, most: int) -> Sequence[slice]:
     return tuple(equal_parts(samples, max(1, -(-samples // max(1, most)))))
 
 
 @cache
 def cache_of_a_core() -> int:
-    """Return the size of a core's second-level cache in bytes; 1 MiB where the system does not tell."""
+    """Return the size of a core's second-level cache in bytes; 1 MiB if the system does not report it."""
     try:
         text = Path("/sys/devices/system/cpu/cpu0/cache/index2/size").read_text().strip()  # Linux: "2048K"
         return int(text[:-1]) * {"K": 2**10, "M": 2**20}[text[-1]]

@@ -1,6 +1,6 @@
-"""A GPU under CuPy: compiles eqnp's CUDA sources, launches them, and multiplies matrices by cuBLAS.
+"""A GPU under CuPy: compiles and launches eqnp's CUDA kernels and multiplies matrices by cuBLAS.
 
-A device is handed down to whoever computes with it, so that tests can run the same sources on a CPU.
+A device is passed as an argument to the code that computes with it, so tests can run the same sources on a CPU.
 """
 
 from __future__ import annotations
@@ -14,40 +14,43 @@ import numpy as np
 
 from eqnp.errors import ConfigurationError
 
-Array: TypeAlias = Any  # a cupy.ndarray, or what a test puts in its place
+Array: TypeAlias = Any  # a cupy.ndarray, or an array of a test's stand-in
 Macros = Mapping[str, str | int]
-THREADS = 256  # of a block
-BLOCKS = 1024  # most of a grid; each thread then takes several outputs
+THREADS = 256  # per block
+BLOCKS = 1024  # per grid at most; with more outputs, each thread computes several
 
 
 class Kernel(Protocol):
-    """Computes ``count`` outputs; arguments are device arrays, whole numbers, and None for an array that is missing."""
+    """Computes ``count`` outputs. Arguments are device arrays, integers, or None for an array that is not given."""
 
     def __call__(self, count: int, *arguments: Array | int | None) -> None:
-        """Launch it."""
+        """Launch the kernel."""
 
 
 class Device(Protocol):
-    """What the connections of ``eqnp.backends.cuda`` need."""
+    """What the connections of ``eqnp.connections.cuda`` and ``cuda_winograd`` need."""
 
     exact: bool
-    """Whether products keep the precision of their type; TF32 does not."""
+    """Whether products have the full precision of their dtype; with TF32 they do not."""
 
     def kernel(self, source: str, name: str, macros: Macros) -> Kernel:
-        """Return a kernel of a source, compiled with macros; compiled once for each."""
+        """Return the kernel ``name`` of a source ("columns", ...), compiled once for each set of macros."""
 
     def threads(self, count: int) -> int:
-        """Return how many threads a kernel with ``count`` outputs has, each with one number of ``moved``."""
+        """Return the number of threads for ``count`` outputs; each thread writes one entry of ``moved``."""
 
     def with_tf32(self) -> Device:
-        """Return the same device with products in TF32."""
+        """Return the same device with float32 products in TF32."""
 
     def multiply(self, a: Array, b: Array, out: Array, transpose_a: bool = False, transpose_b: bool = False) -> Array:
-        """Write op(a) . op(b) to ``out`` and return it. All are contiguous; 3-D ones hold one for each first index."""
+        """Write op(a) . op(b) to ``out`` and return it; op transposes a factor if its argument is true.
+
+        op(a) is (M, K), op(b) is (K, N) and out is (M, N), or all have the same axis B in front. All are contiguous.
+        """
 
 
 def source_text(source: str, macros: Macros) -> str:
-    """Return what is compiled: the macros, ``common.cu`` and the source ("columns", ...)."""
+    """Return the text to compile: the macros, ``common.cu`` and the source ("columns", ...)."""
     defines = "".join(f"#define {name} {value}\n" for name, value in macros.items())
     return "\n".join([defines, _read("common"), _read(source)])
 
@@ -58,7 +61,7 @@ def _read(source: str) -> str:
 
 
 class CudaDevice:
-    """CuPy's current device. With ``tf32`` products in float32 use tensor cores, which keep 11 bits of a factor."""
+    """CuPy's current device. With ``tf32``, float32 products use tensor cores, which keep 11 bits of each factor."""
 
     def __init__(self, cupy: Any, tf32: bool = False) -> None:
         self._cupy = cupy
@@ -67,7 +70,7 @@ class CudaDevice:
         self.exact = not tf32
         runtime, cublas = cupy.cuda.runtime, self._cublas
         single = cublas.CUBLAS_COMPUTE_32F_FAST_TF32 if tf32 else cublas.CUBLAS_COMPUTE_32F
-        # By dtype: the type of the arrays, the precision, and where 1 and 0 for alpha and beta are.
+        # By dtype: cuBLAS's names of the dtype and the precision, and the addresses of alpha = 1 and beta = 0.
         self._scalars = {np.dtype(dtype): np.array([1, 0], dtype) for dtype in (np.float32, np.float64)}
         self._types = {
             dtype: (cuda_type, compute, self._scalars[dtype].ctypes.data, self._scalars[dtype][1:].ctypes.data)
@@ -78,20 +81,20 @@ class CudaDevice:
         }
 
     def with_tf32(self) -> CudaDevice:
-        """Return the same device with products in TF32."""
+        """Return the same device with float32 products in TF32."""
         return CudaDevice(self._cupy, tf32=True)
 
     def try_out(self) -> None:
-        """Compile a kernel and ask for cuBLAS, so that a CUDA library that is missing is found before a run begins."""
+        """Compile a kernel and load cuBLAS, so that a missing CUDA library is found before a run begins."""
         self._module('extern "C" __global__ void nothing() {}').get_function("nothing")
         self._handle()
 
     def threads(self, count: int) -> int:
-        """Return how many threads a kernel with ``count`` outputs has."""
+        """Return the number of threads for ``count`` outputs."""
         return THREADS * min(BLOCKS, -(-count // THREADS))
 
     def kernel(self, source: str, name: str, macros: Macros) -> Kernel:
-        """Return a kernel of a source; CuPy keeps what it compiled on disk, so that happens once on a machine."""
+        """Return a kernel of a source. CuPy caches compiled sources on disk, so each is compiled once per machine."""
         key = (source, tuple(macros.items()))
         if key not in self._compiled:
             self._compiled[key] = self._module(source_text(source, macros))
@@ -108,11 +111,11 @@ class CudaDevice:
         return self._cupy.RawModule(code=text, options=("-std=c++17",))
 
     def multiply(self, a: Array, b: Array, out: Array, transpose_a: bool = False, transpose_b: bool = False) -> Array:
-        """Write op(a) . op(b) to ``out`` by cuBLAS."""
+        """Write op(a) . op(b) to ``out`` by cuBLAS and return it; shapes as in ``Device.multiply``."""
         cuda_type, compute, one, zero = self._types[out.dtype]
         n, m, k = out.shape[-1], out.shape[-2], a.shape[-2 if transpose_a else -1]
         batch = out.shape[0] if out.ndim == 3 else 1
-        # cuBLAS counts columns first: to it our arrays are their transposes, and out^T = op(b)^T op(a)^T.
+        # cuBLAS is column-major: it reads our row-major arrays as their transposes, and out^T = op(b)^T op(a)^T.
         right = (b.data.ptr, cuda_type, b.shape[-1], k * n)
         left = (a.data.ptr, cuda_type, a.shape[-1], m * k)
         result = (out.data.ptr, cuda_type, n, m * n)
@@ -124,15 +127,16 @@ class CudaDevice:
 
 
 def launch_arguments(count: int, arguments: tuple[Array | int | None, ...]) -> tuple[Any, ...]:
-    """Return arguments as kernels declare them, ``count`` last: 32-bit numbers, and a null pointer for None.
+    """Return a kernel's arguments, ``count`` last: integers as 32-bit numbers and None as a null pointer.
 
     Raises:
-        ConfigurationError: ``count`` is more than 32 bits hold.
+        ConfigurationError: ``count`` is 2^31 or more.
+        ValueError: an array is not contiguous.
     """
     if count >= 2**31:
         raise ConfigurationError(
-            f"the batch makes {count} numbers of a layer, more than a kernel counts (2^31); lower "
-            "training.batch_size, or take fewer --samples"
+            f"a layer has {count} values for this batch, but a CUDA kernel can compute fewer than 2^31; lower "
+            "training.batch_size or --samples"
         )
     return tuple(map(_argument, (*arguments, count)))
 

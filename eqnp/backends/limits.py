@@ -1,7 +1,7 @@
-"""What this process may use of the machine: cores and memory, and what sets the limit.
+"""How many cores and how much memory this process may use, and what sets the limit.
 
-The system, the control groups (cgroups, of version 1 and 2) of a container or batch job, ``ulimit`` and environment
-variables may each set one; the smallest holds. Paths are below ``root``, which is another folder only in tests.
+Limits come from the machine, from the control groups (cgroups, versions 1 and 2) of a container or batch job, from
+``ulimit`` and from environment variables. The smallest limit holds. ``root`` is "/"; tests pass another folder.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-# What limits BLAS or Python to a number of threads is meant for all of the process.
+# A variable that limits the threads of BLAS or Python is taken as a limit of the whole process.
 VARIABLES = ("PYTHON_CPU_COUNT", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _ROOT = Path("/")
 
 
 class Limit(NamedTuple):
-    """A number of cores, or of bytes, and what sets it."""
+    """A number of cores or bytes, and what sets it."""
 
     value: int
     by: str
 
 
 def cores(root: Path = _ROOT) -> Limit:
-    """Return how many cores this process may use, at least 1, and what says so."""
+    """Return how many cores this process may use, at least 1, and what sets this limit."""
     limits = [Limit(os.cpu_count() or 1, "the machine")]
     if hasattr(os, "sched_getaffinity"):  # Linux
         limits.append(Limit(len(os.sched_getaffinity(0)), "CPU affinity"))
@@ -41,19 +41,19 @@ def available_cores() -> int:
 
 
 def memory(root: Path = _ROOT) -> Limit | None:
-    """Return how many bytes this process can still take, and what says so; None where the system does not tell."""
+    """Return how many bytes this process can still allocate and what sets this limit; None if that is unknown."""
     limits = [*_machine_memory(root), *_group_memory(root), *_own_memory(root)]
     return min(limits, key=lambda limit: limit.value, default=None)
 
 
 def _variable(name: str) -> int:
-    """Return the threads that an environment variable allows, 0 if it says nothing; of OpenMP's "4,2" the first."""
+    """Return the number of threads that an environment variable sets, or 0; of a list such as "4,2" the first."""
     text = os.environ.get(name, "").partition(",")[0].strip()
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
 
 
 def _quotas(root: Path) -> Iterator[tuple[float, str]]:
-    """Yield the CPU time per time, in cores, that each control group allows."""
+    """Yield how many cores each control group allows, as CPU time per time, and the name of its file."""
     for group in _groups(root, "cpu"):
         quota, period = _number(group / "cpu.cfs_quota_us"), _number(group / "cpu.cfs_period_us")  # version 1
         name = "cpu.cfs_quota_us of its cgroup"
@@ -66,13 +66,13 @@ def _quotas(root: Path) -> Iterator[tuple[float, str]]:
 
 
 def _machine_memory(root: Path) -> Iterator[Limit]:
-    """Yield what Linux calls available: free, or free at once because it only caches files."""
+    """Yield what Linux calls available memory: free memory, and caches that can be freed at once."""
     if found := re.search(r"^MemAvailable:\s*(\d+) kB", _text(root / "proc/meminfo"), re.MULTILINE):
         yield Limit(int(found[1]) * 1024, "the machine")
 
 
 def _group_memory(root: Path) -> Iterator[Limit]:
-    """Yield what each limit of each control group leaves; cached files are not counted, they go first."""
+    """Yield what each limit of each control group leaves. Cached files do not count as used: they are freed first."""
     for group in _groups(root, "memory"):
         used = _number(group / "memory.current") or _number(group / "memory.usage_in_bytes") or 0
         stat = dict(re.findall(r"^(\w+) (\d+)$", _text(group / "memory.stat"), re.MULTILINE))
@@ -84,13 +84,13 @@ def _group_memory(root: Path) -> Iterator[Limit]:
 
 
 def _own_memory(root: Path) -> Iterator[Limit]:
-    """Yield what ``ulimit`` leaves of the process's own address space and data."""
+    """Yield what ``ulimit`` leaves of the address space and the data segment."""
     try:
         import resource
     except ImportError:  # Windows
         return
     pages = _text(root / "proc/self/statm").split()
-    if len(pages) < 6:  # not Linux: what is used is not known, and the limits are not kept
+    if len(pages) < 6:  # not Linux: the used memory is unknown, and the limits are not enforced
         return
     for number, name, used in ((resource.RLIMIT_AS, "ulimit -v", 0), (resource.RLIMIT_DATA, "ulimit -d", 5)):
         limit = resource.getrlimit(number)[0]
@@ -99,9 +99,9 @@ def _own_memory(root: Path) -> Iterator[Limit]:
 
 
 def _groups(root: Path, controller: str) -> Iterator[Path]:
-    """Yield the folders of this process's control groups for ``controller``, from its own up to the outermost seen.
+    """Yield the folders of this process's control groups for ``controller``, from the innermost to the outermost.
 
-    Inside a container the path may be the host's, which is not there: then the outermost one is the container's own.
+    Inside a container, the path may be that of the host and not exist; then the outermost group is the container's.
     """
     mounts = root / "sys/fs/cgroup"
     for line in _text(root / "proc/self/cgroup").splitlines():
@@ -127,7 +127,7 @@ def _text(path: Path) -> str:
 
 
 def _number(path: Path) -> int | None:
-    """Return the number in a file; None if there is none, such as for "max"."""
+    """Return the number in a file, or None if it holds something else, such as "max"."""
     try:
         return int(_text(path))
     except ValueError:

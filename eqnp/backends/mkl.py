@@ -1,6 +1,6 @@
-"""Intel's oneMKL for the stacked products of Winograd's forms, where it is installed: ``pip install "eqnp-ep[mkl]"``.
+"""Intel oneMKL for the stacked products of the Winograd forms, an optional package: ``pip install "eqnp-ep[mkl]"``.
 
-It takes a stack in one call, and loses less than OpenBLAS where few samples meet large weights.
+oneMKL computes a stack in one call, and is faster than OpenBLAS for small batches and large weights.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import ctypes
 from ctypes.util import find_library
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,13 +17,13 @@ from eqnp.backends.backend import Array
 from eqnp.backends.products import Products
 from eqnp.errors import BackendError
 
-ROW_MAJOR, PLAIN, TRANSPOSED = 101, 111, 112  # of CBLAS
-SEQUENTIAL = 1  # a shard has one thread
-REPRODUCIBLE = 2  # MKL_CBWR_AUTO: the same bits wherever in memory the arrays lie
+ROW_MAJOR, PLAIN, TRANSPOSED = 101, 111, 112  # constants of CBLAS
+SEQUENTIAL = 1  # one thread: each shard already has its own
+REPRODUCIBLE = 2  # MKL_CBWR_AUTO: bitwise the same result for every alignment of the arrays
 
 
 class MklProducts(Products):
-    """Products by oneMKL, each in the thread that asks for it.
+    """Products by oneMKL, computed in the calling thread.
 
     Raises:
         BackendError: oneMKL is not installed or cannot be loaded.
@@ -47,7 +48,10 @@ class MklProducts(Products):
             raise BackendError(f'oneMKL cannot be used ({error}): set training.products = "numpy"') from None
 
     def matmul(self, a: Array, u: Array, out: Array) -> Array:
-        """Write the products to ``out`` and return it. One axis of a matrix is contiguous, that of a row in ``out``."""
+        """Write the products to ``out`` and return it: (B, M, C), (B, C, K) -> (B, M, K).
+
+        In each matrix of a and u, one of the two axes is contiguous; in ``out`` it is the last axis.
+        """
         (count, m, k), c = out.shape, a.shape[-1]
         (how_a, *matrix_a), (how_u, *matrix_u), (_, *matrix) = _layout(a), _layout(u), _layout(out)
         self._gemm[out.dtype](ROW_MAJOR, how_a, how_u, m, k, c, 1.0, *matrix_a, *matrix_u, 0.0, *matrix, count)
@@ -55,7 +59,7 @@ class MklProducts(Products):
 
 
 def _find() -> str | None:
-    """Return the path or name of the library: that of the package ``mkl``, else what the system knows."""
+    """Return the library's path in the package ``mkl``, else its name on the system, else None."""
     try:
         here = [file for file in files("mkl") or () if Path(file).name.startswith(("libmkl_rt.", "mkl_rt."))]
     except PackageNotFoundError:
@@ -63,19 +67,20 @@ def _find() -> str | None:
     return str(here[0].locate()) if here else find_library("mkl_rt")
 
 
-def _declare(gemm: ctypes._CFuncPtr, real: type) -> ctypes._CFuncPtr:
+def _declare(gemm: Any, real: type[Any]) -> Any:
+    """Return the function with the types of its arguments."""
     integer = ctypes.c_int
-    matrix = [ctypes.c_void_p, integer, integer]  # its address, and the numbers to the next row and the next matrix
+    matrix = [ctypes.c_void_p, integer, integer]  # address, stride of a row, stride of a matrix
     gemm.argtypes = [*[integer] * 6, real, *matrix, *matrix, real, *matrix, integer]
     gemm.restype = None
     return gemm
 
 
 def _layout(a: Array) -> tuple[int, int, int, int]:
-    """Return how CBLAS reads a stack: its matrices plain or transposed, their address and the two strides."""
+    """Return how CBLAS reads a stack (B, M, K): plain or transposed, address, and the strides of a row and a matrix."""
     size, (_, rows, columns), (stack, row, column) = a.itemsize, a.shape, a.strides
     if column == size:
-        how, leading = PLAIN, max(row // size, columns)  # the stride of a single row may be any number
+        how, leading = PLAIN, max(row // size, columns)  # with a single row, NumPy's stride is arbitrary
     else:
         how, leading = TRANSPOSED, max(column // size, rows)
     return how, a.ctypes.data, leading, stack // size

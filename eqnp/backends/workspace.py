@@ -1,4 +1,4 @@
-"""Named buffers that are made once and used again, so that a loop of many equal steps allocates nothing."""
+"""Named buffers that are allocated once and used again, so that the steps of a phase allocate nothing."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from eqnp.backends.backend import Array, array_module
 
 
 class Workspace:
-    """Scratch arrays by name. What ``take`` returns holds whatever the last user of that name left in it.
+    """Buffers by name. An array from ``take`` is uninitialised: it holds the values of its last use.
 
-    A workspace belongs to one thread and one prepared network; functions of ``eqnp.ops`` that are given none make one
-    of their own, which is the plain allocating form.
+    A workspace belongs to one thread and one prepared network. A function of ``eqnp.ops`` that is called without a
+    workspace allocates new arrays.
     """
 
     def __init__(self, scratch: Workspace | None = None) -> None:
@@ -23,13 +23,13 @@ class Workspace:
 
     @property
     def scratch(self) -> Workspace:
-        """For what nobody needs after one block of samples: workspaces of one network share theirs."""
-        return self._scratch or self  # a reference to itself would keep the buffers until Python looks for cycles
+        """The workspace for arrays that are needed for one block of samples only; a network's workspaces share it."""
+        return self._scratch or self  # not stored: a cycle of references would keep the buffers in memory
 
     def take(self, name: Hashable, shape: tuple[int, ...], like: Array, dtype: Any = None) -> Array:
-        """Return an uninitialised array of ``shape`` in the module and dtype of ``like``, in what the name had before.
+        """Return an uninitialised array of ``shape`` with the module of ``like``, and its dtype unless one is given.
 
-        So blocks of several sizes share one buffer, the largest one's.
+        All arrays of a name share one buffer of the largest size, so blocks of different sizes do not allocate.
         """
         dtype = like.dtype if dtype is None else dtype
         view = self._views.get(name)
@@ -42,9 +42,10 @@ class Workspace:
         return view
 
     def take_zeros(self, name: Hashable, shape: tuple[int, ...], like: Array) -> Array:
-        """Return an array that was zero when it was made; its user keeps zero what must be (a padding's border).
+        """Return an array of ``shape`` that was zero when it was allocated.
 
-        Every shape has its own: a border of one is the inside of another.
+        The caller must not write where zeros are needed, such as the border of a padded image. Each shape has its own
+        buffer, because the border of one shape lies in the interior of another.
         """
         key = (name, shape, like.dtype)
         buffer = self._buffers.get(key)

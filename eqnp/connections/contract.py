@@ -1,8 +1,8 @@
 """Connections: the four maps that couple two layers, each one line of mathematics.
 
-Phi = sum over connections of  s^{n+1} . d(s^n),  with the drive d(s) = P(w * s + b) or w s + b. In what follows s is
-the state below, v the state above, both with the sample axis first, and ``winner`` the place that each pooling window
-chose.
+Phi = sum over connections of  s^{n+1} . d(s^n),  with the drive d(s) = P(w * s + b) or w s + b. In this room, s is the
+state below and v the state above the connection, both (N, ...) with N samples; ``winner`` is the place of the maximum
+in each pooling window.
 
 | map | dense | conv-pool |
 |---|---|---|
@@ -11,8 +11,7 @@ chose.
 | ``weight_gradient``, dPhi/dw and dPhi/db | s^T v, sum of v | P^{-1}(v) correlated with s, sum of v |
 | ``drive_at_winners`` | s w | pick(w * s) at given winners |
 
-Weights stand still during a relaxation: ``prepare`` brings them once into the form that the maps take as ``w``.
-``dense`` and ``conv_pool`` are the two kinds of connection.
+Weights do not change during a relaxation. ``prepare`` brings them once into the form that the maps take as ``w``.
 """
 
 from __future__ import annotations
@@ -27,35 +26,39 @@ from eqnp.backends.workspace import Workspace
 from eqnp.connections.layers import Shape
 from eqnp.ops.moves import Move
 
-Winner = Array | None  # uint8 of the shape of the state above; None where nothing is chosen
-Prepared = Any  # weights as a connection's maps take them: an array, or what its form makes of one
+Winner = Array | None  # uint8, shape of v; None without max-pooling
+Prepared = Any  # weights in the form that a connection's maps take: the array w, or an object made from it
 
 
 class Connection(ABC):
     """What couples the states of two neighbouring layers. It holds shapes only; weights are arguments.
 
-    Arrays returned by a map that was given a workspace live in it, until the same map is called with it again.
+    If a map is called with a workspace, its result lies in the workspace and is valid until the next call of the map
+    with it. The drive d of the state below has the shape of s.
     """
 
     def __init__(self, below: Shape) -> None:
         self.below = below  # shape of s without the sample axis
 
     def prepare(self, w: Array) -> Prepared:
-        """Return the weights in the form that the maps take."""
+        """Return the weights w, (D, K) or (KH, KW, C, K), in the form that the maps take."""
         return w
 
     @abstractmethod
     def drive(self, w: Prepared, b: Array, s: Array, space: Workspace | None = None) -> tuple[Array, Winner]:
-        """Return dPhi/dv and the winners that it found. VJP in s: ``feedback``; in w, b: ``weight_gradient``."""
+        """Return dPhi/dv and its winners, both of the shape of v.
+
+        VJP in s: ``feedback``; in w and b: ``weight_gradient``.
+        """
 
     @abstractmethod
     def feedback(self, w: Prepared, v: Array, winner: Winner, space: Workspace | None = None) -> Array:
-        """Return dPhi/ds, the adjoint in s of ``drive_at_winners``. VJP in v: ``drive_at_winners``."""
+        """Return dPhi/ds, of the shape of s. VJP in v, and adjoint in s: ``drive_at_winners``."""
 
     def feedback_blocks(self, w: Prepared, v: Array, winner: Winner, space: Workspace) -> Iterator[tuple[slice, Array]]:
-        """Yield (block, dPhi/ds of these samples), block by block, so that it can be used while it is in the cache.
+        """Yield (block, dPhi/ds of these samples) for all blocks, so that each can be used while it is in the cache.
 
-        The arrays are scratch: whoever takes one may write to it.
+        The caller may overwrite the arrays.
         """
         yield slice(None), self.feedback(w, v, winner, space)
 
@@ -68,7 +71,7 @@ class Connection(ABC):
         move: Move,
         space: Workspace,
     ) -> Array | None:
-        """Move the state below to its drive ``d`` plus dPhi/ds; return how far it went, if that is measured."""
+        """Move the state below with u = d + dPhi/ds; return max |s' - s| if the move is measured, else None."""
         moves = []
         for block, u in self.feedback_blocks(w, v, winner, space):
             u += d[block]
@@ -76,24 +79,24 @@ class Connection(ABC):
         return array_module(d).stack(moves).max() if move.measured else None
 
     def update_last(self, d: Array, nudge: Array | None, move: Move, space: Workspace) -> Array | None:
-        """Move the state above, which no layer follows, to its drive ``d`` less ``nudge``."""
+        """Move the state of the last layer with u = d - nudge, both of its shape; return as ``update`` does."""
         return move.take(d if nudge is None else array_module(d).subtract(d, nudge, out=move.out))
 
     @abstractmethod
     def weight_gradient(
         self, s: Array, v: Array, winner: Winner, space: Workspace | None = None
     ) -> tuple[Array, Array]:
-        """Return dPhi/dw and dPhi/db, summed over samples."""
+        """Return dPhi/dw and dPhi/db, of the shapes of w and b, summed over samples."""
 
     @abstractmethod
     def drive_at_winners(self, w: Prepared, s: Array, winner: Winner, space: Workspace | None = None) -> Array:
-        """Return the drive without bias when every window takes its value at ``winner``; linear in s."""
+        """Return the drive without bias at given winners, of the shape of v; this map is linear in s."""
 
     def winners(self, w: Prepared, s: Array, space: Workspace | None = None) -> Winner:
-        """Return the places that the windows of w * s choose, which a bias does not move; None where none are."""
+        """Return the winners of w * s, which do not depend on the bias; None without max-pooling."""
         return None
 
 
 def inner_product(v: Array, u: Array) -> Array:
-    """Return v . u per sample: (N, ...), (N, ...) -> (N,)."""
+    """Return the scalar product v . u of every sample: (N, ...), (N, ...) -> (N,)."""
     return array_module(v).einsum("nd,nd->n", ops.flatten(v), ops.flatten(u))

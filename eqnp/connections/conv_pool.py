@@ -1,9 +1,12 @@
-"""The conv-pool connection: P(w * s) + b, with P the 2x2 maximum, the 2x2 average or nothing.
+"""The conv-pool connection: P(w * s) + b, where P is the 2x2 maximum, the 2x2 average or the identity.
 
-This is the plain form, to read: it convolves, then pools. ``merged`` takes convolution and average as one convolution
-with a larger stride, ``winograd`` multiplies less. All give the same numbers to rounding; ``forms`` chooses among them.
+This is the plain form: it convolves, then pools. ``merged`` computes convolution and average as one convolution with a
+larger stride, ``winograd`` needs fewer multiplications. All forms give the same results up to rounding.
 
-A bias moves all four places of a window alike, so it may be added after the pooling and never changes a winner.
+Letters: N samples, (H, W) input size, C channels, (KH, KW) kernel, (P', Q') size before and (P, Q) after the pooling, K
+output channels. s is (N, H, W, C), v (N, P, Q, K), w (KH, KW, C, K), b (K,).
+
+The bias is the same at all four places of a window, so it can be added after the pooling and never changes a winner.
 """
 
 from __future__ import annotations
@@ -20,40 +23,41 @@ from eqnp.connections.layers import ConvLayer, Shape
 
 
 class Direct(NamedTuple):
-    """Weights as the direct form takes them."""
+    """Weights in the form that the direct form takes."""
 
     w: Array  # (KH, KW, C, K)
     ties: ops.Ties | None  # which outputs of a window count as equal; None without a maximum
 
 
 class ConvPoolConnection(Connection):
-    """P(w * s) + b by columns, then pooling. What is done to one block of samples has a leading underscore."""
+    """P(w * s) + b by columns, then pooling. Methods with a leading underscore compute one block of samples."""
 
     def __init__(self, below: Shape, layer: ConvLayer) -> None:
         super().__init__(below)
         self.layer = layer
         self.kernel, self.stride, self.padding, self.pool = layer.kernel, layer.stride, layer.padding, layer.pool
-        self.conv_size = ops.output_size(below[:2], self.kernel, self.stride, self.padding)
+        self.size = (below[0], below[1])
+        self.conv_size = ops.output_size(self.size, self.kernel, self.stride, self.padding)
         scale = 1 if self.pool == "none" else 2
         self.above = (self.conv_size[0] // scale, self.conv_size[1] // scale, layer.channels)
 
     def prepare(self, w: Array) -> Prepared:
-        """Return the weights with what their ties need."""
+        """Return the weights w (KH, KW, C, K) together with what the margins of ties need."""
         return Direct(w, ops.prepare_ties(w, *self.reach) if self.pool == "max" else None)
 
     @property
     def reach(self) -> tuple[ops.Axis, ops.Axis]:
         """Which inputs enter each pooling window, along both axes."""
-        sizes, step, padding = zip(self.below[:2], self.above[:2], self.kernel, strict=True), self.stride, self.padding
+        sizes, step, padding = zip(self.size, self.above[:2], self.kernel, strict=True), self.stride, self.padding
         rows, columns = (ops.Axis(size, count, 2 * step, k + step, padding) for size, count, k in sizes)
         return rows, columns
 
     def drive(self, w: Prepared, b: Array, s: Array, space: Workspace | None = None) -> tuple[Array, Winner]:
-        """Return P(w * s) + b: (N, H, W, C) -> (N, P, Q, K), and its winners (None unless P is the maximum)."""
+        """Return P(w * s) + b: (N, H, W, C) -> (N, P, Q, K), and its winners, or None without max-pooling."""
         return self._drive_all(w, b, s, space or Workspace())
 
     def winners(self, w: Prepared, s: Array, space: Workspace | None = None) -> Winner:
-        """Return the winners (N, P, Q, K) of w * s, or None unless P is the maximum."""
+        """Return the winners of w * s: (N, H, W, C) -> (N, P, Q, K), or None without max-pooling."""
         if self.pool != "max":
             return None
         return self._drive_all(w, None, s, space or Workspace())[1]
@@ -67,12 +71,12 @@ class ConvPoolConnection(Connection):
         return out
 
     def feedback_blocks(self, w: Prepared, v: Array, winner: Winner, space: Workspace) -> Iterator[tuple[slice, Array]]:
-        """Yield (block, w~ * P^{-1}(v) of these samples)."""
+        """Yield (block, w~ * P^{-1}(v) of these samples): (N, P, Q, K) -> (B, H, W, C) for blocks of B samples."""
         for block in self._blocks(v):
             yield block, self._feedback(w, v[block], _part(winner, block), space.scratch)
 
     def drive_at_winners(self, w: Prepared, s: Array, winner: Winner, space: Workspace | None = None) -> Array:
-        """Return P(w * s) with the maximum's place given by ``winner``: (N, H, W, C) -> (N, P, Q, K)."""
+        """Return P(w * s) with the maximum at given winners (N, P, Q, K): (N, H, W, C) -> (N, P, Q, K)."""
         space = space or Workspace()
         out = space.take("drive at winners", (len(s), *self.above), s)
         for block in self._blocks(s):
@@ -82,7 +86,10 @@ class ConvPoolConnection(Connection):
     def weight_gradient(
         self, s: Array, v: Array, winner: Winner, space: Workspace | None = None
     ) -> tuple[Array, Array]:
-        """Return P^{-1}(v) correlated with s (KH, KW, C, K), and the sum of v over samples and places (K,)."""
+        """Return P^{-1}(v) correlated with s, and the sum of v over samples and places.
+
+        (N, H, W, C), (N, P, Q, K) -> (KH, KW, C, K), (K,).
+        """
         space = (space or Workspace()).scratch
         cut = blocks(s, self._columns_per_sample() * s.dtype.itemsize)
         dw = self._weight_gradient(s[cut[0]], v[cut[0]], _part(winner, cut[0]), space)
@@ -96,6 +103,7 @@ class ConvPoolConnection(Connection):
         """Write P(w * s) + b to ``out`` and the winners to ``winner``."""
         u = ops.conv2d(s, w.w, self.stride, self.padding, space)
         if self.pool == "max":
+            assert winner is not None  # a maximum has winners
             margin = ops.tie_margin(ops.reach(s, w.ties), w.ties.spread, space)
             u, winner[...] = ops.max_pool(u, space, margin)
         elif self.pool == "average":
@@ -104,7 +112,7 @@ class ConvPoolConnection(Connection):
 
     def _feedback(self, w: Prepared, v: Array, winner: Winner, space: Workspace) -> Array:
         g = self._unpool(v, winner, space)
-        return ops.conv2d_transpose(g, w.w, self.below[:2], self.stride, self.padding, space)
+        return ops.conv2d_transpose(g, w.w, self.size, self.stride, self.padding, space)
 
     def _drive_at_winners(self, w: Prepared, s: Array, winner: Winner, space: Workspace, out: Array) -> None:
         if self.pool == "max":
@@ -125,11 +133,11 @@ class ConvPoolConnection(Connection):
     # ---- all blocks
 
     def _numbers_per_sample(self) -> int:
-        """Return how many numbers of a sample a block moves through the cache."""
+        """Return how many numbers per sample must fit into the cache."""
         return self._columns_per_sample()
 
     def _columns_per_sample(self) -> int:
-        """Return how many numbers a sample's columns and their products are."""
+        """Return the size of a sample's columns and of their product with w."""
         (p, q), k = self.conv_size, self.layer.channels
         return p * q * (self.kernel[0] * self.kernel[1] * self.below[2] + k)
 

@@ -1,4 +1,7 @@
-"""The dense connection: s w + b."""
+"""The dense connection: s w + b.
+
+Letters: N samples, D input units, K output units; w is (D, K), b is (K,).
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,10 @@ from eqnp.connections.contract import Connection, Prepared, Winner
 
 
 class DenseConnection(Connection):
-    """s w + b; a state below of shape (H, W, C) is flattened in that order."""
+    """s w + b. A state below of shape (N, H, W, C) is flattened to (N, H W C)."""
 
     def drive(self, w: Prepared, b: Array, s: Array, space: Workspace | None = None) -> tuple[Array, Winner]:
-        """Return s w + b: (N, ...) -> (N, K), and no winners."""
+        """Return s w + b: (N, ...) -> (N, K), and None for the winners."""
         out = self.drive_at_winners(w, s, None, space)
         out += b
         return out, None
@@ -25,7 +28,7 @@ class DenseConnection(Connection):
     def weight_gradient(
         self, s: Array, v: Array, winner: Winner, space: Workspace | None = None
     ) -> tuple[Array, Array]:
-        """Return s^T v (D, K) and the sum of v over samples (K,)."""
+        """Return s^T v and the sum of v over samples: (N, ...), (N, K) -> (D, K), (K,)."""
         return ops.dense_weight_gradient(ops.flatten(s), v), v.sum(axis=0)
 
     def drive_at_winners(self, w: Prepared, s: Array, winner: Winner, space: Workspace | None = None) -> Array:

@@ -1,8 +1,9 @@
-"""Which form of a convolution a layer gets: by the estimated time of a step through it, or by name.
+"""The choice of the form that computes a layer: by name, or the form with the smallest estimated time of a step.
 
-The estimate counts multiplications, with two more kinds of work in their measure: those of transforms, which are small
-products, cost a little more, and a number moved costs what ``move`` of them cost. On the layers of the
-presets it finds a CPU's fastest form, or one within a few percent of it: benchmarks/results/forms.md.
+The estimate is in multiplications of a large product. A multiplication of a transform, which is a small product, costs
+a little more, and a number that is written to memory and read again costs as much as ``move`` multiplications. For the
+layers of the presets, the estimate finds the fastest form on a CPU, or one within a few percent of it:
+benchmarks/results/forms.md.
 """
 
 from __future__ import annotations
@@ -13,57 +14,60 @@ from eqnp.backends.device import Device
 from eqnp.backends.products import Products
 from eqnp.connections.contract import Connection
 from eqnp.connections.conv_pool import ConvPoolConnection
-from eqnp.connections.cuda import CudaConvPool, CudaDense, CudaMerged, CudaWinograd
+from eqnp.connections.cuda import CudaConvPool, CudaDense, CudaMerged
+from eqnp.connections.cuda_winograd import CudaWinograd
 from eqnp.connections.dense import DenseConnection
 from eqnp.connections.layers import ConvLayer, Layer, Shape
 from eqnp.connections.merged import MergedConnection
 from eqnp.connections.winograd import WinogradConnection
-from eqnp.ops.winograd import POINTS
+from eqnp.ops.toom_cook import POINTS
 
 FORMS = ("auto", "direct", "merged", "winograd-2x2", "winograd-4x4")
-Means: TypeAlias = Device | Products | None  # what computes, besides the functions of the arrays' own module
+Means: TypeAlias = Device | Products | None  # what computes, besides the arrays' module
 
 
 class Prices(NamedTuple):
-    """What other work costs, in multiplications of a large product."""
+    """The cost of other work, in multiplications of a large product."""
 
-    move: float  # to write a number and read it again
-    transform: float  # a multiplication of a transform
-    products_move: bool  # whether all t^2 products of a tile go through memory, not only its outputs
+    move: float  # cost of writing a number to memory and reading it again
+    transform: float  # cost of a multiplication of a transform
+    products_move: bool  # whether all t^2 products of a tile go through memory, or only its outputs
 
 
 CPU = Prices(move=24, transform=1.25, products_move=False)
-# An H200 by its data sheet: 27 float32 multiplications in the time that a number takes to memory, and again back. Our
-# kernels transform in registers, but the products before and after them are calls of their own.
+# From the data sheet of the H200: 27 float32 multiplications take as long as one write, and as long as one read. eqnp's
+# own kernels transform in registers, but the products before and after them are separate calls.
 GPU = Prices(move=54, transform=0, products_move=True)
 
 
 def connect(layer: Layer, below: Shape, form: str = "auto", means: Means = None) -> Connection:
-    """Return the connection from a state of shape ``below`` (no sample axis) to ``layer``.
+    """Return the connection from a state of shape ``below`` (without sample axis) to ``layer``.
 
-    ``form`` is that of convolutions it suits; the others are computed directly. ``auto`` takes the fastest. Where
-    ``means`` is a device it is computed by eqnp's CUDA kernels, otherwise by the functions of the arrays' own module,
-    Winograd's large products by those that are given.
+    ``form`` is used for the convolutions that it suits; the others use the direct form. ``auto`` uses the fastest form.
+    If ``means`` is a device, eqnp's own CUDA kernels compute the connection. Otherwise the arrays' module does, and
+    ``means`` may be the ``Products`` for the large products of the Winograd forms.
     """
     if not isinstance(layer, ConvLayer):
-        return CudaDense(below, means) if _has_kernels(means) else DenseConnection(below)
+        device = _device_of(means)
+        return DenseConnection(below) if device is None else CudaDense(below, device)
     if form == "auto":
         form = fastest(layer, below, means)
     return _make(form if suits(form, layer) else "direct", layer, below, means)
 
 
 def fastest(layer: ConvLayer, below: Shape, means: Means = None) -> str:
-    """Return the form of the least estimated cost, which is what ``auto`` takes.
+    """Return the form with the smallest estimated cost, which ``auto`` uses.
 
-    Where products are rounded more than their type, none is Winograd's: it would tell apart outputs that are equal.
+    With products in TF32 it is no Winograd form, whose larger rounding errors would separate outputs that are equal.
     """
-    exact = not _has_kernels(means) or means.exact
+    device = _device_of(means)
+    exact = device is None or device.exact
     forms = [name for name in FORMS[1:] if suits(name, layer) and (exact or not name.startswith("winograd"))]
-    return min(forms, key=lambda name: cost(name, layer, below, GPU if _has_kernels(means) else CPU))
+    return min(forms, key=lambda name: cost(name, layer, below, CPU if device is None else GPU))
 
 
 def suits(form: str, layer: ConvLayer) -> bool:
-    """Return whether a form can compute a layer."""
+    """Return whether ``form`` can compute ``layer``."""
     if form == "merged":
         return layer.pool == "average"
     if form.startswith("winograd"):
@@ -73,7 +77,7 @@ def suits(form: str, layer: ConvLayer) -> bool:
 
 
 def cost(form: str, layer: ConvLayer, below: Shape, prices: Prices = CPU) -> float:
-    """Return the estimated cost of a drive and a feedback of one sample, in multiplications."""
+    """Return the estimated cost of a drive and a feedback, in multiplications per sample."""
     connection = _make(form, layer, below)
     c, k = below[2], layer.channels
     if isinstance(connection, WinogradConnection):
@@ -88,17 +92,19 @@ def cost(form: str, layer: ConvLayer, below: Shape, prices: Prices = CPU) -> flo
 
 
 def _make(form: str, layer: ConvLayer, below: Shape, means: Means = None) -> ConvPoolConnection:
-    if _has_kernels(means):
+    device = _device_of(means)
+    if device is not None:
         if form.startswith("winograd"):
-            return CudaWinograd(below, layer, _m(form), device=means)
-        return (CudaMerged if form == "merged" else CudaConvPool)(below, layer, device=means)
+            return CudaWinograd(below, layer, _m(form), device=device)
+        return (CudaMerged if form == "merged" else CudaConvPool)(below, layer, device=device)
     if form.startswith("winograd"):
-        return WinogradConnection(below, layer, _m(form), products=means)
+        products = means if isinstance(means, Products) else None
+        return WinogradConnection(below, layer, _m(form), products=products)
     return (MergedConnection if form == "merged" else ConvPoolConnection)(below, layer)
 
 
-def _has_kernels(means: Means) -> bool:
-    return means is not None and not isinstance(means, Products)
+def _device_of(means: Means) -> Device | None:
+    return None if isinstance(means, Products) else means
 
 
 def _m(form: str) -> int:

@@ -1,8 +1,9 @@
-"""The specs of layers: what a connection leads to. ``eqnp.architecture`` makes a network of them."""
+"""The specs of layers, from which ``eqnp.architecture`` builds a network."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from eqnp.inputs import whole
 
@@ -13,17 +14,29 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class ConvLayer:
-    """P(w * s + b): a convolution to ``channels``, then a 2x2 pooling with stride 2 or none.
+    """P(w * s + b): a convolution to ``channels``, then optionally a 2x2 pooling with stride 2.
 
-    ``kernel`` is (KH, KW), or a number for a square one. ``Architecture`` checks all values.
+    ``kernel`` is (KH, KW); a number stands for a square kernel. ``Architecture`` checks all values.
     """
 
     channels: int
-    kernel: tuple[int, int] | int
+    kernel: tuple[int, int]
     stride: int = 1
     padding: int = 0
     pool: str = "none"
-    keep: float = 1.0  # probability by which dropout keeps a unit of the layer
+    keep: float = 1.0  # probability with which dropout keeps a unit of the layer
+
+    if TYPE_CHECKING:  # the argument may be a number, the field is always (KH, KW)
+
+        def __init__(
+            self,
+            channels: int,
+            kernel: tuple[int, int] | int,
+            stride: int = 1,
+            padding: int = 0,
+            pool: str = "none",
+            keep: float = 1.0,
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         number = whole(self.kernel)
@@ -39,7 +52,7 @@ class ConvLayer:
 
 @dataclass(frozen=True)
 class DenseLayer:
-    """w s + b: every unit sees the whole layer below, flattened in (H, W, C) order."""
+    """w s + b: every unit is connected to all units of the layer below, flattened in (H, W, C) order."""
 
     units: int
     keep: float = 1.0

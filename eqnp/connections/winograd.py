@@ -1,4 +1,4 @@
-"""The conv-pool connection by Winograd's transforms, for square kernels with stride 1."""
+"""The conv-pool connection by Winograd transforms, for square kernels with stride 1."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from eqnp.connections.layers import ConvLayer, Shape
 
 
 class WinogradConnection(ConvPoolConnection):
-    """The same maps for square kernels with stride 1, by Winograd's F(m x m, r x r); ``eqnp.ops.winograd``.
+    """The same maps by Winograd's F(m x m, r x r), for square kernels with stride 1; see ``eqnp.ops.winograd``.
 
-    ``products`` computes its large products; without it the arrays' own module does.
+    ``products`` computes the large products; by default the arrays' module does.
     """
 
     def __init__(self, below: Shape, layer: ConvLayer, m: int, products: Products | None = None, **more: Any) -> None:
         super().__init__(below, layer, **more)
         self.products = products
-        self.tiling = ops.Tiling(m, layer.kernel[0], layer.pool, below[:2], self.padding)
+        self.tiling = ops.Tiling(m, layer.kernel[0], layer.pool, self.size, self.padding)
 
     @property
     def reach(self) -> tuple[ops.Axis, ops.Axis]:
-        """Which inputs enter each tile, along both axes: all of them are in each of its outputs' rounding."""
+        """Which inputs enter each tile, along both axes: all of them contribute to the rounding of each output."""
         return self.tiling.reach
 
     def prepare(self, w: Array) -> ops.Kernel:
-        """Return the transformed weights."""
+        """Return the transformed weights of w (r, r, C, K)."""
         return ops.transform_weights(w, self.tiling, self.products)
 
     def _drive(self, w: ops.Kernel, b: Array | None, s: Array, space: Workspace, out: Array, winner: Winner) -> None:
         y = ops.winograd_outputs(s, w, self.tiling, space)
-        if self.pool == "max":
+        if w.ties is not None:  # the pooling is a maximum
             best, found = ops.winograd_max_pool(y, ops.reach(s, w.ties), w, space)
             ops.from_tiles(found, winner)
         else:
@@ -58,5 +58,5 @@ class WinogradConnection(ConvPoolConnection):
         return ops.to_tiles(winner, self.tiling, "winners of tiles", space)
 
     def _numbers_per_sample(self) -> int:
-        """Return how many numbers of a sample one of the t^2 products reads and writes."""
+        """Return how many numbers per sample must fit into the cache: twice those of one of the t^2 products."""
         return 2 * self.tiling.count * (self.below[2] + self.layer.channels)

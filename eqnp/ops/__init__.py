@@ -1,4 +1,4 @@
-"""Pure functions on arrays, in adjoint pairs: whoever knows one of a pair knows the derivative of the other.
+"""Pure functions on arrays, in adjoint pairs: each function of a pair gives the derivative of the other.
 
 | function | its adjoint |
 |---|---|
@@ -10,7 +10,14 @@
 | ``winograd_outputs(x, kernel)`` | ``winograd_inputs(y, kernel)`` |
 | ``winograd_unpool(v, winner)`` | ``winograd_pick(y, winner)`` |
 
-Read ``dense``, then ``conv``, ``pooling``, ``ties`` and ``activations``; ``winograd`` is a faster form of two of them.
+Read in this order:
+
+1. ``dense``: the simplest pair, a matrix product and its two adjoints.
+2. ``conv``: the convolution as one matrix product, and its two adjoints.
+3. ``pooling``: 2x2 maximum and average, the places of the maxima, and the inverse P^{-1}.
+4. ``ties``: which values of a pooling window count as equal.
+5. ``activations`` and ``moves``: sigma, and the update of a state with it.
+6. ``toom_cook``, ``tiles`` and ``winograd``: a convolution and the pooling after it with fewer multiplications.
 """
 
 from eqnp.ops.activations import ACTIVATIONS, Activation
@@ -25,12 +32,10 @@ from eqnp.ops.conv import (
 from eqnp.ops.dense import dense, dense_transpose, dense_weight_gradient, flatten
 from eqnp.ops.pooling import average_pool, average_unpool, max_pool, max_unpool, pick_winners
 from eqnp.ops.ties import Axis, Ties, prepare_ties, reach, tie_margin, tie_spread
+from eqnp.ops.tiles import Tiling, from_tiles, to_tiles
+from eqnp.ops.toom_cook import toom_cook
 from eqnp.ops.winograd import (
     Kernel,
-    Tiling,
-    from_tiles,
-    to_tiles,
-    toom_cook,
     transform_weights,
     winograd_inputs,
     winograd_max_pool,

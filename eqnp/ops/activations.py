@@ -1,7 +1,7 @@
-"""The activations sigma of the literature, each with its derivative.
+"""The activations sigma used in the literature, each with its derivative.
 
-The derivative is a function of the argument u. At a kink it is the one from inside (1 at both ends of a clip), as in
-the published code.
+The derivative is a function of the argument u. At a kink it is the derivative inside the range, for example 1 at both
+ends of clip(u, 0, 1), as in the published code.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ class Activation:
 
     @property
     def bounded(self) -> bool:
-        """Whether sigma has a range at all."""
+        """Whether the range of sigma is finite."""
         return math.isfinite(self.high - self.low)
 
 
 def _sigmoid(u: Array, out: Array | None = None) -> Array:
-    # 1 / (1 + exp(-4 v)) = (1 + tanh(2 v)) / 2 with v = u - 1/2: the right side cannot overflow
+    # 1 / (1 + exp(-4 v)) = (1 + tanh(2 v)) / 2 with v = u - 1/2; tanh cannot overflow
     xp = array_module(u)
     out = xp.multiply(u, 2, out=out)
     out -= 1

@@ -5,9 +5,9 @@ Arrays are channels-last: x (N, H, W, C), w (KH, KW, C, K), y (N, P, Q, K).
 
     y[n, p, q, k] = sum over i, j, c of  x[n, p S + i - D, q S + j - D, c] w[i, j, c, k]
 
-with stride S, and padding D of zeros. Every patch that the kernel sees is written out as one row of a matrix of
-*columns* (N P Q, KH KW C); the convolution is then columns . w, its transpose gathers (y . w^T) back to where the
-rows came from.
+with stride S and zero padding D. Every patch of the input that meets the kernel becomes one row of the matrix of
+*columns* (N P Q, KH KW C). The convolution is the product columns . w. Its adjoint in x computes y . w^T and adds each
+row back to the patch that it came from.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ Size = tuple[int, int]
 
 
 def output_size(size: Size, kernel: Size, stride: int, padding: int) -> Size:
-    """Return (P, Q), P = floor((H + 2 D - KH) / S) + 1, for an input of ``size`` (H, W)."""
+    """Return (P, Q) for an input of ``size`` (H, W): P = floor((H + 2 D - KH) / S) + 1, and Q likewise."""
     p, q = ((n + 2 * padding - k) // stride + 1 for n, k in zip(size, kernel, strict=True))
     return p, q
 
 
 def _taps(kernel: Size, stride: int, out_size: Size) -> Iterator[tuple[int, int, tuple[slice, slice, slice]]]:
-    """Yield (i, j, where): the places of the padded input that the kernel's entry (i, j) meets, one per output."""
+    """Yield (i, j, where): the index of the entries of the padded input that kernel entry (i, j) multiplies."""
     (kh, kw), (p, q) = kernel, out_size
     for i in range(kh):
         for j in range(kw):
@@ -37,12 +37,12 @@ def _taps(kernel: Size, stride: int, out_size: Size) -> Iterator[tuple[int, int,
 
 
 def _interior(padding: int, size: Size) -> tuple[slice, slice, slice]:
-    """Return the index of the unpadded (H, W) inside the padded input."""
+    """Return the index of the unpadded input of ``size`` (H, W) in the padded one."""
     return slice(None), slice(padding, padding + size[0]), slice(padding, padding + size[1])
 
 
 def columns(x: Array, kernel: Size, stride: int = 1, padding: int = 0, space: Workspace | None = None) -> Array:
-    """Write out every patch of x: (N, H, W, C) -> (N, P, Q, KH, KW, C). Adjoint: ``gather_columns``."""
+    """Return a copy of every patch of x: (N, H, W, C) -> (N, P, Q, KH, KW, C). Adjoint: ``gather_columns``."""
     space = space or Workspace()
     n, h, w, c = x.shape
     out_size = output_size((h, w), kernel, stride, padding)
@@ -58,7 +58,7 @@ def columns(x: Array, kernel: Size, stride: int = 1, padding: int = 0, space: Wo
 
 
 def _patches(x: Array, kernel: Size, stride: int, out_size: Size) -> Array:
-    """Return a read-only view (N, P, Q, KH, KW, C) of a contiguous padded input: every patch, nothing copied yet."""
+    """Return all patches of a contiguous padded input as a view to read: (N, H, W, C) -> (N, P, Q, KH, KW, C)."""
     xp = array_module(x)
     sn, sh, sw, sc = x.strides
     shape = (x.shape[0], *out_size, *kernel, x.shape[3])
@@ -66,9 +66,9 @@ def _patches(x: Array, kernel: Size, stride: int, out_size: Size) -> Array:
 
 
 def gather_columns(col: Array, size: Size, stride: int = 1, padding: int = 0, space: Workspace | None = None) -> Array:
-    """Add every patch back to where it came from: (N, P, Q, KH, KW, C) -> (N, H, W, C). The adjoint of ``columns``.
+    """Add every patch back to its place: (N, P, Q, KH, KW, C) -> (N, H, W, C). The adjoint of ``columns``.
 
-    The array returned is a view into the workspace's padded buffer: valid until that workspace gathers again.
+    The result is a view into a buffer of the workspace, valid until the next call with this workspace.
     """
     space = space or Workspace()
     n, p, q, kh, kw, c = col.shape
@@ -100,7 +100,7 @@ def conv2d_transpose(
 ) -> Array:
     """Return ``w~ * g``, the adjoint of ``conv2d`` in x: (N, P, Q, K), (KH, KW, C, K) -> (N, H, W, C).
 
-    ``size`` is (H, W): with a stride several inputs have the same output size, so it must be said.
+    ``size`` is (H, W). It must be given because, with a stride, inputs of several sizes have the same output size.
     """
     space = space or Workspace()
     kh, kw, c, k = w.shape
@@ -115,7 +115,7 @@ def conv2d_transpose(
 def conv2d_weight_gradient(
     x: Array, g: Array, kernel: Size, stride: int = 1, padding: int = 0, space: Workspace | None = None
 ) -> Array:
-    """Return the adjoint of ``conv2d`` in w, summed over samples: (N, H, W, C), (N, P, Q, K) -> (KH, KW, C, K)."""
+    """Return the adjoint of ``conv2d`` in w: (N, H, W, C), (N, P, Q, K) -> (KH, KW, C, K), summed over samples."""
     col = columns(x, kernel, stride, padding, space)
     n, p, q, kh, kw, c = col.shape
     k = g.shape[-1]

@@ -1,6 +1,6 @@
 """The dense product and its two adjoints.
 
-Letters: N samples, D input units, K output units. A state of any shape (N, ...) is flattened to (N, D) by its user.
+Letters: N samples, D input units, K output units. ``flatten`` brings a state of any shape (N, ...) to (N, D).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from eqnp.backends.backend import Array, array_module
 
 
 def flatten(s: Array) -> Array:
-    """Return s with everything but the sample axis in one: (N, H, W, C) -> (N, H W C)."""
+    """Return s with all axes but the first joined: (N, ...) -> (N, D), for example (N, H, W, C) -> (N, H W C)."""
     return s.reshape(s.shape[0], -1)
 
 

@@ -1,22 +1,25 @@
-"""The move of a state: all the way to where its neighbours drive it, or, relaxed, further or less far.
+"""The update of a state, called a move, with the relaxation factor omega.
 
     s <- clip(s + omega (sigma(u) - s), low, high)         u = drive + feedback - nudge; [low, high] the range of sigma
 
-omega 1 is s <- sigma(u). Above 1 it is over-relaxation, below 1 damping; a steady state is the same with any omega.
+With omega = 1 this is s <- sigma(u). omega > 1 is over-relaxation, omega < 1 is damping. The steady states are the same
+for every omega.
 
-Why a free phase of even-odd sweeps may take any omega above 0 and below 2: let the weights be the same both ways and
-every layer's sigma(u) = clip(a u, low, high), with low at least 0 where maxima are pooled below it (hard and half hard
-sigmoids; a linear output has a = 1 and no bounds). Steady states are stationary points, in the bounds, of the energy
+A free phase of even-odd sweeps converges for every omega with 0 < omega < 2, under these assumptions: the weights are
+symmetric, each layer has sigma(u) = clip(a u, low, high) (hard and half hard sigmoids; a linear output has a = 1 and no
+bounds), and low >= 0 for the layer above a max-pooling. Steady states are then stationary points, within the bounds, of
+the energy
 
     E = sum over layers of |s|^2 / (2 a) - Phi
 
-As a function of one layer's state Phi is convex: linear terms, and maxima of them times states above that are not
-negative. So E is below the parabola with its own slope and the curvature 1 / a, and the layer's move lowers it by at
-least (1 / omega - 1 / 2) |s' - s|^2 / a. Layers of one half sweep do not meet. So E falls with every sweep and the
-moves become as small as one likes, whatever the weights are, where synchronous steps may go on for ever.
+As a function of one layer's state, Phi is convex: it is a sum of linear terms, and of maxima of linear terms times
+states above, which are not negative. So E lies below the parabola that has the same value and slope at s and the
+curvature 1 / a, and the move of the layer lowers E by at least (1 / omega - 1 / 2) |s' - s|^2 / a. The layers of one
+half sweep do not interact. So E falls with every sweep and the moves tend to 0, for any weights. Synchronous steps have
+no such guarantee: they may oscillate forever.
 
-For omega of at least 1 and without maxima this is projected successive over-relaxation, layer by layer (Cryer, SIAM J.
-Control 9, 1971).
+For omega >= 1 and without maxima this is projected successive over-relaxation, layer by layer (Cryer, SIAM J. Control
+9, 1971).
 """
 
 from __future__ import annotations
@@ -29,9 +32,9 @@ from eqnp.ops.activations import Activation
 
 @dataclass(frozen=True)
 class Move:
-    """Where one layer's state goes from (``old``) and to (``out``), both (N, ...), and how.
+    """One layer's move: from the state ``old`` to the state ``out``, both (N, ...), with ``sigma`` and ``omega``.
 
-    ``measured``: whether ``take`` returns how far it went.
+    ``measured`` says whether ``take`` returns the size of the move.
     """
 
     sigma: Activation
@@ -46,7 +49,10 @@ class Move:
         return self.omega != 1 or self.measured
 
     def take(self, u: Array, block: slice = slice(None)) -> Array | None:
-        """Write s' of the samples ``block`` for their u; return max |s' - s|, still on the device, if measured."""
+        """Write s' for the samples ``block``, given their u (B, ...). Return max |s' - s| if measured, else None.
+
+        The result is a 0-dimensional array of the device, so nothing is copied to the host.
+        """
         xp, old, out = array_module(u), self.old[block], self.out[block]
         self.sigma.value(u, out=out)
         if self.omega != 1:

@@ -1,7 +1,7 @@
-"""What differs between two configurations of a run, and which keys may change once it has begun.
+"""Differences between two configurations of a run, and which keys may change after its start.
 
-A run is its configuration, its metrics and its weights, and each has to stay true of the others. Keys that say what the
-weights are cannot change. All others can, and every change is dated in ``history.csv``.
+The configuration, the metrics and the weights of a run have to stay consistent. Keys that define the weights cannot
+change. All others can, and every change is recorded in ``history.csv``.
 """
 
 from __future__ import annotations
@@ -11,24 +11,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from eqnp.runs.config import Config
 from eqnp.errors import ConfigurationError
+from eqnp.runs.config import Config
 
-# Keys (or tables) that say what the weights are, and why they cannot change.
+# Keys (or tables) that define the weights, and why they cannot change.
 _OF_WEIGHTS = {
     "model.": "the weights were trained in that network",
-    "data.validation": "the samples held out at the start would be trained on, or have been",
-    "training.seed": "initial weights, order of samples and validation set were drawn from it",
-    "training.dtype": "the weights in the checkpoints are of that precision",
+    "data.validation": "samples of the validation set would be trained on, or have been",
+    "training.seed": "initial weights, sample order and validation set were drawn from it",
+    "training.dtype": "the weights in the checkpoints have that precision",
     "optimizer.name": "the checkpoints hold the state of that optimiser",
 }
-# Other data can be looked at through the same weights, but a run that goes on on other data is another run.
+# The weights can be evaluated on other data, but a run that continues on other data is another run.
 _OF_TRAINING = {
-    "data.name": "the run so far is about that dataset",
-    "data.shape": "the run so far is about samples of that shape",
+    "data.name": "the run so far used that dataset",
+    "data.shape": "the run so far used samples of that shape",
     "data.normalisation": "the weights were trained on inputs of that scale",
 }
-# Keys that say on which samples and by which free phase an error is measured.
+# Keys that define on which samples and with which free phase an error is measured.
 _OF_MEASURING = (
     "data.folder",
     "data.train_samples",
@@ -38,13 +38,13 @@ _OF_MEASURING = (
     "dynamics.schedule",
     "dynamics.omega",
 )
-# Keys that have no effect on weights that are only looked at.
+# Keys that have no effect on an evaluation.
 _OF_UPDATES = ("name", "description", "data.flip", "data.crop", "training.epochs", "optimizer.")
 
 
 @dataclass(frozen=True)
 class Change:
-    """A key, its old and its new value; None where there is none."""
+    """A key, its old and its new value; None if the key is not in that configuration."""
 
     key: str
     old: Any
@@ -55,12 +55,12 @@ class Change:
 
 
 def shown(value: Any) -> str:
-    """Return a value as TOML writes it, on one line; nothing for None."""
+    """Return a value as TOML on one line; "" for None."""
     return "" if value is None else json.dumps(value, ensure_ascii=False)
 
 
 def flat(config: Config) -> dict[str, Any]:
-    """Return every value by its key with dots: ``training.epochs``, ``model.layers.0.conv``."""
+    """Return every value by its dotted key: ``training.epochs``, ``model.layers.0.conv``."""
     return dict(_flatten(asdict(config), ""))
 
 
@@ -75,31 +75,31 @@ def _flatten(node: Mapping[str, Any], prefix: str) -> Iterable[tuple[str, Any]]:
 
 
 def differences(before: Config, after: Config) -> list[Change]:
-    """Return every key that has another value in ``after``, in the order of the tables."""
+    """Return every key whose value differs in ``after``, in the order of the tables."""
     old, new = flat(before), flat(after)
     return [Change(key, old.get(key), new.get(key)) for key in old | new if old.get(key) != new.get(key)]
 
 
 def require_resumable(changes: Sequence[Change], run: str) -> None:
-    """Check that a run can go on with these changes; ``run`` is its folder, as it stands in a command.
+    """Check that a run can be resumed with these changes; ``run`` is its folder as written in a command.
 
     Raises:
-        ConfigurationError: one of the keys cannot change after the start; the first one is named.
+        ConfigurationError: one of the keys cannot change after the start; the message names the first one.
     """
     _require(changes, _OF_WEIGHTS | _OF_TRAINING, run)
 
 
 def require_readable(changes: Sequence[Change], run: str) -> None:
-    """Check that the weights of a run mean the same with these changes; ``run`` is its folder, as in a command.
+    """Check that the weights of a run can be evaluated with these changes; ``run`` is its folder as in a command.
 
     Raises:
-        ConfigurationError: one of the keys says what the weights are; the first one is named.
+        ConfigurationError: one of the keys defines the weights; the message names the first one.
     """
     _require(changes, _OF_WEIGHTS, run)
 
 
 def describe(change: Change) -> str:
-    """Return a change as it stands beside what was measured on the weights of a run."""
+    """Return a change as text beside a measurement on the weights of a run."""
     return f"{change}{' (no effect here)' if change.key.startswith(_OF_UPDATES) else ''}"
 
 
@@ -107,32 +107,32 @@ def _require(changes: Sequence[Change], fixed: Mapping[str, str], run: str) -> N
     for change in changes:
         reason = next((why for key, why in fixed.items() if change.key.startswith(key)), "")
         if change.key == "optimizer.momentum" and not (change.old and change.new):
-            reason = "the checkpoints hold velocities only if there is momentum"
+            reason = "the checkpoints hold velocities only with momentum"
         if reason:
             raise ConfigurationError(
-                f"{change.key}: is {shown(change.old) or 'not there'} since the start of the run and cannot be "
+                f"{change.key}: is {shown(change.old) or 'not set'} since the start of the run and cannot be "
                 f"{shown(change.new) or 'left out'} now: {reason}; "
                 f"for a new run: `eqnp train {run}/config.toml --set {change.key}=...`"
             )
 
 
 def comparable(changes: Sequence[Change], validation: bool) -> Change | None:
-    """Return the first change after which errors are not comparable with those before it, or None.
+    """Return the first change that makes errors before and after it incomparable, or None.
 
-    With a ``validation`` set, no errors on the test set are compared.
+    With a ``validation`` set, errors on the test set are not compared.
     """
     keys = set(_OF_MEASURING) - ({"data.test_samples"} if validation else set())
     return next((change for change in changes if change.key in keys), None)
 
 
 def keep_schedule(before: Config, after: Config, epoch: int, overrides: Sequence[str]) -> Config:
-    """Return ``after`` so that its rate goes on from where ``before`` had it after ``epoch`` epochs.
+    """Return ``after`` with the learning-rate schedule of ``before``, of which ``epoch`` epochs are done.
 
-    A cosine over all epochs (``optimizer.T_max = 0``) would jump if their number changes, so it keeps the number that
-    it began with, unless one of the ``overrides`` names ``optimizer.T_max``.
+    A cosine over all epochs (``optimizer.T_max = 0``) would jump if the number of epochs changes. So it keeps the first
+    number, unless one of the ``overrides`` sets ``optimizer.T_max``.
 
     Raises:
-        ConfigurationError: epochs were added in which the rate would be 0.
+        ConfigurationError: the learning rate would be 0 in the added epochs.
     """
     old, new = before.training.epochs, after.training.epochs
     named = any(text.partition("=")[0].strip() == "optimizer.T_max" for text in overrides)
@@ -142,8 +142,8 @@ def keep_schedule(before: Config, after: Config, epoch: int, overrides: Sequence
     T_max = after.optimizer.T_max or max(old, 1)
     if new > max(T_max, old) and after.optimizer.minimum_rate == 0:
         raise ConfigurationError(
-            f"training.epochs: from epoch {max(T_max, old) + 1} on the rate would be optimizer.minimum_rate = 0, since "
-            f"its cosine ends after {T_max} epochs; give --set optimizer.T_max={new} too (the rate then jumps up), "
+            f"training.epochs: from epoch {max(T_max, old) + 1} on the learning rate is optimizer.minimum_rate = 0, "
+            f"since its cosine ends after {T_max} epochs; add --set optimizer.T_max={new} (the rate then jumps up) "
             "or --set optimizer.minimum_rate=..."
         )
     return replace(after, optimizer=replace(after.optimizer, T_max=T_max))

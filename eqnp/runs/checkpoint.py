@@ -1,7 +1,7 @@
-"""Nested dictionaries of arrays and Python scalars as HDF5 files that are checked before they are believed.
+"""Checkpoints: nested dictionaries of arrays and Python scalars as HDF5 files with a checksum.
 
-A file is a user block of 512 bytes, then HDF5. The user block holds, little-endian: the magic (8 bytes), the version of
-the format (4), the length of the rest (8), the SHA-256 of the rest (32), zeros. Dictionaries are groups, arrays are
+A file is a user block of 512 bytes, then HDF5. The user block holds, little-endian: the magic (8 bytes), the format
+version (4), the length of the rest (8), the SHA-256 of the rest (32), zeros. Dictionaries are groups, arrays are
 datasets, and Python scalars are scalar datasets whose attribute ``python`` names their type.
 """
 
@@ -13,7 +13,7 @@ import os
 import shlex
 import stat
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from eqnp import __version__
 from eqnp.errors import CheckpointError
 from eqnp.runs.storage import write_atomic
 
-MAGIC = b"eqnp\r\n\x1a\n"  # the line ends and the end-of-text sign reveal a copy made in text mode
+MAGIC = b"eqnp\r\n\x1a\n"  # line ends and the end-of-text sign reveal a copy in text mode
 FORMAT = 1
 BLOCK = 512
 _FIELDS = struct.Struct("<8sIQ32s")
@@ -32,16 +32,17 @@ _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 
 
 def save(path: str | Path, content: Mapping[str, Any], *, kind: str) -> None:
-    """Write ``content``, nested dictionaries of NumPy arrays, str, int, float and bool, to ``path`` as one of ``kind``.
+    """Write ``content`` to ``path``: nested dictionaries of NumPy arrays of any shape, str, int, float and bool.
 
-    Equal contents give equal bytes, whenever they are written. Keys may not be empty, ``.`` or contain ``/`` or NUL.
+    ``load`` needs the same ``kind``. Equal contents give equal bytes. Keys may not be empty, ``.`` or contain ``/`` or
+    NUL.
 
     Raises:
-        TypeError: a leaf is of another type (an array of a device: copy it to the host first).
+        TypeError: a leaf has another type (copy an array from a GPU to the host first).
         ValueError: a key cannot be a name in HDF5.
-        DiskError: the file cannot be written; an older one at ``path`` is as it was.
+        DiskError: the file cannot be written; an older file at ``path`` is unchanged.
     """
-    buffer = io.BytesIO()  # HDF5 itself can crash on a full disk, so it never sees the disk
+    buffer = io.BytesIO()  # in memory, since HDF5 itself can crash on a full disk
     with h5py.File(buffer, "w", userblock_size=BLOCK, track_order=True) as file:
         file.attrs["kind"] = kind
         file.attrs["eqnp"] = __version__
@@ -52,10 +53,10 @@ def save(path: str | Path, content: Mapping[str, Any], *, kind: str) -> None:
 
 
 def load(path: str | Path, *, kind: str) -> dict[str, Any]:
-    """Return the content of a file that ``save`` wrote with the same ``kind``: the same types, dtypes, shapes and bits.
+    """Return the content that ``save`` wrote with the same ``kind``, bitwise: types, dtypes and shapes included.
 
     Raises:
-        CheckpointError: the file is missing, damaged, not of eqnp, of a newer format or of another kind.
+        CheckpointError: the file is missing, damaged, not from eqnp, of a newer format or of another kind.
     """
     path = Path(path)
     data = _read_checked(path)
@@ -64,17 +65,17 @@ def load(path: str | Path, *, kind: str) -> dict[str, Any]:
             found = file.attrs["kind"]
             content = _read(file) if found == kind else {}
     except (OSError, KeyError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
-        raise _error(path, f"its checksum is right but its HDF5 cannot be read ({error})") from error
+        raise _error(path, f"its checksum is right, but its HDF5 cannot be read ({error})") from error
     if found != kind:
-        raise CheckpointError(f"{path}: holds {found}, but {kind} is needed; name a file that holds {kind}")
+        raise CheckpointError(f"{path}: holds {found}, but {kind} is needed; give a file that holds {kind}")
     return content
 
 
 def restore_into(template: Mapping[str, Any], loaded: Mapping[str, Any], where: str = "") -> dict[str, Any]:
-    """Return ``loaded`` in the order of ``template``, after checking that names, types, shapes and dtypes are the same.
+    """Return ``loaded`` in the order of ``template``; names, types, shapes and dtypes have to be equal.
 
     Raises:
-        CheckpointError: they differ; the first difference is named.
+        CheckpointError: they differ; the message names the first difference.
     """
     result = {}
     for key, expected in template.items():
@@ -87,21 +88,21 @@ def restore_into(template: Mapping[str, Any], loaded: Mapping[str, Any], where: 
         result[key] = restore_into(expected, actual, f"{name}.") if isinstance(expected, Mapping) else actual
     for key in loaded:
         if key not in template:
-            raise _difference(f"{where}{key}", "is in the checkpoint, but has no place here")
+            raise _difference(f"{where}{key}", "is in the checkpoint, but not in this configuration")
     return result
 
 
 def integers(values: Iterable[int]) -> np.ndarray:
-    """Return whole numbers as the int64 array that a file holds on every platform."""
+    """Return whole numbers as an int64 array (N,), the type in files on every platform."""
     return np.fromiter(values, np.int64)
 
 
 def _difference(name: str, what: str) -> CheckpointError:
-    return CheckpointError(f"{name} {what}; use the configuration that the checkpoint was made with")
+    return CheckpointError(f"{name} {what}; use the configuration of the run that wrote the checkpoint")
 
 
 def _describe(value: Any) -> str:
-    """Return what has to agree between a value and its template."""
+    """Return what has to be equal between a value and its template, as text."""
     if isinstance(value, Mapping):
         return "a group"
     if hasattr(value, "dtype") and hasattr(value, "shape") and not isinstance(value, float):
@@ -112,7 +113,7 @@ def _describe(value: Any) -> str:
     return f"one {type(value).__name__}"
 
 
-# ---- contents to HDF5 and back
+# ---- content to HDF5 and back
 
 
 def _write(group: h5py.Group, content: Mapping[str, Any], where: str) -> None:
@@ -132,7 +133,7 @@ def _write_leaf(group: h5py.Group, key: str, value: Any, name: str) -> None:
     if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
         group.create_dataset(key, data=value, track_times=False)
         return
-    for python, stored in ((bool, np.bool_), (int, _stored_int), (float, np.float64), (str, _stored_str)):
+    for python, stored in _STORED:
         if isinstance(value, python):
             dataset = group.create_dataset(key, data=stored(value), track_times=False)
             dataset.attrs["python"] = python.__name__
@@ -146,10 +147,18 @@ def _stored_int(value: int) -> np.int64 | str:
 
 
 def _stored_str(value: str) -> str | np.ndarray:
-    """Return text as HDF5's UTF-8 string, or as bytes if it holds what such a string cannot (NUL, half a surrogate)."""
+    """Return text as an HDF5 string in UTF-8, or as bytes if it has what these cannot hold (NUL, lone surrogates)."""
     data = value.encode("utf-8", "surrogatepass")
     plain = b"\0" not in data and data.decode("utf-8", "replace") == value
     return str(value) if plain else np.frombuffer(data, np.uint8)
+
+
+_STORED: tuple[tuple[type, Callable[[Any], Any]], ...] = (
+    (bool, np.bool_),  # before int, which it is too
+    (int, _stored_int),
+    (float, np.float64),
+    (str, _stored_str),
+)
 
 
 def _read(group: h5py.Group) -> dict[str, Any]:
@@ -157,7 +166,7 @@ def _read(group: h5py.Group) -> dict[str, Any]:
 
 
 def _read_item(group: h5py.Group, key: str) -> Any:
-    if not isinstance(group.get(key, getlink=True), h5py.HardLink):  # it may lead nowhere, or out of what was checked
+    if not isinstance(group.get(key, getlink=True), h5py.HardLink):  # it may lead out of the checked file
         raise ValueError(f"{key} is a link")
     item = group[key]
     return _read(item) if isinstance(item, h5py.Group) else _read_leaf(item)
@@ -182,7 +191,7 @@ def _user_block(rest: bytes | memoryview) -> bytes:
 
 
 def _read_checked(path: Path) -> bytes:
-    """Return all bytes of a file whose user block fits them."""
+    """Return all bytes of a file, checked against its user block."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise _error(path, "is not a file" if not path.is_dir() else "is a folder, not a checkpoint")
@@ -200,7 +209,7 @@ def _read_checked(path: Path) -> bytes:
 
 
 def _check_start(path: Path, start: bytes, size: int) -> None:
-    """Refuse, before the rest is read, what is no checkpoint or not of its length."""
+    """Raise, before the rest is read, if the file is not a checkpoint or has another length than it should."""
     if not start:
         raise _error(path, "is empty")
     if not start.startswith(MAGIC):
@@ -208,10 +217,10 @@ def _check_start(path: Path, start: bytes, size: int) -> None:
             raise _error(path, "is HDF5, but not written by eqnp")
         raise _error(path, "is not a checkpoint of eqnp, or its beginning is damaged")
     if len(start) < BLOCK:
-        raise _error(path, f"is cut off after {size} bytes")
+        raise _error(path, f"is truncated after {size} bytes")
     _, version, length, _ = _FIELDS.unpack_from(start)
     if version > FORMAT:
-        raise CheckpointError(f"{path}: has format {version}, this eqnp {__version__} reads {FORMAT}; use a newer eqnp")
+        raise CheckpointError(f"{path}: has format {version}, eqnp {__version__} reads {FORMAT}; use a newer eqnp")
     if size != BLOCK + length:
         raise _error(path, f"is damaged (it has {size} bytes instead of {BLOCK + length})")
 
@@ -221,15 +230,15 @@ def _error(path: Path, what: str) -> CheckpointError:
 
 
 def _advice(path: Path) -> str:
-    """Return what to do instead: a run has two checkpoints, and either can stand in for the other."""
+    """Return what to do instead. A run has two checkpoints, and either can replace the other."""
     best, last = path.with_name("best.h5"), path.with_name("last.h5")
     saved = any(map(os.path.lexists, (best, last, path.with_name("metrics.csv"))))
     if path.name in (best.name, last.name) and not saved and os.path.isfile(path.with_name("config.toml")):
-        return f"nothing of this run was saved yet, `eqnp train --resume {shlex.quote(str(path.parent))}` begins it"
+        return f"nothing of this run was saved yet; `eqnp train --resume {shlex.quote(str(path.parent))}` starts it"
     if path.name == last.name and os.path.isfile(best):
-        return f"copy {best.name} to {last.name} to go on from the best epoch, or start a new run"
+        return f"copy {best.name} to {last.name} to continue from the best epoch, or start a new run"
     if path.name == best.name and os.path.isfile(last):
         return f"use {last.name} (--checkpoint last)"
     if path.name == last.name:
         return "restore a copy, or start a new run"
-    return "name another file, restore a copy or make it again"
+    return "give another file, restore a copy or make it again"

@@ -1,6 +1,6 @@
 """The configuration of a run: one frozen dataclass per TOML table, every key with its type, default, range and meaning.
 
-``eqnp.runs.configfile`` reads, overrides and writes it. What depends on shapes is checked in ``eqnp.architecture``.
+``eqnp.runs.configfile`` reads, overrides and writes it. ``eqnp.architecture`` checks what depends on shapes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from eqnp.errors import ConfigurationError
 
-LARGEST_WHOLE = 2**31 - 1  # beyond it sizes overflow and counts never end
+LARGEST_WHOLE = 2**31 - 1  # larger sizes overflow, larger counts never end
 ACTIVATION_NAMES = ("half_hard_sigmoid", "hard_sigmoid", "centered_hard_sigmoid", "sigmoid", "tanh")
 
 
@@ -24,9 +24,10 @@ def key(
     above: float | None = None,
     high: int = LARGEST_WHOLE,
 ) -> Any:
-    """Declare a key: default, meaning, and what is accepted.
+    """Declare a key: its default, its meaning, and which values are accepted.
 
-    That is one of ``choices``; at least ``low``; more than ``above``; of whole numbers at most ``high``.
+    Accepted is one of ``choices``, or a number that is at least ``low``, more than ``above`` and, if whole, at most
+    ``high``.
     """
     return field(
         default=default, metadata={"meaning": meaning, "choices": choices, "low": low, "above": above, "high": high}
@@ -35,7 +36,7 @@ def key(
 
 @dataclass(frozen=True)
 class Data:
-    """Which samples, and what is done to them."""
+    """The samples and how they are preprocessed."""
 
     name: str = key(
         "mnist-small",
@@ -45,34 +46,35 @@ class Data:
     shape: tuple[int, ...] = key(
         (), "arrays: shape of a sample, [H, W, C] or [D]; `eqnp.train(data=...)` sets it", low=1
     )
-    folder: str = key("", "folder to look in first; empty: only the usual places")
+    folder: str = key("", "folder to search first; empty: only the usual places")
     normalisation: str = key(
         "unit",
-        "unit: pixels / 255; published: as the paper's code for the dataset; none: arrays of floats, as they are",
+        "unit: pixels / 255; published: as in the paper's code for this dataset; none: arrays of floats, unchanged",
         choices=("unit", "published", "none"),
     )
-    flip: bool = key(False, "mirror half of the training images")
-    crop: int = key(0, "pixels of edge padding for random crops of the training images; 0: none", low=0)
-    train_samples: int = key(0, "use only the first of the training samples; 0: all", low=0)
-    test_samples: int = key(0, "use only the first of the test samples; 0: all", low=0)
+    flip: bool = key(False, "mirror a random half of the training images")
+    crop: int = key(0, "edge padding in pixels for random crops of the training images; 0: no crops", low=0)
+    train_samples: int = key(0, "use only the first N training samples; 0: all", low=0)
+    test_samples: int = key(0, "use only the first N test samples; 0: all", low=0)
     validation: float = key(
         0.0,
-        "hold out training samples, and choose best.h5 by them; below 1: that share of them; else so many; 0: none",
+        "validation set, held out from the training samples, by which best.h5 is chosen; below 1: a fraction of them; "
+        "from 1: a number of samples; 0: none",
         low=0,
     )
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One connection: a convolution with a pooling, or a dense layer. Either ``conv`` or ``dense`` is given."""
+    """One layer: a convolution with pooling, or a dense layer. Either ``conv`` or ``dense`` is given."""
 
-    conv: int = key(0, "channels of a convolution", low=0)
+    conv: int = key(0, "output channels of a convolution", low=0)
     dense: int = key(0, "units of a dense layer", low=0)
-    kernel: tuple[int, int] = key((3, 3), "kernel of a convolution, a number or [KH, KW]", low=1)
+    kernel: tuple[int, int] = key((3, 3), "kernel size of a convolution, a number or [KH, KW]", low=1)
     stride: int = key(1, "stride of a convolution", low=1)
-    padding: int = key(0, "zeros around the input of a convolution", low=0)
+    padding: int = key(0, "zero padding around the input of a convolution", low=0)
     pool: str = key("none", "2x2 pooling after a convolution", choices=("max", "average", "none"))
-    keep: float = key(1.0, "dropout: probability by which a unit of the layer is kept, at most 1; 1: none", above=0)
+    keep: float = key(1.0, "dropout: probability that a unit of the layer is kept, at most 1; 1: no dropout", above=0)
 
 
 @dataclass(frozen=True)
@@ -81,122 +83,125 @@ class Model:
 
     kind: str = key(
         "symmetric",
-        "symmetric: one weight both ways; vector-field: distinct forward and backward weights",
+        "symmetric: one weight for both directions; vector-field: distinct forward and backward weights",
         choices=("symmetric", "vector-field"),
     )
     feedback_winners: str = key(
         "own",
-        "vector-field: where the feedback unpools; own: at the winners of the backward weights, as published; "
-        "forward: at those of the drive, which is cheaper",
+        "vector-field: where the feedback unpools; own: at the maxima under the backward weights, as published; "
+        "forward: at the maxima under the forward weights, which is faster",
         choices=("own", "forward"),
     )
-    activation: str = key("half_hard_sigmoid", "sigma of every neuron", choices=ACTIVATION_NAMES)
+    activation: str = key("half_hard_sigmoid", "activation function sigma of every neuron", choices=ACTIVATION_NAMES)
     loss: str = key(
         "cross_entropy_readout",
-        "squared_error; cross_entropy on linear output units; cross_entropy_readout: softmax outside the system",
+        "squared_error: output units in the system; cross_entropy: on linear output units in the system; "
+        "cross_entropy_readout: softmax readout outside the system",
         choices=("squared_error", "cross_entropy", "cross_entropy_readout"),
     )
     gain: float = key(1.0, "initial weights and biases are uniform in +-gain / sqrt(fan_in)", above=0)
     dropout_scaling: str = key(
         "weights",
-        "what makes up for units that dropout masks; weights: those that leave the layer upwards are divided by keep, "
-        "both ways; states: the layer's states are divided by keep, as in a branch of the published code",
+        "how dropout compensates for masked units; weights: weights to the layer above are divided by keep, in both "
+        "directions; states: the layer's states are divided by keep, as in a branch of the published code",
         choices=("weights", "states"),
     )
-    layers: tuple[Layer, ...] = key((), "the connections from the input up, one inline table each")
+    layers: tuple[Layer, ...] = key((), "the layers from the input up, one inline table each")
 
 
 @dataclass(frozen=True)
 class Dynamics:
-    """The phases."""
+    """The free and nudged phases."""
 
     T1: int = key(20, "steps of the free phase", low=1)
-    T2: int = key(8, "steps of each nudged phase; bptt: of the free phase's end that it goes back through", low=1)
-    beta: float = key(0.5, "ep: strength of the nudging", above=0)
-    tolerance: float = key(0.0, "a phase ends early once its residual is at most this; 0: never", low=0)
+    T2: int = key(8, "steps of each nudged phase; bptt: last steps of the free phase that it differentiates", low=1)
+    beta: float = key(0.5, "ep: nudging strength", above=0)
+    tolerance: float = key(0.0, "stop a phase early when its residual is at most this; 0: never", low=0)
     check_every: int = key(
-        0, "with a tolerance, how many steps there are to a look at the residual; 0: 1 on a CPU, 10 on a GPU", low=0
+        0, "with a tolerance, check the residual every N steps; 0: every step on a CPU, every 10 on a GPU", low=0
     )
     schedule: str = key(
         "synchronous",
-        "synchronous: all layers at once, as published; even-odd: every second layer, then the others",
+        "synchronous: update all layers at once, as published; even-odd: every second layer, then the others",
         choices=("synchronous", "even-odd"),
     )
     omega: float = key(
         1.0,
-        "a state moves omega times the way to where it is driven, below 2; 1: as published; above: over-relaxed, "
-        "settles in fewer sweeps (for even-odd); below: damped",
+        "relaxation factor, below 2: a state moves omega times the distance to its target; 1: as published; above 1: "
+        "over-relaxed, converges in fewer sweeps (with even-odd); below 1: damped",
         above=0,
     )
 
 
 @dataclass(frozen=True)
 class Training:
-    """The run."""
+    """The training algorithm and how it is computed."""
 
     algorithm: str = key(
         "ep", "ep: Equilibrium Propagation; bptt: backpropagation through time", choices=("ep", "bptt")
     )
     estimator: str = key(
-        "symmetric", "ep: stencil in beta", choices=("symmetric", "one-sided", "random-sign", "four-point")
+        "symmetric",
+        "ep: finite-difference stencil in beta",
+        choices=("symmetric", "one-sided", "random-sign", "four-point"),
     )
     common_update: bool = key(
-        False, "vector-field: forward and backward weights share one update, which aligns them (KP-VF)"
+        False, "vector-field: forward and backward weights get the same update, which aligns them (KP-VF)"
     )
     epochs: int = key(5, "passes over the training samples", low=0)
-    batch_size: int = key(50, "samples per update", low=1)
-    seed: int = key(0, "seed of weights, order of samples, augmentation and random signs", low=0, high=2**63 - 1)
-    dtype: str = key("float32", "type of all numbers", choices=("float32", "float64"))
+    batch_size: int = key(50, "samples per weight update", low=1)
+    seed: int = key(0, "seed of initial weights, sample order, augmentation and random signs", low=0, high=2**63 - 1)
+    dtype: str = key("float32", "floating-point precision", choices=("float32", "float64"))
     memory_gb: float = key(
         0.0,
-        "bptt: memory for the states of a batch, computed twice where too little; 0: half of what is free",
+        "bptt: GB for the states of a batch; states that do not fit are computed twice; 0: half of the free memory",
         low=0,
     )
     convolution: str = key(
         "auto",
-        "how convolutions are computed, where a form suits; auto: the fastest for each layer",
+        "algorithm of the convolutions, for the layers that it supports; auto: the fastest for each layer",
         choices=("auto", "direct", "merged", "winograd-2x2", "winograd-4x4"),
     )
     kernels: str = key(
         "cuda",
-        "on a GPU; cuda: by kernels of eqnp's own; simple: by the same array operations as on a CPU, for comparison",
+        "on a GPU; cuda: eqnp's own CUDA kernels; simple: the same array operations as on a CPU, for comparison",
         choices=("cuda", "simple"),
     )
     products: str = key(
         "auto",
-        "on a CPU, what multiplies the stacks of matrices of Winograd's forms; mkl: Intel's oneMKL; slabs: NumPy, cut "
-        "for OpenBLAS on AVX-512; numpy: NumPy, whole; auto: mkl on a CPU of Intel's if it is there, else "
-        "the faster of the two",
+        "on a CPU, how Winograd convolutions multiply their stacks of matrices; mkl: Intel oneMKL; slabs: NumPy, in "
+        "slices that suit OpenBLAS on AVX-512; numpy: NumPy, unsliced; auto: mkl on Intel CPUs if installed, else the "
+        "faster of slabs and numpy",
         choices=("auto", "numpy", "slabs", "mkl"),
     )
     tf32: bool = key(
-        False, "on a GPU, products of convolutions in TF32: faster, and only where `eqnp check` still agrees"
+        False, "on a GPU, multiply in TF32 in convolutions: faster; use it only if `eqnp check` still agrees"
     )
-    threads: int = key(0, "CPU threads, each with a share of every batch; 0: what suits the net and the cores", low=0)
+    threads: int = key(0, "CPU threads, each with a shard of every batch; 0: chosen from network and cores", low=0)
 
 
 @dataclass(frozen=True)
 class Optimizer:
-    """The update of the weights."""
+    """The optimiser."""
 
     name: str = key("sgd", "optimiser", choices=("sgd", "adam"))
     rates: float | tuple[float, ...] = key(0.1, "learning rate, or one per layer (weights and biases)", low=0)
     weight_decay: float | tuple[float, ...] = key(0.0, "weight decay, or one per layer (weights and biases)", low=0)
-    momentum: float = key(0.0, "momentum of sgd, below 1", low=0)
-    beta1: float = key(0.9, "adam: decay of the mean, below 1", low=0)
-    beta2: float = key(0.999, "adam: decay of the variance, below 1", low=0)
-    epsilon: float = key(1e-8, "adam: added to the root", above=0)
-    schedule: str = key("constant", "how the rate moves, epoch by epoch", choices=("constant", "cosine"))
-    T_max: int = key(0, "cosine: epochs until the rate is minimum_rate, where it stays; 0: all epochs", low=0)
-    minimum_rate: float = key(0.0, "cosine: the last rate", low=0)
+    momentum: float = key(0.0, "sgd: momentum, below 1", low=0)
+    beta1: float = key(0.9, "adam: decay rate of the mean of gradients, below 1", low=0)
+    beta2: float = key(0.999, "adam: decay rate of the mean of squared gradients, below 1", low=0)
+    epsilon: float = key(1e-8, "adam: added to the square root in the denominator", above=0)
+    schedule: str = key("constant", "learning-rate schedule, by epoch", choices=("constant", "cosine"))
+    T_max: int = key(0, "cosine: epochs until the learning rate is minimum_rate, where it stays; 0: all epochs", low=0)
+    minimum_rate: float = key(0.0, "cosine: the final learning rate", low=0)
 
 
 @dataclass(frozen=True)
 class Config:
-    """A whole run."""
+    """The configuration of a whole run."""
 
-    name: str = key("run", "name of the run, and of its folder")
-    description: str = key("", "one line about it")
+    name: str = key("run", "name of the run and of its folder")
+    description: str = key("", "one line about the run")
     data: Data = field(default_factory=Data)
     model: Model = field(default_factory=Model)
     dynamics: Dynamics = field(default_factory=Dynamics)
@@ -205,10 +210,10 @@ class Config:
 
 
 def check(config: Config) -> None:
-    """Check what one key alone cannot tell.
+    """Check that the keys are consistent with each other.
 
     Raises:
-        ConfigurationError: the first thing that does not fit, by its key.
+        ConfigurationError: the first inconsistency, with its key.
     """
     layers, optimizer = config.model.layers, config.optimizer
     if not layers:
@@ -219,7 +224,7 @@ def check(config: Config) -> None:
         if layer.dense and layer != Layer(dense=layer.dense, keep=layer.keep):
             raise ConfigurationError(f"model.layers.{n}: kernel, stride, padding and pool belong to conv, not to dense")
         if layer.keep > 1:
-            raise ConfigurationError(f"model.layers.{n}.keep: {layer.keep} is not a probability, at most 1")
+            raise ConfigurationError(f"model.layers.{n}.keep: {layer.keep} is not a probability; give at most 1")
     for what in ("rates", "weight_decay"):
         values = getattr(optimizer, what)
         if isinstance(values, tuple) and len(values) != len(layers):
@@ -227,12 +232,12 @@ def check(config: Config) -> None:
                 f"optimizer.{what}: {len(values)} values for {len(layers)} layers; give one number or one per layer"
             )
     if config.model.dropout_scaling != "weights" and all(layer.keep == 1 for layer in layers):
-        raise ConfigurationError("model.dropout_scaling: belongs to dropout; set keep of a layer below 1")
+        raise ConfigurationError("model.dropout_scaling: needs dropout; set keep of a layer below 1")
     if config.dynamics.omega >= 2:
-        raise ConfigurationError(f"dynamics.omega: {config.dynamics.omega} is not below 2: states would not settle")
+        raise ConfigurationError(f"dynamics.omega: {config.dynamics.omega} is not below 2; states would not converge")
     if config.data.validation >= 1 and not config.data.validation.is_integer():
         raise ConfigurationError(
-            f"data.validation: {config.data.validation} is neither a share below 1 nor a whole number of samples"
+            f"data.validation: {config.data.validation} is neither a fraction below 1 nor a whole number of samples"
         )
     _check_arrays(config)
     _check_kind(config)
@@ -240,11 +245,11 @@ def check(config: Config) -> None:
         if getattr(optimizer, what) >= 1:
             raise ConfigurationError(f"optimizer.{what}: {getattr(optimizer, what)} is not below 1")
     if optimizer.momentum and optimizer.name != "sgd":
-        raise ConfigurationError("optimizer.momentum: belongs to sgd; adam has beta1 and beta2")
+        raise ConfigurationError("optimizer.momentum: only for sgd; adam has beta1 and beta2")
     if any(c < " " for c in config.data.folder):
         raise ConfigurationError(
-            f"data.folder: {config.data.folder!r} has control characters in it, which a backslash makes inside double "
-            "quotes; give the path without quotes or inside single ones"
+            f"data.folder: {config.data.folder!r} contains control characters (in double quotes a backslash begins an "
+            "escape); give the path without quotes or in single quotes"
         )
     if not config.name or any(c in config.name for c in "/\\\0") or config.name.startswith("."):
         raise ConfigurationError(f"name: {config.name!r} cannot be the name of a folder")
@@ -266,19 +271,19 @@ def _check_arrays(config: Config) -> None:
 
 
 def _check_kind(config: Config) -> None:
-    """Check that options of vector fields and of BPTT are not given to what has no use for them."""
+    """Check that keys for vector fields, float32 and BPTT are set only where they have an effect."""
     if config.model.kind == "symmetric":
         if config.training.common_update:
-            raise ConfigurationError("training.common_update: belongs to model.kind = vector-field")
+            raise ConfigurationError("training.common_update: needs model.kind = vector-field")
         if config.model.feedback_winners != "own":
-            raise ConfigurationError("model.feedback_winners: belongs to model.kind = vector-field")
+            raise ConfigurationError("model.feedback_winners: needs model.kind = vector-field")
     if config.training.tf32 and config.training.dtype != "float32":
-        raise ConfigurationError("training.tf32: belongs to training.dtype = float32")
+        raise ConfigurationError("training.tf32: needs training.dtype = float32")
     for what, only in (("schedule", "synchronous"), ("omega", 1)):
         if config.training.algorithm == "bptt" and getattr(config.dynamics, what) != only:
-            raise ConfigurationError(f"dynamics.{what}: bptt goes back through synchronous steps with omega 1 alone")
+            raise ConfigurationError(f"dynamics.{what}: bptt supports only synchronous steps with omega = 1")
     if config.training.algorithm == "bptt" and config.dynamics.T2 > config.dynamics.T1:
         raise ConfigurationError(
-            f"dynamics.T2: bptt goes back through at most dynamics.T1 = {config.dynamics.T1} steps, "
+            f"dynamics.T2: bptt differentiates at most dynamics.T1 = {config.dynamics.T1} steps, "
             f"not {config.dynamics.T2}"
         )

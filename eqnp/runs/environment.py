@@ -1,4 +1,4 @@
-"""What a run was computed with: versions, BLAS, machine, command."""
+"""The environment of a run: versions, BLAS, machine, command."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from eqnp.backends.limits import available_cores
 
 
 def describe_environment(backend_name: str) -> dict[str, str | int]:
-    """Return versions, BLAS and its threads, machine, backend and command line, each under a short name."""
+    """Return versions, BLAS and its threads, machine, backend and command line by short names."""
     packages = {name: _version(name) for name in ("numpy", "scipy", "h5py", "mkl")}
-    result = {
+    result: dict[str, str | int] = {
         "eqnp": __version__,
         "python": platform.python_version(),
         **packages,
@@ -30,9 +30,9 @@ def describe_environment(backend_name: str) -> dict[str, str | int]:
 
 
 def processor() -> str:
-    """Return the processor's name, such as "AMD EPYC 9R14"."""
+    """Return the name of the CPU, such as "AMD EPYC 9R14"."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()  # Linux; elsewhere Python knows more
+        lines = Path("/proc/cpuinfo").read_text().splitlines()  # Linux, where Python does not know it
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or "not known"
@@ -47,7 +47,7 @@ def _version(package: str) -> str:
 
 def _blas() -> str:
     """Return the BLAS libraries in use, such as "openblas 0.3.29 (2 threads, Haswell)"."""
-    import numpy  # noqa: F401  loads its BLAS
+    import numpy  # noqa: F401  loads the BLAS of NumPy
     from threadpoolctl import threadpool_info
 
     found = [
@@ -62,7 +62,7 @@ def _blas() -> str:
 def _gpu() -> dict[str, str | int]:
     from eqnp.backends.backend import import_cupy  # imports NumPy
 
-    cupy = import_cupy()  # get_backend would choose a device, and the run has chosen its own
+    cupy = import_cupy()  # not get_backend, which would choose a device again
     runtime = cupy.cuda.runtime
     return {
         "cupy": cupy.__version__,

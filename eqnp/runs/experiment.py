@@ -1,4 +1,4 @@
-"""From a configuration to a network and a learner, and from a run's state to a checkpoint and back."""
+"""From a configuration to a network and a learner, and from the state of a run to a checkpoint and back."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from typing import Any
 import numpy as np
 
 from eqnp.architecture import Architecture, forward_partner
-from eqnp.connections.layers import ConvLayer, DenseLayer, Layer, Shape
 from eqnp.backends.backend import Backend, to_host
+from eqnp.backends.limits import available_cores
+from eqnp.backends.mkl import MklProducts
+from eqnp.backends.products import Products, SlabProducts, best_numpy_products
+from eqnp.connections.forms import Means
+from eqnp.connections.layers import ConvLayer, DenseLayer, Layer, Shape
+from eqnp.contrasts import default_contrast
+from eqnp.dynamics import Phases
+from eqnp.errors import BackendError, CheckpointError, ConfigurationError
+from eqnp.learner import BPTT, Learner
+from eqnp.networks import Network, SymmetricNetwork, VectorFieldNetwork
+from eqnp.optim import SGD, Adam, Optimizer, Update, cosine
 from eqnp.reference import plan_segments
 from eqnp.runs.checkpoint import restore_into
 from eqnp.runs.config import Config, Model, Training
 from eqnp.runs.config import Layer as LayerConfig
-from eqnp.contrasts import default_contrast
-from eqnp.dynamics import Phases
-from eqnp.backends.limits import available_cores
 from eqnp.runs.environment import processor
-from eqnp.errors import BackendError, CheckpointError, ConfigurationError
-from eqnp.connections.forms import Means
-from eqnp.learner import BPTT, Learner
-from eqnp.backends.mkl import MklProducts
-from eqnp.networks import Network, SymmetricNetwork, VectorFieldNetwork
-from eqnp.optim import SGD, Adam, Optimizer, Update, cosine
-from eqnp.backends.products import Products, SlabProducts, best_numpy_products
 from eqnp.training import State, Tally
 
-GPU_CHECK_EVERY = 10  # to read a residual is to wait until the GPU has done everything before it
+GPU_CHECK_EVERY = 10  # reading a residual waits for all work on the GPU
 
 
 def make_architecture(model: Model, input_shape: Shape, classes: int) -> Architecture:
     """Return the architecture of ``model`` on inputs of ``input_shape``.
 
     Raises:
-        ConfigurationError: layers do not fit the input or each other, or the last one is not the number of classes.
+        ConfigurationError: layers do not fit the input or each other, or the last one does not have ``classes`` units.
     """
     layers = tuple(_layer(layer) for layer in model.layers)
     architecture = Architecture(
@@ -55,8 +55,12 @@ def make_learner(
 ) -> Learner:
     """Return the learner that ``config`` describes, for inputs of ``input_shape`` (H, W, C).
 
-    ``samples`` is how many there are to train on, and so the most that a batch can have; None if that is not known, 0
-    if nothing will be trained.
+    ``samples`` is the number of training samples, which limits the batch size; None: not known; 0: no training.
+
+    Raises:
+        ConfigurationError: layers do not fit, or a key needs another backend.
+        BackendError: oneMKL is requested and not installed.
+        OutOfMemoryError: the memory for BPTT is too small for one batch.
     """
     architecture = make_architecture(config.model, input_shape, classes)
     training = config.training
@@ -80,38 +84,38 @@ def make_learner(
 
 
 def make_network(model: Model, architecture: Architecture, convolution: str = "auto", means: Means = None) -> Network:
-    """Return the network of ``model``, with the named form of its convolutions, computed by ``means``."""
+    """Return the network of ``model``, with the named form of convolutions, computed by ``means``."""
     if not architecture.vector_field:
         return SymmetricNetwork(architecture, convolution, means)
     return VectorFieldNetwork(architecture, model.feedback_winners == "own", convolution, means)
 
 
 def _means(training: Training, backend: Backend) -> Means:
-    """Return what computes beside the arrays' own module: a GPU's kernels, or products on a CPU.
+    """Return what computes besides the array module: CUDA kernels on a GPU, or products on a CPU.
 
     Raises:
-        ConfigurationError: an option belongs to another backend.
-        BackendError: oneMKL is asked for and not there.
+        ConfigurationError: a key needs another backend.
+        BackendError: oneMKL is requested and not installed.
     """
     device = backend.device if training.kernels == "cuda" else None
     if training.tf32:
         if device is None:
-            raise ConfigurationError("training.tf32: belongs to --backend cupy with training.kernels = cuda")
+            raise ConfigurationError("training.tf32: needs --backend cupy with training.kernels = cuda")
         return device.with_tf32()
     if backend.name == "numpy":
         return make_products(training.products)
     if training.products not in ("auto", "numpy"):
-        raise ConfigurationError(f"training.products: {training.products} belongs to --backend numpy")
+        raise ConfigurationError(f"training.products: {training.products} needs --backend numpy")
     return device
 
 
 def make_products(name: str) -> Products:
-    """Return what multiplies on a CPU; ``auto``: oneMKL on a CPU of Intel's, or else the faster way by NumPy.
+    """Return how a CPU multiplies stacks of matrices; ``auto``: oneMKL on Intel CPUs, else the faster way with NumPy.
 
     Raises:
-        BackendError: oneMKL is asked for and not there.
+        BackendError: oneMKL is requested and not installed.
     """
-    if name == "mkl" or (name == "auto" and "Intel" in processor()):  # on AMD's it is slower than the slabs
+    if name == "mkl" or (name == "auto" and "Intel" in processor()):  # on AMD CPUs oneMKL is slower than slabs
         try:
             return MklProducts()
         except BackendError:
@@ -123,10 +127,10 @@ def make_products(name: str) -> Products:
 
 
 def _bptt(config: Config, architecture: Architecture, backend: Backend, samples: int | None) -> BPTT:
-    """Return BPTT with as many steps' states kept at once as fit in memory.
+    """Return for how many steps BPTT keeps the states at once.
 
     Raises:
-        OutOfMemoryError: the memory that it may use does not hold them even in segments.
+        OutOfMemoryError: the available memory is too small even for segments.
     """
     batch = config.training.batch_size if samples is None else min(config.training.batch_size, samples)
     units = sum(math.prod(shape) for shape in architecture.state_shapes)
@@ -137,15 +141,15 @@ def _bptt(config: Config, architecture: Architecture, backend: Backend, samples:
 
 
 def default_threads(model: Model, cores: int) -> int:
-    """Return the threads for ``training.threads = 0``: the cores, but one for a net without convolutions.
+    """Return the threads for ``training.threads = 0``: one per core, or one for a network without convolutions.
 
-    The steps of a small dense net are too short for Python to feed two threads; it leaves the cores to the products.
+    Steps of a small dense network are too short for two Python threads; its matrix products use all cores instead.
     """
     return cores if has_convolutions(model) else 1
 
 
 def with_threads(config: Config) -> Config:
-    """Return the configuration with its threads settled, so that a resumed run cuts its batches the same way."""
+    """Return the configuration with its number of threads set, so that a resumed run splits batches the same way."""
     threads = config.training.threads or default_threads(config.model, available_cores())
     return replace(config, training=replace(config.training, threads=threads))
 
@@ -156,7 +160,7 @@ def has_convolutions(model: Model) -> bool:
 
 
 def to_content(state: State) -> dict[str, Any]:
-    """Return what a checkpoint holds of a state: host arrays and numbers."""
+    """Return the content of a checkpoint: host arrays, in the shapes of the state, and numbers."""
     return {
         "parameters": _host(state.parameters),
         "optimizer": _host(state.optimizer),
@@ -172,20 +176,20 @@ def to_content(state: State) -> dict[str, Any]:
 
 
 def from_content(content: Mapping[str, Any], learner: Learner, template: State) -> State:
-    """Return the state in a checkpoint's content; ``template`` is a fresh state, whose names and shapes it must have.
+    """Return the state in the content of a checkpoint; ``template`` is a new state with the same names and shapes.
 
     Raises:
-        CheckpointError: a name, shape or dtype differs, a weight is not finite, or a number of the progress cannot be;
-            the first one is named.
+        CheckpointError: a name, shape or dtype differs, a weight is not finite, or a number is impossible; the message
+            names the first one.
     """
-    if isinstance(content.get("progress"), Mapping):  # older ones do not say in which epoch the best error was
+    if isinstance(content.get("progress"), Mapping):  # older checkpoints lack the epoch of the best error
         content = {**content, "progress": {"best_epoch": 0, **content["progress"]}}
     restore_into(to_content(template), content)
     _check_weights(content["parameters"], learner)
     _check_numbers("optimizer", content["optimizer"])
     progress = dict(content["progress"])
     _check_numbers("progress", progress)
-    if progress["batch"] > progress["samples"]:  # every batch has a sample
+    if progress["batch"] > progress["samples"]:  # every batch has at least one sample
         raise _impossible("progress.batch", f"{progress['batch']} after {progress['samples']} samples")
     own = {key: progress.pop(key) for key in ("epoch", "batch", "seconds", "best_error", "best_epoch")}
     return State(
@@ -206,7 +210,7 @@ def _check_weights(parameters: Mapping[str, np.ndarray], learner: Learner) -> No
 
 
 def _check_numbers(where: str, content: Mapping[str, Any]) -> None:
-    """Check that counts and sums are from 0 up, and counts such as arithmetic with floats can take."""
+    """Check that counts and sums are at least 0, and that counts fit int64."""
     for name, value in content.items():
         good = 0 <= value < 2**63 if isinstance(value, int) else not isinstance(value, float) or value >= 0
         if not good:
@@ -235,7 +239,7 @@ def _optimizer(config: Config) -> Optimizer:
 
 
 def _rates(config: Config, architecture: Architecture) -> Callable[[int], dict[str, float]]:
-    """Return the rate of every parameter as a function of the epoch (from 0)."""
+    """Return the learning rate of every parameter as a function of the epoch (from 0)."""
     o, base = config.optimizer, per_parameter(architecture, config.optimizer.rates)
     if o.schedule == "constant":
         return lambda epoch: base
@@ -244,9 +248,9 @@ def _rates(config: Config, architecture: Architecture) -> Callable[[int], dict[s
 
 
 def per_parameter(architecture: Architecture, value: float | tuple[float, ...]) -> dict[str, float]:
-    """Return a value, or one per connection, by parameter name.
+    """Return ``value``, one number or one per connection, by parameter name.
 
-    A bias has its weight's, a backward weight its forward partner's: only then do the two align.
+    A bias has the value of its weight, a backward weight that of its forward partner: only then do the two align.
     """
     names = architecture.connection_names
     values = value if isinstance(value, tuple) else (value,) * len(names)

@@ -1,8 +1,7 @@
-"""The history of a run: which key changed when. Rows of ``history.csv``, in the order in which they were written.
+"""The history of a run: which key changed when, as rows of ``history.csv`` in the order in which they were written.
 
-``epoch`` and ``batch`` say where a change took effect: in that epoch (from 1, as in ``metrics.csv``), after so many of
-its batches. The value of a key in an epoch is ``new`` of the last row for it in the file that took effect by then; with
-no such row, ``old`` of its first one.
+A change took effect in ``epoch`` (from 1, as in ``metrics.csv``) after ``batch`` of its batches. The value of a key in
+an epoch is ``new`` of its last row that took effect by then, or ``old`` of its first row if there is none.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ Row = Mapping[str, Any]
 def new_rows(
     rows: Sequence[Row], changes: Sequence[Change], current: Mapping[str, Any], epoch: int, batch: int
 ) -> list[dict[str, Any]]:
-    """Return the rows to add when a run goes on after ``epoch`` epochs and ``batch`` batches.
+    """Return the rows to add when a run is resumed after ``epoch`` epochs and ``batch`` batches.
 
-    These are the ``changes`` that ``rows`` do not have yet. Where the rows end with another value than the ``current``
-    one, or take effect later than here (the run goes on from an older checkpoint), the current value is dated anew.
+    These are the ``changes`` that are not in ``rows`` yet. The ``current`` value of a key gets a row too if its last
+    row has another value, or takes effect later than here (the run is resumed from an older checkpoint).
     """
     place = (epoch + 1, batch)
     last = {row["key"]: row for row in rows}
@@ -50,12 +49,12 @@ def _place(row: Row) -> tuple[int, int]:
 
 
 def _text(text: str) -> str:
-    return text.encode("utf-8", "replace").decode()  # a name of a file need not be UTF-8
+    return text.encode("utf-8", "replace").decode()  # file names need not be UTF-8
 
 
 def environment_changes(started: Mapping[str, Any], rows: Sequence[Row], now: Mapping[str, Any]) -> list[Change]:
-    """Return what differs ``now`` from the environment that a run had last: as it ``started``, and ``rows`` since."""
-    if not started:  # the file was taken away
+    """Return the differences ``now`` to the last environment of a run: as it ``started``, changed by ``rows``."""
+    if not started:  # the file was deleted
         return []
     before = {f"environment.{name}": shown(value) for name, value in started.items()}
     before |= {row["key"]: row["new"] for row in rows if row["key"].startswith("environment.")}

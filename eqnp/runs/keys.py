@@ -1,14 +1,14 @@
-"""Which key of the configuration somebody meant: by its last part alone, by another usual name, or by a slip."""
+"""Which configuration key was meant: by its last part alone, by another usual name, or despite a typo."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import fields, is_dataclass
 from functools import cache
 from typing import get_type_hints
 
 from eqnp.runs.config import Config, Layer
-from eqnp.runs.spelling import MOST, near_words
+from eqnp.runs.spelling import MOST, hint, near_words
 
 TABLES = tuple(each.name for each in fields(Config) if each.name not in ("name", "description"))
 OTHER_NAMES = {
@@ -58,7 +58,7 @@ OTHER_NAMES = {
 
 @cache
 def known_keys() -> tuple[str, ...]:
-    """Return the dotted name of every key that is no table; those of a layer as the first layer's."""
+    """Return the dotted name of every key that is not a table; keys of layers are named for layer 0."""
     return tuple(_keys(Config, ""))
 
 
@@ -75,7 +75,7 @@ def _keys(kind: type, prefix: str) -> Iterator[str]:
 
 
 def named_keys(word: str) -> list[str]:
-    """Return the keys that ``word`` names without its table, with a dash for a dot, or as other programs name them."""
+    """Return the keys that ``word`` means: its table left out, dashes for dots, or a name from other programs."""
     word = _plain(word)
     keys = known_keys()
     if word in keys:
@@ -85,12 +85,21 @@ def named_keys(word: str) -> list[str]:
 
 
 def near_keys(word: str) -> list[str]:
-    """Return the keys that ``word`` names or, if there is none, those that a slip makes of it."""
+    """Return the keys that ``word`` means or, if there are none, those that it means with a typo corrected."""
     return named_keys(word) or [key for near in near_words(_plain(word), names_of_keys()) for key in named_keys(near)]
 
 
+def key_hint(name: str, table: Iterable[str]) -> str:
+    """Return `` (did you mean ...?)`` for a ``name`` that is not in its ``table``: keys elsewhere, or similar ones."""
+    elsewhere = named_keys(name)
+    near = near_words(name, table)
+    if not elsewhere and not near:
+        elsewhere = near_keys(name)
+    return hint([*elsewhere, *near][:MOST])
+
+
 def names_of_keys() -> list[str]:
-    """Return every word that ``named_keys`` understands, with underscores between its parts."""
+    """Return every word that ``named_keys`` knows, with underscores between its parts."""
     keys = known_keys()
     return [*(_plain(key.rpartition(".")[2]) for key in keys), *OTHER_NAMES, *map(_plain, keys)]
 

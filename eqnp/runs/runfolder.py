@@ -26,7 +26,7 @@ _LOCK = ".lock"
 
 
 class RunFolder:
-    """A run's folder. A writer holds its lock, from ``create`` or ``open(lock=True)`` to the end of ``with``."""
+    """The folder of a run. A writer holds its lock from ``create`` or ``open(lock=True)`` until ``close``."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -41,19 +41,19 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: str | Path, config_toml: str) -> RunFolder:
-        """Make a run folder with this configuration, and lock it.
+        """Create a run folder with this configuration, and lock it.
 
         Raises:
-            ConfigurationError: something is at ``path`` already.
-            RunBusyError: another process is making a run there.
+            ConfigurationError: ``path`` is a file or a folder that is not empty.
+            RunBusyError: another process is starting a run there.
             DiskError: the folder or the configuration cannot be written.
         """
         folder = cls(path)
         make_folder(folder.path)
         try:
-            folder._require_empty()  # before the lock too: no lock file is left in a folder of something else
+            folder._require_empty()  # before the lock too, to leave no lock file in a folder that is no run
         except ConfigurationError:
-            if not os.path.isfile(folder.path / _LOCK):  # else a process may be making the run there just now
+            if not os.path.isfile(folder.path / _LOCK):  # else another process may be starting a run there
                 raise
         folder._acquire("give another --out, or wait until it ends")
         try:
@@ -67,11 +67,11 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: str | Path, *, lock: bool = False) -> RunFolder:
-        """Return the run folder at ``path``: for reading, or with ``lock`` to go on with the run.
+        """Return the run folder at ``path``: for reading, or with ``lock`` to continue the run.
 
         Raises:
-            ConfigurationError: there is no run folder.
-            RunBusyError: ``lock`` is set and another process has the folder.
+            ConfigurationError: it is not a run folder.
+            RunBusyError: ``lock`` is set and another process holds the lock.
             DiskError: ``lock`` is set and the folder cannot be written.
         """
         folder = cls(path)
@@ -84,11 +84,15 @@ class RunFolder:
 
     @staticmethod
     def default_path(name: str, root: str | Path = "runs") -> Path:
-        """Make and return a new empty folder ROOT/NAME-YYYYmmdd-HHMMSS, with -2, -3, ... added if it is taken.
+        """Create and return a new empty folder ROOT/NAME-YYYYmmdd-HHMMSS, with -2, -3, ... appended if it exists.
 
-        It is made here, so that two runs that start in the same second get two folders.
+        It is created here, so that two runs that start in the same second get two folders.
+
+        Raises:
+            ConfigurationError: a file is in the place of a folder.
+            DiskError: the folder cannot be created.
         """
-        encoding = sys.getfilesystemencoding()  # in an ASCII locale it cannot hold every name
+        encoding = sys.getfilesystemencoding()  # an ASCII locale cannot encode every name
         name = name.encode(encoding, "replace").decode(encoding)
         safe = re.sub(r"[^\w.-]+", "-", name).lstrip(".-") or "run"
         stem = f"{safe}-{time.strftime('%Y%m%d-%H%M%S')}"
@@ -102,7 +106,7 @@ class RunFolder:
     def begun(self) -> bool:
         """Return whether anything of the run was saved: a checkpoint, or a row of metrics.
 
-        If not, disk or process failed before the first save, and the run can begin from its configuration.
+        If not, the run ended before its first save and can start again from its configuration.
         """
         return any(map(os.path.lexists, (self.last_path, self.best_path))) or bool(self.metrics())
 
@@ -111,11 +115,11 @@ class RunFolder:
         write_atomic(self.config_path, config_toml.encode())
 
     def write_environment(self, environment: Mapping[str, Any]) -> None:
-        """Write environment.toml. What is not UTF-8, such as a file's name in the command, is replaced by "?"."""
+        """Write environment.toml. Characters that UTF-8 cannot encode, as in file names, are replaced by "?"."""
         write_atomic(self.environment_path, tomli_w.dumps(environment).encode(errors="replace"))
 
     def environment(self) -> dict[str, Any]:
-        """Return what environment.toml says, or nothing if it is not there or damaged: no run depends on it."""
+        """Return the content of environment.toml, empty if the file is missing or damaged: no run depends on it."""
         try:
             return tomllib.loads(self.environment_path.read_text("utf-8"))
         except (OSError, ValueError):
@@ -130,11 +134,11 @@ class RunFolder:
         return self.rows(self.history_path, {"epoch", "batch", "key", "old", "new"})
 
     def rows(self, path: Path, needed: Set[str] = frozenset({"epoch"})) -> list[dict[str, str]]:
-        """Return the rows of a table of the run as text, by column. A last line without its end is left out.
+        """Return the rows of a CSV file of the run as text, by column. A last line without a line end is dropped.
 
         Raises:
-            ConfigurationError: the file cannot be read, columns have no names of their own or a ``needed`` one is not
-                there, or a row has more cells than there are columns, or no epoch.
+            ConfigurationError: the file cannot be read, column names are empty, repeated or lack a ``needed`` one, or a
+                row has too many cells or no epoch.
         """
         try:
             text = path.read_text("utf-8-sig", "replace")
@@ -161,17 +165,15 @@ class RunFolder:
         self.append_rows(self.metrics_path, [row])
 
     def append_rows(self, path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Add rows to a table of the run. The file is written anew, so that no row is ever half there."""
+        """Add rows to a CSV file of the run. The whole file is rewritten, so a row is never incomplete."""
         if rows:
             _write_rows(path, [*self.rows(path), *rows])
 
     def truncate_metrics(self, last_epoch: int) -> None:
-        """Drop the rows of epochs after ``last_epoch``, which a run that goes on from a checkpoint will write again.
-
-        Of metrics.csv, and of test.csv in the same way.
+        """Drop the rows of epochs after ``last_epoch`` from metrics.csv and test.csv; a resumed run writes them again.
 
         Raises:
-            ConfigurationError: a file is damaged; nothing is dropped from it.
+            ConfigurationError: a file is damaged; it is not changed.
         """
         for path in (self.metrics_path, self.test_path):
             rows = self.rows(path)
@@ -180,7 +182,7 @@ class RunFolder:
                 _write_rows(path, kept)
 
     def close(self) -> None:
-        """Free the lock, if it is held."""
+        """Release the lock, if it is held."""
         self._lock.release()
 
     def __enter__(self) -> RunFolder:
@@ -196,7 +198,7 @@ class RunFolder:
             raise RunBusyError(f"{self.path}: in use by {self._lock.holder()}; {cure}")
 
     def _remove_unfinished(self) -> None:
-        """Remove what a process left that was killed while it wrote a file. The lock is held."""
+        """Remove unfinished files of killed processes. The lock is held."""
         for part in self.path.glob(PART.format("*")):
             with suppress(OSError):
                 part.unlink()
@@ -204,23 +206,23 @@ class RunFolder:
     def _require_empty(self) -> None:
         if os.path.lexists(self.config_path):
             raise ConfigurationError(
-                f"{self.path}: has a run already; go on with `eqnp train --resume {self.path}` or give another --out"
+                f"{self.path}: has a run already; continue it (`eqnp train --resume {self.path}`) or give another --out"
             )
         try:
             items = os.listdir(self.path)
         except OSError as error:
             raise disk_error(self.path, error) from error
         if not _only_traces(items):
-            raise ConfigurationError(f"{self.path}: is not empty and has no run; give another --out")
+            raise ConfigurationError(f"{self.path}: is not empty and not a run folder; give another --out")
 
 
 def _only_traces(items: Iterable[str]) -> bool:
-    """Return whether the names in a folder are only what a process leaves that was killed while it began a run."""
+    """Return whether a folder has only files that a process leaves if it is killed while it starts a run."""
     return all(any(fnmatchcase(item, each) for each in (f"{_LOCK}*", PART.format("*"))) for item in items)
 
 
 def _damaged(path: Path, what: str) -> ConfigurationError:
-    return ConfigurationError(f"{path}: {what}; mend it or move the file away")
+    return ConfigurationError(f"{path}: {what}; repair it or move the file away")
 
 
 def _write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -234,8 +236,8 @@ def _write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _missing(path: Path) -> str:
-    """Return why ``path`` is no run folder, and what to do."""
-    name = "name the folder that `eqnp train` made"
+    """Return why ``path`` is not a run folder, and what to do."""
+    name = "give a folder that `eqnp train` made"
     try:
         os.stat(path / "config.toml")
     except FileNotFoundError:
@@ -243,7 +245,7 @@ def _missing(path: Path) -> str:
             return f"there is no such folder; {name}"
         with suppress(OSError):
             if (items := os.listdir(path)) and _only_traces(items):
-                return "holds no run yet, it ended before anything was saved; start it again with --out"
+                return "holds no run yet, since it ended before the first save; start it again with --out"
         return f"is not a run folder (config.toml is missing); {name}"
     except NotADirectoryError:
         return f"is a file, not a run folder; {name}"

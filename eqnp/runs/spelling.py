@@ -1,15 +1,16 @@
-"""Which known word somebody meant: by the fewest slips of a finger, or by its beginning."""
+"""Words in messages: which known word a typo stands for, and how a given value is shown."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 MOST = 3  # words that a message suggests
 
 
 def slips(a: str, b: str) -> int:
-    """Return how many letters were left out, put in, replaced or swapped with the next one to make ``b`` of ``a``."""
+    """Return how many typos lead from ``a`` to ``b``: letters left out, added, replaced or swapped with the next."""
     rows = [list(range(len(b) + 1))]
     for i, x in enumerate(a, start=1):
         row = [i]
@@ -23,7 +24,7 @@ def slips(a: str, b: str) -> int:
 
 
 def near_words(word: str, known: Iterable[str]) -> list[str]:
-    """Return the known words that ``word`` may stand for, the likeliest first; none if it is like none of them."""
+    """Return the known words that ``word`` may stand for, the likeliest first; empty if none is similar."""
     words, allowed = list(dict.fromkeys(known)), max(1, min(len(word) // 3, 3))
     lengths = [each for each in words if abs(len(each) - len(word)) <= allowed]
     distance = {each: slips(word.lower(), each.lower()) for each in lengths}
@@ -34,6 +35,31 @@ def near_words(word: str, known: Iterable[str]) -> list[str]:
 
 
 def did_you_mean(words: Iterable[str]) -> str:
-    """Return ``did you mean A?``, ``A or B?`` or ``A, B or C?``; nothing for no words."""
+    """Return ``did you mean A?``, ``A or B?`` or ``A, B or C?``; "" for no words."""
     *most, last = [*words] or [""]
     return f"did you mean {', '.join(most)}{' or ' if most else ''}{last}?" if last else ""
+
+
+def hint(words: Iterable[str]) -> str:
+    """Return `` (did you mean 'A' or 'B'?)`` as the end of a message, or ""."""
+    question = did_you_mean(map(repr, words))
+    return f" ({question})" if question else ""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return `` (did you mean ...?)`` with the known words nearest to ``word``, or ""."""
+    return hint(near_words(word, known))
+
+
+def show(given: Any) -> str:
+    """Return a value in the form that messages show."""
+    try:
+        return shorten(" ".join(repr(given).split()))
+    except (ValueError, RecursionError):  # thousands of digits, or of levels
+        return "something too large to show"
+
+
+def shorten(text: str, most: int = 60) -> str:
+    """Return at most ``most`` characters of a text, all of which can be encoded as UTF-8."""
+    text = text if len(text) <= most else text[: most - 3] + "..."
+    return text.encode("utf-8", "backslashreplace").decode()

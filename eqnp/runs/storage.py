@@ -1,4 +1,4 @@
-"""Files that survive: a write that happens whole or not at all."""
+"""Files that are written whole or not at all, and checks of places before a write."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from eqnp.errors import ConfigurationError, DiskError
 
-PART = ".eqnp-{}.part"  # the name of an unfinished file; one is left behind only by a process that was killed
+PART = ".eqnp-{}.part"  # name of an unfinished file, which only a killed process leaves behind
 
 _ADVICE = {
     errno.ENOSPC: "free some space",
@@ -20,19 +20,19 @@ _ADVICE = {
     errno.EPERM: "check the permissions or choose another place",
     errno.EROFS: "choose a place that can be written",
 }
-_CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP)  # file systems that do not sync folders say so with one of these
+_CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP)  # errors of file systems that cannot sync folders
 
 
 def write_atomic(path: str | Path, data: bytes | memoryview) -> None:
     """Write ``data`` to ``path`` so that at every moment the file is either the old one or the whole new one.
 
     Raises:
-        DiskError: it cannot be written (full disk, no permission, ...); the old file is as it was.
+        DiskError: it cannot be written (full disk, no permission, ...); the old file is unchanged.
     """
     try:
-        target = Path(os.path.realpath(path))  # a symbolic link stays, the file that it names is replaced
+        target = Path(os.path.realpath(path))  # a symbolic link stays, its target is replaced
         part = target.with_name(PART.format(os.urandom(8).hex()))
-        if target.exists() and not target.is_file():  # renaming over a device or a pipe would destroy it
+        if target.exists() and not target.is_file():  # renaming onto a device or a pipe would destroy it
             raise DiskError(f"{path}: cannot be written (not a regular file); give another name")
         try:
             _write_synced(part, data)
@@ -47,7 +47,7 @@ def write_atomic(path: str | Path, data: bytes | memoryview) -> None:
 
 
 def disk_error(path: str | Path, error: OSError) -> DiskError:
-    """Return the DiskError that says in one line that ``path`` could not be written, why, and what to do."""
+    """Return a DiskError: ``path`` cannot be written, why, and what to do."""
     advice = _ADVICE.get(error.errno or 0, "choose another place")
     return DiskError(f"{path}: cannot be written ({error.strerror or error}); {advice}")
 
@@ -60,15 +60,15 @@ def _write_synced(path: Path, data: bytes | memoryview) -> None:
             rest = rest[os.write(descriptor, rest) :]
         os.fsync(descriptor)
     except BaseException:
-        with suppress(OSError):  # the first error is the one to report
+        with suppress(OSError):  # report the first error
             os.close(descriptor)
         raise
-    os.close(descriptor)  # NFS may report only here that it could not write
+    os.close(descriptor)  # NFS may report a failed write only here
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the new name itself durable."""
-    if os.name == "nt":  # has no such thing
+    """Sync a folder, so that a new name in it survives a power failure."""
+    if os.name == "nt":  # Windows cannot sync a folder
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -82,11 +82,11 @@ def _sync_folder(folder: Path) -> None:
 
 
 def make_folder(path: Path) -> bool:
-    """Make a folder and those above it; return whether it is new.
+    """Create a folder and its parents; return whether it is new.
 
     Raises:
-        ConfigurationError: a file is in the way.
-        DiskError: it cannot be made.
+        ConfigurationError: a file is in its place.
+        DiskError: it cannot be created.
     """
     try:
         path.mkdir(parents=True)
@@ -95,18 +95,18 @@ def make_folder(path: Path) -> bool:
             raise ConfigurationError(f"{path}: is a file, not a folder; give another --out") from None
         return False
     except NotADirectoryError:
-        raise ConfigurationError(f"{path}: lies below a file, not a folder; give another --out") from None
+        raise ConfigurationError(f"{path}: its parent is a file, not a folder; give another --out") from None
     except OSError as error:
         raise disk_error(path, error) from error
     return True
 
 
 def require_place(path: Path, force: bool) -> None:
-    """Look before the work whether ``path`` can be written after it.
+    """Check before a long computation that its result can be written to ``path``.
 
     Raises:
         ConfigurationError: it is a folder, or it exists and ``force`` is not given.
-        DiskError: it cannot be made where it would lie.
+        DiskError: it cannot be created there.
     """
     folder = os.path.dirname(path) or os.curdir
     if os.path.isdir(path):

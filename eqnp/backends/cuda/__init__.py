@@ -1,13 +1,14 @@
-"""The CUDA sources of eqnp's own kernels; ``eqnp.connections.cuda`` calls them.
+"""The CUDA sources of eqnp's own kernels. ``eqnp.connections.cuda`` and ``cuda_winograd`` call them.
+
+Read ``common.cu`` first, which precedes each of the others when it is compiled, then the rest in this order:
 
 | source | what it computes | the simple form |
 |---|---|---|
+| ``update.cu`` | the state update of a layer | ``eqnp.ops.moves`` |
 | ``columns.cu`` | columns, and their adjoint with the state update | ``eqnp.ops.conv`` |
-| ``pooling.cu`` | pooling with its bias and winners, and back | ``eqnp.ops.pooling`` |
-| ``ties.cu`` | the norms of inputs that a tie's margin needs | ``eqnp.ops.ties`` |
-| ``winograd.cu`` | Winograd's transforms with the pooling, and back with the state update | ``eqnp.ops.winograd`` |
-| ``update.cu`` | the state update of a dense layer | ``PreparedNetwork.step`` |
+| ``pooling.cu`` | pooling with bias and winners, and the adjoint | ``eqnp.ops.pooling`` |
+| ``ties.cu`` | the norms of inputs for the margins of ties | ``eqnp.ops.ties`` |
+| ``winograd.cu`` | Winograd transforms with pooling, and the adjoint with the state update | ``eqnp.ops.winograd`` |
 
-``common.cu`` stands before each of them. ``eqnp.backends.device`` compiles and launches them; matrix products are
-cuBLAS's.
+``eqnp.backends.device`` compiles and launches the kernels. cuBLAS computes the matrix products between them.
 """

@@ -1,8 +1,8 @@
-// A convolution's columns and their adjoint: eqnp/ops/conv.py.
+// The columns of a convolution and their adjoint: eqnp/ops/conv.py.
 //
 // (H, W) input size, C channels, (KH, KW) kernel, S stride, D padding, (P, Q) output size.
 
-// col[n, p, q, i, j, c] = x[n, p S + i - D, q S + j - D, c], zero outside.  One thread a number of col.
+// col[n, p, q, i, j, c] = x[n, p S + i - D, q S + j - D, c], zero outside.  One thread per entry of col.
 KERNEL columns(const REAL *x, REAL *col, index_t count)
 {
   EACH(e, count)
@@ -15,7 +15,7 @@ KERNEL columns(const REAL *x, REAL *col, index_t count)
   }
 }
 
-// The sum of all entries of col that came from place e of x.
+// The sum of all entries of col that are copies of entry e of x.
 INLINE REAL gathered(const REAL *col, index_t e)
 {
   index_t c = e % C, n = e / (C * W * H);
@@ -33,13 +33,13 @@ INLINE REAL gathered(const REAL *col, index_t e)
   return sum;
 }
 
-// The adjoint of columns: x[n, h, w, c] = the sum of its copies in col.  One thread a number of x.
+// The adjoint of columns: x[n, h, w, c] = the sum of its copies in col.  One thread per entry of x.
 KERNEL gather(const REAL *col, REAL *x, index_t count)
 {
   EACH(e, count) x[e] = gathered(col, e);
 }
 
-// The same as the feedback of a state update: s' for u = drive + gathered.
+// The same followed by the state update: s' for u = drive + gathered.
 KERNEL gather_and_update(const REAL *col, const REAL *drive, const REAL *old, REAL *out, REAL *moved, index_t count)
 {
   Moved far;

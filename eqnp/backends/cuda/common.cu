@@ -1,9 +1,10 @@
-// What every source begins with. REAL (float or double), SIGMA (an activation below) and all sizes are macros, so that
-// divisions by them cost little; N samples alone are counted at run time.
+// Common to all sources. REAL (float or double), SIGMA (an activation below) and all sizes are macros, so divisions by
+// them are cheap; only the number of samples N is known at run time.
 //
-// Every kernel has one thread for each of its `count` outputs, or for a few neighbouring ones that no other thread
-// writes: no atomics, so results repeat bit for bit. Channels are the last axis of all arrays: neighbouring threads read
-// and write neighbouring numbers. The tests compile the same text with a C++ compiler and run a grid thread by thread.
+// A kernel has one thread for each of its `count` outputs, or for a few neighbouring outputs. No two threads write the
+// same output and there are no atomics, so results are bitwise reproducible. Channels are the last axis of all arrays,
+// so neighbouring threads read and write neighbouring numbers. The tests compile the same text with a C++ compiler and
+// run the threads of a grid one after the other.
 
 typedef unsigned char place_t; // the place of a pooling window's winner, 0 1 / 2 3
 typedef unsigned int index_t;
@@ -12,7 +13,7 @@ typedef unsigned int index_t;
 #define EACH(e, count) \
   for (index_t e = blockIdx.x * blockDim.x + threadIdx.x; e < (count); e += gridDim.x * blockDim.x)
 
-// ---- the activations of eqnp/ops/activations.py, by the same names
+// ---- the activations of eqnp/ops/activations.py, with the same names
 
 #define INLINE static __device__ __forceinline__
 
@@ -20,7 +21,7 @@ typedef unsigned int index_t;
 [[maybe_unused]] INLINE REAL linear(REAL u) { return u; }
 [[maybe_unused]] INLINE REAL sigmoid(REAL u) { return REAL(0.5) * (tanh(2 * u - 1) + 1); } // 1 / (1 + exp(-4 (u - 1/2)))
 
-// Into the range of each: where a clip ends, and where a state that moved further than sigma is brought back to.
+// The clip to the range of each activation, also for a state that over-relaxation moved out of the range.
 [[maybe_unused]] INLINE REAL linear_range(REAL s) { return s; }
 [[maybe_unused]] INLINE REAL sigmoid_range(REAL s) { return clipped(s, 0, 1); }
 [[maybe_unused]] INLINE REAL hard_sigmoid_range(REAL s) { return clipped(s, 0, 1); }
@@ -34,7 +35,7 @@ typedef unsigned int index_t;
 
 // ---- the maximum of a pooling window: eqnp/ops/pooling.py
 
-// The place of the maximum of four values; a later one wins only by more than `margin`.
+// The place of the maximum of four values; a later place wins only if it is larger by more than `margin`.
 [[maybe_unused]] INLINE place_t winner_of(REAL first, REAL second, REAL third, REAL fourth, REAL margin, REAL &best)
 {
   REAL top = second > first ? second : first, bottom = fourth > third ? fourth : third;
@@ -45,14 +46,14 @@ typedef unsigned int index_t;
 
 // ---- the state update: eqnp/ops/moves.py
 
-// s' = s + omega (sigma(u) - s) within the range of sigma. OMEGA is a macro; at 1 the old state is not read.
+// s' = s + omega (sigma(u) - s), clipped to the range of sigma. OMEGA is a macro; at 1, the old state is not read.
 [[maybe_unused]] INLINE REAL moved_to(REAL u, const REAL *old, index_t e)
 {
   if (OMEGA == 1) return SIGMA(u);
   return SIGMA_RANGE(old[e] + REAL(OMEGA) * (SIGMA(u) - old[e]));
 }
 
-// Largest |s' - s| of one thread; a number that is none stays.
+// The largest |s' - s| of one thread; NaN if any is NaN.
 struct Moved {
   REAL most;
   __device__ __forceinline__ Moved() : most(0) {}
@@ -61,7 +62,7 @@ struct Moved {
     REAL by = fabs(now - before);
     if (by > most || by != by) most = by;
   }
-  // Each thread of the grid has a number of its own in `moved`, which may be missing.
+  // Each thread of the grid writes its own entry of `moved`, which may be null.
   __device__ __forceinline__ void write(REAL *moved) const
   {
     if (moved) moved[blockIdx.x * blockDim.x + threadIdx.x] = most;

@@ -1,19 +1,19 @@
-// 2x2 pooling after a convolution, with its bias, and the way back: eqnp/ops/pooling.py.
+// 2x2 pooling after a convolution, with the bias, and the adjoint: eqnp/ops/pooling.py.
 //
-// (P, Q) size before and (P / 2, Q / 2) after pooling, K channels.  A last odd row or column belongs to no window.
+// (P, Q) size before and (P / 2, Q / 2) after pooling, K channels.  An odd last row or column belongs to no window.
 
 #define HALF_P (P / 2)
 #define HALF_Q (Q / 2)
 
-// The index of the first of the four places of window e of an array after pooling.
+// The index, before pooling, of the first place of window e; e is an index after pooling.
 INLINE size_t first_place(index_t e)
 {
   index_t k = e % K, q = e / K % HALF_Q, p = e / (K * HALF_Q) % HALF_P, n = e / (K * HALF_Q * HALF_P);
   return ((size_t(n) * P + 2 * p) * Q + 2 * q) * K + k;
 }
 
-// pooled = the maximum of the window + bias, winner = its place. A later place wins only by more than
-// reached[window] spread[k], so that equal values tie for the first: eqnp/ops/ties.py.  `pooled`, `bias` may be missing.
+// pooled = the maximum of the window + bias, winner = its place. A later place wins only if it is larger by more than
+// reached[window] spread[k], so the first of equal values wins: eqnp/ops/ties.py.  `pooled` and `bias` may be null.
 KERNEL max_pool(const REAL *u, const REAL *bias, const REAL *reached, const REAL *spread, REAL *pooled, place_t *winner,
                 index_t count)
 {
@@ -32,7 +32,7 @@ KERNEL pick_winners(const REAL *u, const place_t *winner, REAL *pooled, index_t 
   EACH(e, count) pooled[e] = u[first_place(e) + (size_t(winner[e] / 2) * Q + winner[e] % 2) * K];
 }
 
-// The window that place e of an array before pooling belongs to, and which of its places it is; false if to none.
+// The window of entry e of an array before pooling, and the place of e in the window; false if e is in no window.
 INLINE bool window_of(index_t e, size_t &window, int &place)
 {
   index_t k = e % K, q = e / K % Q, p = e / (K * Q) % P, n = e / (K * Q * P);
@@ -41,7 +41,7 @@ INLINE bool window_of(index_t e, size_t &window, int &place)
   return p / 2 < HALF_P && q / 2 < HALF_Q;
 }
 
-// u = v at the winner of its window, zero elsewhere.  One thread a number of u.
+// u = v at the winner of its window, zero elsewhere.  One thread per entry of u.
 KERNEL max_unpool(const REAL *v, const place_t *winner, REAL *u, index_t count)
 {
   EACH(e, count)
@@ -53,7 +53,7 @@ KERNEL max_unpool(const REAL *v, const place_t *winner, REAL *u, index_t count)
   }
 }
 
-// pooled = the mean of the window + bias.  `bias` may be missing.
+// pooled = the mean of the window + bias.  `bias` may be null.
 KERNEL average_pool(const REAL *u, const REAL *bias, REAL *pooled, index_t count)
 {
   EACH(e, count)
@@ -75,7 +75,7 @@ KERNEL average_unpool(const REAL *v, REAL *u, index_t count)
   }
 }
 
-// out = u + bias, where nothing is pooled.
+// out = u + bias, without pooling.
 KERNEL add_bias(const REAL *u, const REAL *bias, REAL *out, index_t count)
 {
   EACH(e, count) out[e] = u[e] + bias[e % K];

@@ -1,7 +1,7 @@
-// The norm |x| of the inputs that enter each window, which the margin of a tie needs: eqnp/ops/ties.py.
+// The norm |x| of the inputs of each window, for the margins of ties: eqnp/ops/ties.py.
 //
-// (H, W) input size, C channels; (P, Q) windows, or tiles. A window begins at STEP p - D and holds SPAN_H x SPAN_W inputs.
-// LANES neighbouring threads share the channels of one place, so that they read neighbouring numbers.
+// (H, W) input size, C channels, (P, Q) windows or tiles. A window starts at STEP p - D and has SPAN_H x SPAN_W inputs.
+// LANES neighbouring threads share the channels of one place, so they read neighbouring numbers.
 
 // partial[n, h, w, lane] = the sum of x^2 over the channels lane, lane + LANES, ...
 KERNEL squares(const REAL *x, REAL *partial, index_t count)
@@ -15,7 +15,7 @@ KERNEL squares(const REAL *x, REAL *partial, index_t count)
   }
 }
 
-// reached[n, p, q] = |x| over the inputs of the window.  One thread a window.
+// reached[n, p, q] = |x| over the inputs of the window.  One thread per window.
 KERNEL reach(const REAL *partial, REAL *reached, index_t count)
 {
   EACH(e, count)

@@ -1,6 +1,6 @@
-// The state update of a layer: drive, feedback and nudge summed, the activation, the residual, in one pass.
+// The state update of a layer in one pass, eqnp/ops/moves.py: drive + feedback - nudge, the activation, the residual.
 
-// s' for u = drive + feedback - nudge.  `feedback`, `nudge`, `moved` may be missing, `old` where nobody reads it.
+// s' for u = drive + feedback - nudge.  `feedback`, `nudge` and `moved` may be null, and `old` if it is not needed.
 KERNEL update(const REAL *drive, const REAL *feedback, const REAL *nudge, const REAL *old, REAL *out, REAL *moved,
               index_t count)
 {

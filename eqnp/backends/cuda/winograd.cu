@@ -1,17 +1,17 @@
-// Winograd's F(M x M, r x r) with the pooling after it, and the way back: eqnp/ops/winograd.py.
+// Winograd's F(M x M, r x r) with the pooling after it, and the adjoint: eqnp/ops/winograd.py.
 //
 // (H, W) input size, C channels, K output channels, D padding; (P, Q) tiles, T = M + r - 1 inputs of a tile along an
-// axis; SIDE values that a tile leaves after pooling along an axis, (OH, OW) the state above.  POOL is NONE, MAX or
+// axis; SIDE values of a tile after pooling along an axis, (OH, OW) size of the state above.  POOL is NONE, MAX or
 // AVERAGE.  AT (M, T) and BT (T, T) are the transforms along one axis, A and B their transposes, as initialisers.
 //
-// The t^2 products V_i U_i between the two kernels of a direction are cuBLAS's.  Numbers of V are (T^2, N P Q, C), of M
-// (T^2, N P Q, K), the tiles in the order n, p, q.  One thread: all numbers of one tile in one channel.
+// cuBLAS computes the t^2 products V_i U_i between the two kernels of a direction.  V is (T^2, N P Q, C), M is
+// (T^2, N P Q, K), with the tiles in the order n, p, q.  One thread computes all entries of one tile in one channel.
 
 #define NONE 0
 #define MAX 1
 #define AVERAGE 2
 
-// y = left x left^T. Sizes and `left` are known when this is compiled: zeros cost nothing, all of it stays in registers.
+// y = left x left^T. Sizes and `left` are compile-time constants: zeros cost nothing, and all values stay in registers.
 template <int R, int S> INLINE void both_axes(const REAL (&left)[R][S], const REAL (&x)[S][S], REAL (&y)[R][R])
 {
   REAL half[R][S];
@@ -35,7 +35,7 @@ template <int R, int S> INLINE void both_axes(const REAL (&left)[R][S], const RE
     }
 }
 
-// Where tile e / channels, counted n, p, q, lies.
+// The sample n, the position (p, q) and the channel of entry e of an array (N, P, Q, channels).
 INLINE void tile_of(index_t e, index_t channels, index_t &n, int &p, int &q, index_t &channel)
 {
   channel = e % channels;
@@ -59,7 +59,7 @@ INLINE void write_tile(REAL *to, index_t e, index_t count, const REAL (&x)[T][T]
     for (int j = 0; j < T; j++) to[size_t(i * T + j) * count + e] = x[i][j];
 }
 
-// V = (B^T x B^T) d: the inputs of every tile, zero outside the input, transformed.
+// V = (B^T x B^T) d, with d the inputs of every tile, zero outside the input.
 KERNEL transform_inputs(const REAL *x, REAL *v, index_t count)
 {
   const REAL transform[T][T] = BT;
@@ -86,7 +86,7 @@ INLINE bool above_at(index_t n, int p, int q, int a, int b, index_t k, size_t &a
 {
   int h = p * SIDE + a, w = q * SIDE + b;
   at = ((size_t(n) * OH + h) * OW + w) * K + k;
-  return h < OH && w < OW; // else the tile leaves the state
+  return h < OH && w < OW; // false where the tile exceeds the state
 }
 
 INLINE void outputs_of(const REAL *m, index_t e, index_t count, REAL (&y)[M][M])
@@ -97,9 +97,9 @@ INLINE void outputs_of(const REAL *m, index_t e, index_t count, REAL (&y)[M][M])
   both_axes(transform, products, y);
 }
 
-// The state above = pooling((A^T x A^T) M) + bias, and its winners.  A later place wins only by more than
-// reached[tile] spread[k], so that equal outputs tie for the first: eqnp/ops/ties.py.  `bias`, `above` and, unless POOL is
-// MAX, `reached`, `spread` and `winner` may be missing.
+// The state above = pooling((A^T x A^T) M) + bias, and its winners.  A later place wins only if it is larger by more
+// than reached[tile] spread[k], so the first of equal outputs wins: eqnp/ops/ties.py.  `bias` may be null.  With POOL
+// MAX, `above` may be null; with another POOL, `reached`, `spread` and `winner` may be null.
 KERNEL pool_outputs(const REAL *m, const REAL *bias, const REAL *reached, const REAL *spread, REAL *above, place_t *winner,
                     index_t count)
 {
@@ -137,7 +137,7 @@ KERNEL pool_outputs(const REAL *m, const REAL *bias, const REAL *reached, const 
   }
 }
 
-// The state above = the outputs at given winners: pool_outputs when they are fixed, which is linear.
+// The state above = the outputs at given winners, which is linear in M.
 KERNEL pick_outputs(const REAL *m, const place_t *winner, REAL *above, index_t count)
 {
 #if POOL == MAX
@@ -194,7 +194,7 @@ KERNEL spread_values(const REAL *above, const place_t *winner, REAL *m, index_t 
 #endif
 #endif
       }
-    // With an odd M behind a pooling there would be outputs of no window; F(2x2) and F(4x4) have none.
+    // M is even in F(2x2) and F(4x4). With pooling and an odd M, some outputs of a tile would be in no window.
     both_axes(transform, y, products);
     write_tile(m, e, count, products);
   }
@@ -213,7 +213,7 @@ KERNEL transform_back(REAL *v, index_t count)
   }
 }
 
-// The sum of what all tiles have for place e of the input; `count` numbers of V have the same entry.
+// The sum over all tiles that contain entry e of the input; each of the T^2 parts of V has `count` entries.
 INLINE REAL gathered(const REAL *d, index_t e, index_t count)
 {
   index_t c = e % C, n = e / (C * W * H);
@@ -228,13 +228,13 @@ INLINE REAL gathered(const REAL *d, index_t e, index_t count)
   return sum;
 }
 
-// x = what all tiles have for it: the adjoint of the copies in transform_inputs.
+// x = the sum over all tiles: the adjoint of the copies in transform_inputs.
 KERNEL gather_tiles(const REAL *d, REAL *x, index_t numbers, index_t count)
 {
   EACH(e, count) x[e] = gathered(d, e, numbers);
 }
 
-// The same as the feedback of a state update: s' for u = drive + gathered.
+// The same followed by the state update: s' for u = drive + gathered.
 KERNEL gather_tiles_and_update(const REAL *d, const REAL *drive, const REAL *old, REAL *out, REAL *moved,
                                index_t numbers, index_t count)
 {
