@@ -199,6 +199,10 @@ def estimate(
         ValueError: an array has another shape, dtype or module than the network needs.
         ConfigurationError: the contrast is for the other kind of network.
     """
+    if not isinstance(stencil, Stencil):
+        raise ValueError(f"stencil: must be a Stencil such as eqnp.symmetric(0.1), not {stencil!r}")
+    if not isinstance(phases, Phases):
+        raise ValueError(f"phases: must be eqnp.Phases(T1=60, T2=20), free and nudged steps, not {phases!r}")
     target = _target(network, y, x)
     return estimators.estimate(network, parameters, x, target, stencil, phases, contrast=contrast, masks=masks)
 

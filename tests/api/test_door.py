@@ -348,6 +348,13 @@ def test_wrong_calls(x, y, words):
             gradient()
 
 
+def test_what_is_no_stencil_and_no_phases():
+    with says(ValueError, "stencil", "eqnp.symmetric"):
+        eqnp.estimate(NETWORK, PARAMETERS, IN, LABELS, 0.1, eqnp.Phases(2, 1))
+    with says(ValueError, "phases", "eqnp.Phases", "Phase"):
+        eqnp.estimate(NETWORK, PARAMETERS, IN, LABELS, eqnp.symmetric(0.1), eqnp.Phase(2))
+
+
 # ---- parts of a user's own
 
 
