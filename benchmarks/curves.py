@@ -31,7 +31,8 @@ def main() -> None:
         epochs = [int(row["epoch"]) for row in rows]
         for column in options.columns:
             if column in rows[0]:
-                curves[f"{label}: {column}" if len(options.columns) > 1 else label] = [float(row[column]) for row in rows]
+                name = f"{label}: {column}" if len(options.columns) > 1 else label
+                curves[name] = [float(row[column]) for row in rows]
     save_figure(plot_curves(epochs, curves, "epoch", options.ylabel), options.out)
 
 
