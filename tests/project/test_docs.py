@@ -13,11 +13,11 @@ from typing import get_type_hints
 import datafiles
 import pytest
 from commands import SMALL, overrides, run
+from places import ROOT
 
 import eqnp
 from eqnp.runs.config import Config, Layer
 
-ROOT = Path(__file__).parent.parent
 QUICK = overrides(*(setting for setting in SMALL if not setting.startswith("model")))
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 BENCHMARKS = ROOT / "benchmarks"
