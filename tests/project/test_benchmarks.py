@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
+import importlib.util
 
-from benchmarks import gpu
+import numpy as np
+import pytest
+from tolerances import ORACLE
+
+from benchmarks import first, gpu, row
+from eqnp.backends.backend import get_backend
 
 
 def torch_on_cpu(monkeypatch):
@@ -42,3 +47,40 @@ def test_everything_about_a_gpu_in_one_command(standin_for_cupy, capsys, tmp_pat
         "MB in CuPy's pool",
     ):
         assert expected in found
+
+
+def test_the_first_minutes_on_a_gpu(standin_for_cupy, tmp_path, capsys):
+    """NumPy against CuPy, each part a command that exists, and a part that fails or hangs stops no other."""
+    assert max(first.distances(get_backend("cupy")).values()) <= ORACLE[np.float64]
+    made = first.parts(tmp_path)
+    assert [part.name for part in made] == ["machine", "doctor", "digits", "same", "tests", "bench"]
+    for part in made:
+        module = part.command[1] if part.command[0] == "-m" else "sys"
+        assert importlib.util.find_spec(module), part
+    for part in (first.Part("fails", 20, ("-c", "print(7); raise SystemExit(3)")), first.Part("hangs", 1, HANGS)):
+        first.run(part, tmp_path)
+    assert "fails: exit 3" in (shown := capsys.readouterr().out) and "7" in shown and "out of time" in shown
+
+
+HANGS = ("-c", "import time; time.sleep(60)")
+
+
+def test_a_row_for_as_long_as_there_is(standin_for_cupy, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(row, "epochs_that_fit", lambda *arguments: 2)
+    small = [
+        "data.train_samples=40",
+        "data.test_samples=20",
+        "training.batch_size=20",
+        "dynamics.T1=3",
+        "dynamics.T2=2",
+    ]
+    words = [str(tmp_path / "row"), "60", "small-ce-symmetric", "--samples", "40", *row.settings(*small)]
+    monkeypatch.setattr("sys.argv", ["benchmarks/row.py", *words])
+    assert row.main() == 0
+    assert "epochs that fit: 2" in capsys.readouterr().out
+    assert (tmp_path / "row" / "metrics.csv").read_text().count("\n") == 3
+
+
+def test_how_many_epochs_fit():
+    assert row.epochs_that_fit(seconds=2, trial=6400, samples=50000, left=300) == 15
+    assert row.epochs_that_fit(seconds=2, trial=6400, samples=50000, left=-5) == 1
