@@ -24,6 +24,7 @@ from benchmarks.timing import prepared_preset, where_measured
 from eqnp.analysis.measuring import free_phases, interleave, ratio
 from eqnp.backends.limits import available_cores
 from eqnp.backends.sharding import thread_map
+from eqnp.dynamics import Phases
 from eqnp.estimators import estimate
 from eqnp.losses import one_hot
 from eqnp.stencils import symmetric
@@ -38,7 +39,7 @@ def check_same_numbers(preset: str) -> str:
     architecture = learner.network.architecture
     target = one_hot(np.arange(4), 10, np.float64)
     T1, T2 = 12, 4
-    own = estimate(learner.network, parameters, x, target, symmetric(learner.beta), T1, T2)
+    own = estimate(learner.network, parameters, x, target, symmetric(learner.beta), Phases(T1, T2))
     apart = {}
     for name, make in BASELINES.items():
         baseline = make(architecture, parameters, x)

@@ -20,10 +20,10 @@ import torch
 from benchmarks.pytorch import Published, from_torch_weight
 from benchmarks.timing import where_measured
 from eqnp.analysis.measuring import ratio
+from eqnp.api.session import Session
 from eqnp.backends.backend import get_backend
 from eqnp.backends.limits import available_cores
 from eqnp.backends.sharding import thread_map
-from eqnp.cli.session import Session
 from eqnp.learner import Learner
 from eqnp.losses import one_hot
 from eqnp.runs.configfile import load
@@ -47,7 +47,7 @@ class Loop:
             x, labels = batches.batch(epoch, index)
             net.x = torch.from_numpy(x)
             target = torch.from_numpy(one_hot(labels, 10, x.dtype))
-            gradients = net.gradient(target, learner.T1, learner.T2, learner.beta).values()
+            gradients = net.gradient(target, learner.phases.T1, learner.phases.T2, learner.beta).values()
             for p, g in zip((p for pair in net.weights for p in pair), gradients, strict=True):
                 p.grad = g / len(x)
             self.optimizer.step()

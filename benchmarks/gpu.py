@@ -75,7 +75,7 @@ class Case:
 
     def gradient(self, T1: int, T2: int) -> dict[str, np.ndarray]:
         target = one_hot(self.labels, 10, self.x.dtype)
-        learner = replace(self.learner, T1=T1, T2=T2)
+        learner = replace(self.learner, phases=replace(self.learner.phases, T1=T1, T2=T2))
         x, y = self.backend.asarray(self.x), self.backend.asarray(target)
         weights = PreparedWeights(learner.network, self.state.parameters)
         found = learner.gradient(weights, x, y, symmetric(learner.beta), None).gradient
@@ -108,7 +108,7 @@ def published_gradient(case: Case, tf32: bool) -> Callable[[], object]:
 
     def gradient() -> None:
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
-        baseline.gradient(target, learner.T1, learner.T2, learner.beta)
+        baseline.gradient(target, learner.phases.T1, learner.phases.T2, learner.beta)
         torch.cuda.synchronize()
 
     return gradient
@@ -202,7 +202,7 @@ def batches_beside_pytorch(backend: Backend, preset: str, batch: int, runs: int)
     strict = Case(backend, preset, batch)
     cheap = Case(backend, preset, batch, *CHEAP)
     cheap_tf32 = Case(backend, preset, batch, *CHEAP, "training.tf32=true")
-    T1, T2 = cheap.learner.T1, cheap.learner.T2
+    T1, T2 = cheap.learner.phases.T1, cheap.learner.phases.T2
     over_relaxed = f"eqnp, over-relaxed {T1} + {T2} + {T2}"
     batches = {
         "eqnp, published schedule": strict.update,

@@ -24,11 +24,11 @@ from benchmarks.timing import where_measured
 from eqnp.analysis.diagnostics import sample_moves
 from eqnp.analysis.measuring import interleave, ratio
 from eqnp.analysis.settling import cosine
+from eqnp.api.session import Session, open_weights
 from eqnp.backends.limits import available_cores
 from eqnp.backends.sharding import thread_map
 from eqnp.cli.options import Place
-from eqnp.cli.session import Session, open_weights
-from eqnp.dynamics import WAYS, Way, relax
+from eqnp.dynamics import WAYS, Phase, Phases, Way, relax
 from eqnp.estimators import estimate
 from eqnp.losses import one_hot
 from eqnp.prepared import PreparedNetwork, PreparedWeights
@@ -39,12 +39,6 @@ PUBLISHED = (WAYS["synchronous"], 250, 30)
 GROUP = 16
 LADDER = [(T1, T2) for T1 in (15, 20, 25, 30, 40, 60, 80, 100) for T2 in (4, 7, 10, 15, 20, 30, 40)]
 STILL, MOST = 1e-9, 3000
-
-
-def as_pace(way: Way) -> dict:
-    """Return a schedule and its steps as ``relax`` and ``estimate`` take them."""
-    schedule, omega = way
-    return {"schedule": schedule, "omega": omega}
 
 
 class Quality:
@@ -64,11 +58,11 @@ class Quality:
 
     def gradients(self, way: Way, T1: int, T2: int, tolerance: float = 0.0) -> list[dict]:
         """Return the gradient of every group."""
-        pace = as_pace(way) | {"tolerance": tolerance}
+        phases = Phases(T1, T2, tolerance, *way)
 
         def gradient(group: slice) -> dict:
             x, target, stencil = self.x[group], self.target[group], symmetric(self.beta)
-            return estimate(self.network, self.parameters, x, target, stencil, T1, T2, **pace).gradient
+            return estimate(self.network, self.parameters, x, target, stencil, phases).gradient
 
         with thread_map(available_cores()) as run:
             return run(gradient, [slice(i, i + GROUP) for i in range(0, len(self.x), GROUP)])
@@ -76,8 +70,8 @@ class Quality:
     def unsettled(self, way: Way) -> int:
         """Return how many samples still move after the largest number of steps."""
         prepared = PreparedNetwork(self.network, self.parameters, self.x)
-        free = relax(prepared, prepared.zero_states(), MOST, tolerance=STILL, **as_pace(way))
-        new = relax(prepared, free.states, 1, **as_pace(way)).states
+        free = relax(prepared, prepared.zero_states(), Phase(MOST, STILL, *way))
+        new = relax(prepared, free.states, Phase(1, 0.0, *way)).states
         return int((sample_moves(new, free.states) > 1e-6).sum())
 
 
@@ -105,13 +99,14 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    session, parameters = open_weights(str(options.run), (), "last", Place("numpy"))
+    session, parameters = open_weights(str(options.run), (), "last", Place("numpy").open)
     beta = options.beta or session.learner.beta
     n, way = options.samples, ("even-odd", options.omega)
     sets = [Quality(session, parameters, list(range(i, i + n)), beta) for i in (0, n, 2 * n)]
     T1, T2 = options.steps or cheapest(sets[:2], way)
     threads = with_threads(session.config).training.threads
-    learner = replace(session.learner, schedule="even-odd", omega=options.omega, T1=T1, T2=T2, threads=threads)
+    phases = replace(session.learner.phases, schedule="even-odd", omega=options.omega, T1=T1, T2=T2)
+    learner = replace(session.learner, phases=phases, threads=threads)
     x, labels = session.training_batches().batch(0, 0)
     target = one_hot(labels, 10, np.float32)
     torch.set_num_threads(available_cores())

@@ -18,8 +18,8 @@ import numpy as np
 
 from eqnp.analysis.plots import plot_curves
 from eqnp.backends.backend import get_backend
-from eqnp.bptt import plan_segments
 from eqnp.losses import one_hot
+from eqnp.reference import plan_segments
 from eqnp.runs.configfile import load
 from eqnp.runs.experiment import make_learner
 from eqnp.runs.figures import save_figure

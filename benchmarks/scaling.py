@@ -23,6 +23,7 @@ from eqnp.analysis.plots import plot_curves
 from eqnp.architecture import Architecture
 from eqnp.backends.sharding import cut, serial_map, thread_map
 from eqnp.connections.layers import ConvLayer, DenseLayer
+from eqnp.dynamics import Phases
 from eqnp.estimators import estimate
 from eqnp.losses import one_hot
 from eqnp.networks import SymmetricNetwork
@@ -58,7 +59,7 @@ def gradient_work(batch: int, T1: int, layers: int):
     target = one_hot(np.arange(batch) % 10, 10, np.float32)
 
     def work(shard: slice) -> None:
-        estimate(network, parameters, x[shard], target[shard], symmetric(0.5), T1, 4)
+        estimate(network, parameters, x[shard], target[shard], symmetric(0.5), Phases(T1, 4))
 
     def both() -> None:
         with thread_map(2) as run:

@@ -54,10 +54,10 @@ def check(
     configuration: --set dynamics.T1=500 settles longer. In float64; with training.tf32 in float32, to see what TF32
     costs.
     """
+    from eqnp.api.session import open_weights
     from eqnp.cli import checking, tables
     from eqnp.cli.progress import Progress
     from eqnp.cli.rows import show_changed
-    from eqnp.cli.session import open_weights
     from eqnp.cli.stages import Stages
     from eqnp.errors import ConfigurationError
     from eqnp.runs import checkpoint as files
@@ -73,7 +73,7 @@ def check(
             from eqnp.analysis.plots import new_figure
 
             new_figure(1)  # a missing matplotlib is said before the work, not after it
-    session, parameters = open_weights(target, overrides, checkpoint, backend)
+    session, parameters = open_weights(target, overrides, checkpoint, backend.open)
     measure, table = (checking.measure_settling, tables.settling_table) if settle else (checking.measure, tables.table)
     if out is not None:
         make_folder(out)  # before the work, in case that it cannot be made

@@ -31,7 +31,8 @@ def list_datasets() -> None:
 @click.option("--folder", type=UserPath(path_type=Path), help="Where to; default a folder of eqnp's own.")
 def fetch(name: str, folder: Path | None) -> None:
     """Download a dataset over https and check it; a broken download goes on where it stopped."""
-    from eqnp.cli.progress import Progress, quoted
+    from eqnp.api.report import quoted
+    from eqnp.cli.progress import Progress
     from eqnp.data import fetch as fetch_dataset
     from eqnp.data import find, load
 

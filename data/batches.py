@@ -31,6 +31,14 @@ class Normalisation:
             return cls((0.4914, 0.4822, 0.4465), (3 * 0.2023, 3 * 0.1994, 3 * 0.2010))
         return cls()
 
+    def require(self, images: np.ndarray) -> None:
+        """Check that images are what is normalised here.
+
+        Raises:
+            ValueError: they are not uint8 (N, H, W, C).
+        """
+        _require_pixels(images)
+
     def __call__(self, images: np.ndarray, dtype: Any) -> np.ndarray:
         """Return normalised images: (N, H, W, C) uint8 -> (N, H, W, C) ``dtype``.
 
@@ -45,6 +53,23 @@ class Normalisation:
         return x
 
 
+class AsGiven(Normalisation):
+    """x as it is given: floats of a user's own, (N, D) or (N, H, W, C)."""
+
+    def require(self, images: np.ndarray) -> None:
+        """Check that inputs are floats.
+
+        Raises:
+            ValueError: they are not.
+        """
+        if images.dtype.kind != "f":
+            raise ValueError(f"inputs are {images.dtype}; expected floats, which are taken as they are")
+
+    def __call__(self, images: np.ndarray, dtype: Any) -> np.ndarray:
+        """Return the inputs as ``dtype``."""
+        return images.astype(dtype, copy=False)
+
+
 @dataclass(frozen=True)
 class Augmentation:
     """Mirror half of the images (``flip``); cut each from itself with ``crop`` pixels of its edge around it."""
@@ -54,6 +79,8 @@ class Augmentation:
 
     def __call__(self, images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Return augmented images, each drawn on its own: (N, H, W, C) -> (N, H, W, C)."""
+        if not (self.flip or self.crop):
+            return images
         n, h, w, _ = images.shape
         if self.flip:
             mirrored = generator.random(n) < 0.5
@@ -91,7 +118,7 @@ class Batches:
     The last batch of an epoch may be smaller. ``samples`` is how many an epoch has, ``count`` in how many batches.
 
     Raises:
-        ValueError: the images are not uint8 (N, H, W, C), labels are not (N,), or the batch size is below 1.
+        ValueError: the images are not what ``normalisation`` takes, labels are not (N,), or the batch size is below 1.
     """
 
     def __init__(
@@ -106,7 +133,7 @@ class Batches:
         dtype: Any = np.float32,
         in_order: bool = False,
     ) -> None:
-        _require_pixels(images)
+        normalisation.require(images)
         if labels.shape != images.shape[:1]:
             raise ValueError(f"{len(images)} images need as many labels (N,), not an array {labels.shape}")
         if batch_size < 1:

@@ -11,7 +11,7 @@ partner's shape. Conv weights are (KH, KW, C, K), dense weights (in, out).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -20,7 +20,8 @@ import numpy as np
 from eqnp.connections.layers import POOLS, ConvLayer, DenseLayer, Layer, Shape
 from eqnp.errors import ConfigurationError
 from eqnp.inputs import FLOATS, whole
-from eqnp.ops.activations import ACTIVATIONS
+from eqnp.losses import Loss
+from eqnp.ops.activations import ACTIVATIONS, Activation
 from eqnp.ops.conv import output_size
 
 LARGEST_ARRAY = 2**40  # numbers for one sample: more than any memory holds, and with all samples NumPy can count them
@@ -34,28 +35,28 @@ class Architecture:
 
     ``loss`` is ``squared_error``, ``cross_entropy`` (on linear output units) or ``cross_entropy_readout`` (the last
     dense layer is a softmax readout outside the system). ``vector_field``: backward weights of their own.
-    ``dropout_scaling``: what makes up for masked units, ``weights`` or ``states``; ``eqnp.prepared`` has both.
+    ``activation`` and ``loss`` may also be an ``Activation`` and a ``Loss`` of your own; such a loss has no readout.
+    ``dropout_scaling``: what makes up for masked units, ``weights`` or ``states``; ``eqnp.dropout`` has both.
 
     Raises:
         ConfigurationError: the layers do not fit each other; the message names the layer and the sizes.
+        ValueError: an activation of your own does not write to ``out``.
     """
 
     input_shape: Shape
     layers: tuple[Layer, ...]
-    activation: str = "half_hard_sigmoid"
-    loss: str = "squared_error"
+    activation: str | Activation = "half_hard_sigmoid"
+    loss: str | Loss = "squared_error"
     vector_field: bool = False
     dropout_scaling: str = "weights"
 
     def __post_init__(self) -> None:
         self._take_sequences()
-        for what, value, known in (
-            ("activation", self.activation, ACTIVATIONS),
-            ("loss", self.loss, LOSSES),
-            ("dropout_scaling", self.dropout_scaling, DROPOUT_SCALINGS),
-        ):
-            if value not in known:
-                raise ConfigurationError(f"model.{what}: {value!r} is not known; choose one of {', '.join(known)}")
+        _require_known("activation", self.activation, ACTIVATIONS, Activation)
+        if isinstance(self.activation, Activation):
+            self.activation.require_out()
+        _require_known("loss", self.loss, LOSSES, Loss)
+        _require_known("dropout_scaling", self.dropout_scaling, DROPOUT_SCALINGS)
         if not self.layers or not isinstance(self.layers[-1], DenseLayer):
             raise ConfigurationError("model.layers: the last layer must be dense, it holds the classes")
         if self.readout and len(self.layers) < 2:
@@ -163,6 +164,14 @@ class Architecture:
 def forward_partner(name: str) -> str:
     """Return the prefix of the forward weight that a prefix belongs to: backward.2 -> forward.2, others as they are."""
     return name.replace("backward.", "forward.")
+
+
+def _require_known(what: str, value: object, known: Iterable[str], own: type | None = None) -> None:
+    """Check that ``value`` is one of the ``known`` names, or an object of the class ``own``."""
+    if value in known if isinstance(value, str) else own is not None and isinstance(value, own):
+        return
+    other = f", or give an object of {own.__name__}" if own else ""
+    raise ConfigurationError(f"model.{what}: {value!r} is not known; choose one of {', '.join(known)}{other}")
 
 
 def _is_size(value: object, least: int) -> bool:

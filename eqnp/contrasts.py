@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 
 from eqnp.architecture import forward_partner
 from eqnp.backends.backend import Array
+from eqnp.derivatives import dphi_dtheta, feedback_gradient, forward_gradient, input_gradient
 from eqnp.errors import ConfigurationError
 from eqnp.networks import Gradient, Network, States, VectorFieldNetwork
 from eqnp.prepared import PreparedNetwork
@@ -32,9 +33,9 @@ def symmetric_contrast(prepared: PreparedNetwork, free: States, terms: Terms, ta
     The input is the same in all terms, so its connection contrasts the states first and correlates once.
     """
     upper = range(1, len(prepared.network.connections))
-    gradient = prepared.input_gradient(_difference(terms, 0))
+    gradient = input_gradient(prepared, _difference(terms, 0))
     for c, _, states in terms:
-        _add_scaled(gradient, prepared.dphi_dtheta(states, upper), -c)
+        _add_scaled(gradient, dphi_dtheta(prepared, states, upper), -c)
     return gradient | _readout(prepared, terms, target)
 
 
@@ -45,9 +46,9 @@ def vector_field_contrast(prepared: PreparedNetwork, free: States, terms: Terms,
     as the published code does, each with the winners that it gives.
     """
     _, winners = prepared.drives(free)
-    gradient = {}
+    gradient: Gradient = {}
     for n in range(len(free)):
-        gradient |= prepared.forward_gradient(n, prepared.below(n, free), _difference(terms, n), winners[n])
+        gradient |= forward_gradient(prepared, n, prepared.below(n, free), _difference(terms, n), winners[n])
     for c, _, states in terms:
         _add_scaled(gradient, _backward(prepared, states, free), -c)
     return gradient | _readout(prepared, terms, target)
@@ -115,10 +116,10 @@ def _backward(prepared: PreparedNetwork, lower: States, upper: States) -> Gradie
     """Return s^n . f_n(v^{n+1}) by every backward weight: s of ``lower``, at the winners it gives, v of ``upper``."""
     _, winners = prepared.drives(lower)
     places = prepared.feedback_winners(lower, winners)
-    return {
-        prepared.network.feedback_name(n): prepared.feedback_gradient(n, lower[n - 1], upper[n], places[n])
-        for n in range(1, len(lower))
-    }
+    gradient: Gradient = {}
+    for n in range(1, len(lower)):
+        gradient |= feedback_gradient(prepared, n, lower[n - 1], upper[n], places[n])
+    return gradient
 
 
 def _readout(prepared: PreparedNetwork, terms: Terms, target: Array) -> Gradient:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from eqnp.backends.backend import Array, Backend
 from eqnp.backends.sharding import cut
-from eqnp.bptt import bptt_gradient, trajectory
 from eqnp.contrasts import Contrast, average_partners
+from eqnp.dropout import Masks
+from eqnp.dynamics import Phases
 from eqnp.errors import ConfigurationError
 from eqnp.estimators import Estimate, estimate
 from eqnp.networks import Network
 from eqnp.optim import Optimizer
-from eqnp.prepared import Masks, PreparedNetwork, PreparedWeights
+from eqnp.prepared import PreparedNetwork, PreparedWeights
+from eqnp.reference import bptt_gradient, trajectory
 from eqnp.stencils import Stencil, make_stencil
 
 # What a random stream is for; with the run's seed it makes a generator of its own.
@@ -42,13 +43,8 @@ class Learner:
     contrast: Contrast
     common_update: bool
     segment: int
-    T1: int
-    T2: int
+    phases: Phases
     beta: float
-    tolerance: float
-    schedule: str
-    omega: float  # how far a step goes; eqnp.ops.moves
-    every: int  # steps to a look at the residual
     optimizer: Optimizer
     rates: Callable[[int], Mapping[str, float]]
     decays: Mapping[str, float]
@@ -79,11 +75,6 @@ class Learner:
             f"{least:.0e} or more; or lower optimizer.rates or model.gain"
         ), "dynamics.beta"
 
-    @property
-    def pace(self) -> dict[str, Any]:
-        """How a phase goes on and when it ends, as ``relax`` takes it."""
-        return {"tolerance": self.tolerance, "schedule": self.schedule, "omega": self.omega, "every": self.every}
-
     def stencil(self, epoch: int, batch: int) -> Stencil:
         """Return the estimator's stencil for one batch; a random sign is a function of (seed, epoch, batch)."""
         return make_stencil(self.estimator, self.beta, [self.seed, _SIGNS, epoch, batch])
@@ -113,15 +104,13 @@ class Learner:
                 x,
                 target,
                 stencil,
-                self.T1,
-                self.T2,
+                self.phases,
                 joint=self.joint,
                 contrast=self.contrast,
                 masks=masks,
-                **self.pace,
             )
         prepared = PreparedNetwork(self.network, parameters, x, masks)
-        path = trajectory(prepared, self.T1, self.T2, self.segment)
+        path = trajectory(prepared, self.phases.T1, self.phases.T2, self.segment)
         gradient = bptt_gradient(prepared, path, target)
         if self.common_update:
             average_partners(gradient)

@@ -30,7 +30,7 @@ def predict(o: Array) -> Array:
 class Loss(ABC):
     """A loss l(o, y) that nudges the outputs by -beta dl/do."""
 
-    linear_output: bool
+    linear_output: bool = False
     """Whether output units inside the system have no activation."""
 
     @abstractmethod
@@ -39,7 +39,7 @@ class Loss(ABC):
 
     @abstractmethod
     def gradient(self, o: Array, y: Array, out: Array | None = None) -> Array:
-        """Return dl/do for every sample: (N, K) -> (N, K), in ``out`` if it is given."""
+        """Return dl/do for every sample: (N, K) -> (N, K), in ``out`` if it is given, or in a new array."""
 
 
 class SquaredError(Loss):

@@ -5,7 +5,7 @@
 
 A symmetric network has one weight both ways, so Phi exists and its derivative by s^n is the drive from below plus the
 feedback from above through the same weight. A vector-field network has the same drive, but weights of their own carry
-the feedback: s <- sigma(F(x, s, theta)), and there is no Phi. ``eqnp.prepared`` computes both.
+the feedback: s <- sigma(F(x, s, theta)), and there is no Phi. ``eqnp.step`` computes both.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 
 from eqnp.architecture import Architecture
 from eqnp.backends.backend import Array, array_module
+from eqnp.backends.products import Products
 from eqnp.backends.workspace import Workspace
 from eqnp.connections.contract import inner_product
 from eqnp.connections.forms import FORMS, Means, connect
@@ -32,6 +33,16 @@ def accumulate(total: Gradient, more: Gradient) -> None:
     """Add ``more`` to ``total``, which may lack some of its names."""
     for name, g in more.items():
         total[name] = total[name] + g if name in total else g
+
+
+def _activation(activation: str | Activation) -> Activation:
+    return ACTIVATIONS[activation] if isinstance(activation, str) else activation
+
+
+def _loss(loss: str | Loss) -> Loss:
+    if isinstance(loss, Loss):
+        return loss
+    return SquaredError() if loss == "squared_error" else CrossEntropy()
 
 
 class Network(ABC):
@@ -56,13 +67,14 @@ class Network(ABC):
         if convolution not in FORMS:
             raise ConfigurationError(f"convolution: {convolution!r} is not known; choose one of {', '.join(FORMS)}")
         self.architecture = architecture
+        hidden, self.loss = _activation(architecture.activation), _loss(architecture.loss)
+        if hidden not in ACTIVATIONS.values() and not isinstance(means, Products):
+            means = None  # kernels of a GPU know the activations of eqnp alone; array operations know every one
         below = (architecture.input_shape, *architecture.state_shapes[:-1])
         layers = architecture.layers[: len(below)]  # a readout is no connection between states
         self.connections = tuple(
             connect(layer, shape, convolution, means) for layer, shape in zip(layers, below, strict=True)
         )
-        self.loss: Loss = SquaredError() if architecture.loss == "squared_error" else CrossEntropy()
-        hidden = ACTIVATIONS[architecture.activation]
         linear_output = self.loss.linear_output and not architecture.readout
         last = LINEAR if linear_output else hidden
         self.activations: tuple[Activation, ...] = (*[hidden] * (len(self.connections) - 1), last)

@@ -222,7 +222,7 @@ def evaluate(
     def work(shard: slice) -> Tally:
         xs, target, ys = _to_backend(learner, x[shard], labels[shard])
         prepared = PreparedNetwork(network, weights, xs)
-        free = relax(prepared, prepared.zero_states(), learner.T1, **learner.pace)
+        free = relax(prepared, prepared.zero_states(), learner.phases.free)
         outputs = network.outputs(parameters, free.states)
         return _tally(network.loss.value(outputs, target), outputs, ys, free.residual)
 

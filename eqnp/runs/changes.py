@@ -25,6 +25,7 @@ _OF_WEIGHTS = {
 # Other data can be looked at through the same weights, but a run that goes on on other data is another run.
 _OF_TRAINING = {
     "data.name": "the run so far is about that dataset",
+    "data.shape": "the run so far is about samples of that shape",
     "data.normalisation": "the weights were trained on inputs of that scale",
 }
 # Keys that say on which samples and by which free phase an error is measured.

@@ -37,10 +37,19 @@ def key(
 class Data:
     """Which samples, and what is done to them."""
 
-    name: str = key("mnist-small", "dataset", choices=("mnist-small", "mnist", "fashion-mnist", "cifar10"))
+    name: str = key(
+        "mnist-small",
+        "dataset; arrays: given in Python, by `eqnp.train(data=...)`",
+        choices=("mnist-small", "mnist", "fashion-mnist", "cifar10", "arrays"),
+    )
+    shape: tuple[int, ...] = key(
+        (), "arrays: shape of a sample, [H, W, C] or [D]; `eqnp.train(data=...)` sets it", low=1
+    )
     folder: str = key("", "folder to look in first; empty: only the usual places")
     normalisation: str = key(
-        "unit", "unit: pixels / 255; published: as the paper's code for the dataset", choices=("unit", "published")
+        "unit",
+        "unit: pixels / 255; published: as the paper's code for the dataset; none: arrays of floats, as they are",
+        choices=("unit", "published", "none"),
     )
     flip: bool = key(False, "mirror half of the training images")
     crop: int = key(0, "pixels of edge padding for random crops of the training images; 0: none", low=0)
@@ -225,6 +234,7 @@ def check(config: Config) -> None:
         raise ConfigurationError(
             f"data.validation: {config.data.validation} is neither a share below 1 nor a whole number of samples"
         )
+    _check_arrays(config)
     _check_kind(config)
     for what in ("momentum", "beta1", "beta2"):
         if getattr(optimizer, what) >= 1:
@@ -238,6 +248,21 @@ def check(config: Config) -> None:
         )
     if not config.name or any(c in config.name for c in "/\\\0") or config.name.startswith("."):
         raise ConfigurationError(f"name: {config.name!r} cannot be the name of a folder")
+
+
+def _check_arrays(config: Config) -> None:
+    """Check that the data's name, shape and normalisation belong together."""
+    d = config.data
+    if d.name == "arrays" and len(d.shape) not in (1, 3):
+        raise ConfigurationError(
+            "data.name: arrays are given in Python, eqnp.train(..., data=...); name a dataset here"
+        )
+    if d.name != "arrays" and d.shape:
+        raise ConfigurationError("data.shape: belongs to data.name = arrays")
+    if d.name != "arrays" and d.normalisation == "none":
+        raise ConfigurationError("data.normalisation: none belongs to data.name = arrays, of floats")
+    if len(d.shape) == 1 and (d.flip or d.crop):
+        raise ConfigurationError("data.flip and data.crop: belong to images, not to samples of shape (D,)")
 
 
 def _check_kind(config: Config) -> None:

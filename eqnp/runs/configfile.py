@@ -26,8 +26,10 @@ from eqnp.runs.spelling import MOST, did_you_mean, near_words
 DEFAULT_PRESET = "digits"
 
 
-def load(source: str | None = None, overrides: Sequence[str] = ()) -> Config:
+def load(source: str | Config | None = None, overrides: Sequence[str] = (), said: str = "--set ") -> Config:
     """Return the configuration of a preset or a TOML file (``source``; None: the preset ``digits``), overridden.
+
+    ``source`` may be a configuration itself. ``said`` is what stands before an override in messages.
 
     Raises:
         ConfigurationError: no such preset or file, not TOML, or a key that is wrong.
@@ -37,7 +39,7 @@ def load(source: str | None = None, overrides: Sequence[str] = ()) -> Config:
     mistake = _mistake(config)
     made_by = {mistake: where}  # each mistake and what made it first; an override may also mend one
     for text in map(_as_text, overrides):
-        where = f"--set {_short(text)}"
+        where = f"{said}{_short(text)}"
         _override(tree, text, where)
         config = _build(Config, tree, where, "")
         mistake = _mistake(config)
@@ -96,8 +98,10 @@ def _key_hint(name: str, known: Iterable[str]) -> str:
     return _hint([*elsewhere, *near][:MOST])
 
 
-def _source(source: str) -> tuple[str, dict[str, Any]]:
+def _source(source: str | Config) -> tuple[str, dict[str, Any]]:
     """Return what a preset or a file is called in messages, and its keys."""
+    if isinstance(source, Config):
+        return f"configuration {source.name}", tomllib.loads(to_toml(source))
     if source.endswith(".toml") or "/" in source:
         where, name = source, Path(source).stem.encode("utf-8", "replace").decode()
         tree = _with_base(where, _parse(where, _read(Path(source))))
@@ -263,7 +267,7 @@ def _value(declared: Field[Any], hint: Any, given: Any, where: str, path: str) -
         )
     if value is None or not all(_within(number, bounds) for number in _numbers(value)):
         shown = _show(given) if choices else _got(hint, given, where, path)
-        limit = _limit(bounds, whole=hint in (int, tuple[int, int]))
+        limit = _limit(bounds, whole=hint in (int, tuple[int, int], tuple[int, ...]))
         raise ConfigurationError(f"{where}: {path}: expected {accepted}{limit}, got {shown}")
     return value
 
@@ -283,6 +287,9 @@ def _convert(hint: Any, given: Any) -> tuple[str, Any]:
         pair = [given, given] if whole else given
         good = isinstance(pair, list) and len(pair) == 2 and all(type(n) is int for n in pair)
         return "a whole number or two of them", tuple(pair) if good else None
+    if hint == tuple[int, ...]:
+        good = isinstance(given, list) and all(type(n) is int for n in given)
+        return "a list of whole numbers", tuple(given) if good else None
     items = given if isinstance(given, list) else [given]
     good = bool(items) and all(type(n) in (int, float) for n in items)
     values = tuple(_float(n) for n in items) if good else None

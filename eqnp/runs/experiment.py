@@ -12,11 +12,12 @@ import numpy as np
 from eqnp.architecture import Architecture, forward_partner
 from eqnp.connections.layers import ConvLayer, DenseLayer, Layer, Shape
 from eqnp.backends.backend import Backend, to_host
-from eqnp.bptt import plan_segments
+from eqnp.reference import plan_segments
 from eqnp.runs.checkpoint import restore_into
 from eqnp.runs.config import Config, Model, Training
 from eqnp.runs.config import Layer as LayerConfig
 from eqnp.contrasts import default_contrast
+from eqnp.dynamics import Phases
 from eqnp.backends.limits import available_cores
 from eqnp.runs.environment import processor
 from eqnp.errors import BackendError, CheckpointError, ConfigurationError
@@ -68,13 +69,8 @@ def make_learner(
         contrast=default_contrast(network, training.common_update),
         common_update=training.common_update,
         segment=_segment(config, architecture, backend, samples) if training.algorithm == "bptt" else 0,
-        T1=config.dynamics.T1,
-        T2=config.dynamics.T2,
+        phases=_phases(config, backend),
         beta=config.dynamics.beta,
-        tolerance=config.dynamics.tolerance,
-        schedule=config.dynamics.schedule,
-        omega=config.dynamics.omega,
-        every=config.dynamics.check_every or (1 if backend.name == "numpy" else GPU_CHECK_EVERY),
         optimizer=_optimizer(config),
         rates=_rates(config, architecture),
         decays=per_parameter(architecture, config.optimizer.weight_decay),
@@ -226,6 +222,12 @@ def _layer(layer: LayerConfig) -> Layer:
     if layer.dense:
         return DenseLayer(layer.dense, layer.keep)
     return ConvLayer(layer.conv, layer.kernel, layer.stride, layer.padding, layer.pool, layer.keep)
+
+
+def _phases(config: Config, backend: Backend) -> Phases:
+    d = config.dynamics
+    every = d.check_every or (1 if backend.name == "numpy" else GPU_CHECK_EVERY)
+    return Phases(d.T1, d.T2, d.tolerance, d.schedule, d.omega, every)
 
 
 def _optimizer(config: Config) -> Optimizer:

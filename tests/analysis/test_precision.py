@@ -17,6 +17,7 @@ from eqnp.estimators import estimate
 from eqnp.losses import one_hot
 from eqnp.prepared import PreparedNetwork
 from eqnp.stencils import make_stencil
+from eqnp.step import vector_field
 from eqnp.training import initial_state
 
 NUMPY = get_backend("numpy")
@@ -36,8 +37,7 @@ def estimates(made, parameters, x, labels):
     for dtype in (np.float32, np.float64):
         cast = {name: p.astype(np.float32).astype(dtype) for name, p in parameters.items()}
         target, stencil = one_hot(labels, 10, dtype), make_stencil(made.estimator, made.beta, [made.seed])
-        pace = {"contrast": made.contrast, **made.pace}
-        result = estimate(made.network, cast, x.astype(dtype), target, stencil, made.T1, made.T2, **pace)
+        result = estimate(made.network, cast, x.astype(dtype), target, stencil, made.phases, contrast=made.contrast)
         prepared = PreparedNetwork(made.network, cast, x.astype(dtype))
         betas = [0.0, *(beta for beta, _ in stencil.points if beta)]
         phases = zip((result.free, *result.nudged), betas, strict=True)
@@ -48,7 +48,7 @@ def estimates(made, parameters, x, labels):
 
 def pattern(prepared, states, beta, target):
     winners = [w.copy() for w in prepared.drives(states)[1] if w is not None]
-    field = prepared.vector_field(states, beta, target)
+    field = vector_field(prepared, states, beta, target)
     clips = [sigma.derivative(u) == 0 for sigma, u in zip(prepared.network.activations, field, strict=True)]
     return np.concatenate([a.reshape(len(a), -1) for a in (*winners, *clips)], axis=1)
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from eqnp.analysis.settling import check_settling, cosine
+from eqnp.dynamics import Phases
 from eqnp.estimators import estimate
 from eqnp.stencils import symmetric
 
@@ -41,7 +42,7 @@ def test_cosines_are_those_of_the_estimator(omega):
     result = measure(case, ("even-odd", omega, 7, 3))[name]
     arguments = (case.network, case.parameters, case.x, case.target, symmetric(0.02))
     few, many = (
-        estimate(*arguments, *steps, schedule="even-odd", omega=omega).gradient for steps in ((7, 3), (800, 800))
+        estimate(*arguments, Phases(*steps, 0.0, "even-odd", omega)).gradient for steps in ((7, 3), (800, 800))
     )
     i, j = list(result["T1"]).index(7), list(result["T2"]).index(3)
     assert result["own"][i, j] == pytest.approx(cosine(few, many), abs=1e-9)

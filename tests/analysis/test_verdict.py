@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from tolerances import ORACLE
 
+from eqnp import dynamics
 from eqnp.analysis.cures import find_cure
 from eqnp.analysis.diagnostics import cosine
 from eqnp.analysis.quality import GOOD, Setting, grade, make_stencil, word, worst_layer
@@ -100,8 +101,8 @@ def test_the_configured_estimate_is_the_one_of_training():
     case = curved()
     for way in (("synchronous", 1.0), ("even-odd", 1.3)):
         result = verdict(case, 4, 3, 0.5, "one-sided", way=way)
-        arguments = (case.network, case.parameters, case.x, case.target, one_sided(0.5), 4, 3)
-        found = estimate(*arguments, schedule=way[0], omega=way[1])
+        arguments = (case.network, case.parameters, case.x, case.target, one_sided(0.5))
+        found = estimate(*arguments, dynamics.Phases(4, 3, 0.0, *way))
         exact = phases_of(case, way=way).exact().gradient
         assert result["cosine"] == pytest.approx(cosine(found.gradient, exact), rel=ORACLE[np.float64])
         assert result["residual"] == found.free.residual

@@ -22,15 +22,16 @@ from eqnp.backends.backend import array_module, get_backend, to_host
 from eqnp.backends.sharding import thread_map
 from eqnp.data import Augmentation, Batches
 from eqnp.data import load as load_data
-from eqnp.dynamics import relax
+from eqnp.dynamics import Phase, Phases, relax
 from eqnp.errors import BackendError, OutOfMemoryError, memory_errors
 from eqnp.estimators import estimate
 from eqnp.losses import one_hot
-from eqnp.prepared import PreparedNetwork, PreparedWeights
+from eqnp.prepared import Moves, PreparedNetwork, PreparedWeights
 from eqnp.runs.configfile import load
 from eqnp.runs.environment import describe_environment
 from eqnp.runs.experiment import from_content, make_learner, to_content
 from eqnp.stencils import symmetric
+from eqnp.step import step, sweep
 from eqnp.training import evaluate, initial_state, train_epoch
 
 NUMPY = get_backend("numpy")
@@ -142,8 +143,8 @@ def test_the_configured_omega_reaches_gradients_evaluation_and_recorded_states()
         target, stencil = one_hot(labels, 10, np.float64), symmetric(learner.beta)
         weights = PreparedWeights(learner.network, parameters)
         own = learner.gradient(weights, x, target, stencil, None)
-        pace = {"schedule": "even-odd", "omega": omega}
-        expected = estimate(learner.network, parameters, x, target, stencil, 5, 5, **pace)
+        phases = Phases(5, 5, schedule="even-odd", omega=omega)
+        expected = estimate(learner.network, parameters, x, target, stencil, phases)
         for name, g in expected.gradient.items():
             np.testing.assert_array_equal(own.gradient[name], g)
         with thread_map(1) as run:
@@ -173,7 +174,7 @@ def test_no_host_read_inside_a_phase(name):
     prepared = PreparedNetwork(learner.network, state.parameters, x)
     for tolerance, every, expected in ((0.0, 1, 1), (1e-300, 1, 10), (1e-300, 4, 3)):
         standin.reads[0] = 0
-        relax(prepared, prepared.zero_states(), 10, tolerance=tolerance, every=every)
+        relax(prepared, prepared.zero_states(), Phase(10, tolerance, every=every))
         assert standin.reads[0] == expected
 
 
@@ -191,11 +192,11 @@ def test_steps_by_kernels_allocate_nothing(extra, way):
     _, winners = prepared.drives(buffers[0])
 
     schedule, omega = dynamics.WAYS[way]
-    step = prepared.step if schedule == "synchronous" else partial(prepared.sweep, winners)
+    move = partial(step, prepared) if schedule == "synchronous" else partial(sweep, prepared, winners)
 
     def steps(count, *nudging):
         for t in range(count):
-            step(buffers[t % 2], *nudging, out=buffers[1 - t % 2], omega=omega)
+            move(buffers[t % 2], *nudging, moves=Moves(omega, buffers[1 - t % 2]))
 
     for nudging, allowed in (((), 0), ((0.5, target), 3 * 8 * len(x))):
         steps(2, *nudging)

@@ -13,11 +13,12 @@ from conftest import GPU, make_backend
 from eqnp.backends.backend import get_backend, to_host
 from eqnp.backends.sharding import thread_map
 from eqnp.data import load as load_data
-from eqnp.dynamics import relax
+from eqnp.dynamics import Phase, relax
 from eqnp.losses import one_hot
 from eqnp.prepared import PreparedNetwork
 from eqnp.runs.configfile import load
 from eqnp.runs.experiment import make_learner
+from eqnp.step import step
 from eqnp.training import initial_state, train_batch
 
 # By the norm of the difference. In float32 roundings of 1e-7 may switch a winner of a pool within a phase, and then a
@@ -67,13 +68,14 @@ def test_a_step_and_phases_are_numpys(device, preset, dtype):
         learner, state, x, y = setup(preset, place, dtype)
         prepared = PreparedNetwork(learner.network, state.parameters, place.asarray(x[:10]))
         target = place.asarray(one_hot(y[:10], 10, dtype))
-        step = prepared.step(prepared.zero_states())
-        free = relax(prepared, prepared.zero_states(), learner.T1).states
-        nudged = relax(prepared, free, learner.T2, learner.beta, target).states
-        over_relaxed = relax(prepared, free, learner.T2, learner.beta, target, schedule="even-odd", omega=1.6).states
-        found.append((step, free, nudged, over_relaxed))
-    step, phase = CLOSE[dtype]
-    for close, expected, actual in zip((step, phase, phase, phase), *found, strict=True):
+        first = step(prepared, prepared.zero_states())
+        free = relax(prepared, prepared.zero_states(), learner.phases.T1).states
+        nudged = relax(prepared, free, learner.phases.T2, learner.beta, target).states
+        phase = Phase(learner.phases.T2, 0.0, "even-odd", 1.6)
+        over_relaxed = relax(prepared, free, phase, learner.beta, target).states
+        found.append((first, free, nudged, over_relaxed))
+    of_step, of_phase = CLOSE[dtype]
+    for close, expected, actual in zip((of_step, of_phase, of_phase, of_phase), *found, strict=True):
         assert distance(actual, expected) <= close
 
 

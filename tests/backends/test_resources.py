@@ -134,7 +134,8 @@ LIMITED = """
 import json, resource, sys
 from pathlib import Path
 from eqnp.backends import limits
-from eqnp.cli import check, states, training
+from eqnp.api import training
+from eqnp.cli import check, states
 from eqnp.cli.main import main
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + int(sys.argv[1]) * 2**20,) * 2)

@@ -10,6 +10,7 @@ import pytest
 
 from eqnp.backends.blocks import blocks, cache_of_a_core
 from eqnp.backends.sharding import add_gradients, cut, thread_map
+from eqnp.dynamics import Phases
 from eqnp.estimators import estimate
 from eqnp.stencils import symmetric
 
@@ -53,7 +54,7 @@ def test_shards_make_the_gradient_of_the_whole_batch(shape, loss):
 
     def gradient(shard):
         return estimate(
-            case.network, case.parameters, case.x[shard], case.target[shard], symmetric(0.1), 20, 10
+            case.network, case.parameters, case.x[shard], case.target[shard], symmetric(0.1), Phases(20, 10)
         ).gradient
 
     whole = gradient(slice(0, 7))
@@ -68,10 +69,10 @@ def test_shards_make_the_gradient_of_the_whole_batch(shape, loss):
 def test_blocks_for_the_cache_change_nothing(monkeypatch, shape):
     """A cache so small that every sample is a block gives the states and the gradient of one block."""
     case = nets.make(shape, "squared_error")
-    whole = estimate(case.network, case.parameters, case.x, case.target, symmetric(0.1), 5, 3)
+    whole = estimate(case.network, case.parameters, case.x, case.target, symmetric(0.1), Phases(5, 3))
     monkeypatch.setattr("eqnp.backends.blocks.cache_of_a_core", lambda: 1)
     assert len(blocks(case.x, 1)) == len(case.x)
-    parts = estimate(case.network, case.parameters, case.x, case.target, symmetric(0.1), 5, 3)
+    parts = estimate(case.network, case.parameters, case.x, case.target, symmetric(0.1), Phases(5, 3))
     for a, b in zip(whole.free.states, parts.free.states, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-14)
     for name, g in whole.gradient.items():

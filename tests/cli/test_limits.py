@@ -15,8 +15,8 @@ from commands import SMALL_OPTIONS, assert_fails, overrides, run, train_small
 from fakecuda import CUDADriverError
 
 from eqnp import training
+from eqnp.api import training as cli_training
 from eqnp.backends.backend import Backend
-from eqnp.cli import training as cli_training
 from eqnp.dynamics import WAYS
 from eqnp.learner import Learner
 

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 from commands import SMALL_OPTIONS, assert_fails, run
 
-from eqnp.cli import signals
-from eqnp.cli.progress import Progress, clock, quoted
+from eqnp.api import signals
+from eqnp.api.report import clock, quoted
+from eqnp.api.signals import Interrupted, StopRequest
+from eqnp.cli.progress import Progress
 from eqnp.cli.rows import show_row
-from eqnp.cli.signals import Interrupted, StopRequest
 
 
 def command(*words, **streams):

@@ -8,6 +8,7 @@ import pytest
 
 from eqnp.analysis.diagnostics import alignment_angles, angle
 from eqnp.contrasts import common_contrast
+from eqnp.dynamics import Phases
 from eqnp.estimators import estimate
 from eqnp.optim import SGD
 from eqnp.runs.experiment import per_parameter
@@ -23,7 +24,14 @@ def train(case, steps, momentum=0.0, rate=0.05, decay=0.02, contrast=common_cont
     state = optimizer.init(parameters)
     for _ in range(steps):
         result = estimate(
-            case.network, parameters, case.x, case.target, symmetric(0.3), 8, 4, contrast=contrast, masks=case.masks
+            case.network,
+            parameters,
+            case.x,
+            case.target,
+            symmetric(0.3),
+            Phases(8, 4),
+            contrast=contrast,
+            masks=case.masks,
         )
         parameters, state = optimizer.update(result.gradient, state, parameters, rates, decays)
         yield parameters

@@ -7,6 +7,7 @@ import nets
 import numpy as np
 import pytest
 
+from eqnp.dynamics import Phases
 from eqnp.estimators import estimate
 from eqnp.stencils import make_stencil, one_sided, random_sign, symmetric
 
@@ -54,7 +55,8 @@ def test_the_mean_over_both_signs_is_symmetric():
     case = nets.make("max", "cross_entropy_readout")
     arguments = (case.network, case.parameters, case.x, case.target)
     plus, minus, both = (
-        estimate(*arguments, stencil, 50, 20).gradient for stencil in (one_sided(0.2), one_sided(-0.2), symmetric(0.2))
+        estimate(*arguments, stencil, Phases(50, 20)).gradient
+        for stencil in (one_sided(0.2), one_sided(-0.2), symmetric(0.2))
     )
     for name, g in both.items():
         np.testing.assert_allclose((plus[name] + minus[name]) / 2, g, atol=1e-14 / 0.2)
@@ -69,7 +71,7 @@ def test_stencils_by_name():
 def test_estimate_changes_none_of_its_arguments():
     case = nets.make("strided", "cross_entropy_readout")
     before = ({k: p.copy() for k, p in case.parameters.items()}, case.x.copy(), case.target.copy())
-    result = estimate(case.network, case.parameters, case.x, case.target, symmetric(0.1), 5, 3)
+    result = estimate(case.network, case.parameters, case.x, case.target, symmetric(0.1), Phases(5, 3))
     for name, p in case.parameters.items():
         np.testing.assert_array_equal(p, before[0][name])
     np.testing.assert_array_equal(case.x, before[1])
@@ -85,6 +87,6 @@ def test_no_dtype_leaks(shape, loss, dtype):
     parameters = {name: p.astype(dtype) for name, p in case.parameters.items()}
     x, target = case.x.astype(dtype), case.target.astype(dtype)
     for joint in (False, True):
-        result = estimate(case.network, parameters, x, target, symmetric(0.1), 3, 2, joint=joint)
+        result = estimate(case.network, parameters, x, target, symmetric(0.1), Phases(3, 2), joint=joint)
         arrays = [*result.gradient.values(), *result.free.states, *result.nudged[0].states, result.loss, result.outputs]
         assert {a.dtype for a in arrays} == {np.dtype(dtype)}

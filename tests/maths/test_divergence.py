@@ -13,7 +13,7 @@ from learners import batch, learner, trained
 from eqnp.analysis.diagnostics import angle
 from eqnp.analysis.settling import check_settling
 from eqnp.backends.sharding import serial_map
-from eqnp.dynamics import relax, residual
+from eqnp.dynamics import Phase, relax, residual
 from eqnp.errors import ConfigurationError, DivergedError
 from eqnp.losses import one_hot
 from eqnp.prepared import PreparedNetwork
@@ -35,7 +35,7 @@ def test_the_residual_of_a_phase_is_nan_if_any_state_is(tier):
         prepared = PreparedNetwork(made.network, parameters, x)
         states = prepared.zero_states()
         states[1][1] = math.nan  # of one sample
-        ended = relax(prepared, states, 1, schedule=schedule)
+        ended = relax(prepared, states, Phase(1, schedule=schedule))
         assert math.isnan(ended.residual)
         assert math.isnan(residual(ended.states, states))
 

@@ -6,7 +6,8 @@ import nets
 import numpy as np
 import pytest
 
-from eqnp.dynamics import relax, residual
+from eqnp.dynamics import Phase, relax, residual
+from eqnp.step import step
 
 
 def test_residual_is_the_largest_move():
@@ -24,7 +25,7 @@ def test_a_steady_state_stays(shape, loss):
     case = nets.make(shape, loss)
     free = case.settle()
     assert free.residual <= 1e-14
-    assert residual(case.prepare().step(free.states), free.states) <= 1e-14
+    assert residual(step(case.prepare(), free.states), free.states) <= 1e-14
 
 
 def test_the_residual_reported_is_that_of_the_last_step():
@@ -48,7 +49,7 @@ def test_a_tolerance_ends_a_phase_at_the_first_step_that_meets_it():
     sizes = [residual(b, a) for a, b in zip([prepared.zero_states(), *trace], trace, strict=False)]
     tolerance = sizes[9] * 1.001
     first = next(t for t, size in enumerate(sizes, start=1) if size <= tolerance)
-    early = relax(prepared, prepared.zero_states(), 40, tolerance=tolerance)
+    early = relax(prepared, prepared.zero_states(), Phase(40, tolerance))
     assert early.steps == first < 40 and early.residual <= tolerance
     for a, b in zip(early.states, trace[first - 1], strict=True):
         np.testing.assert_array_equal(a, b)

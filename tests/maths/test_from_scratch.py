@@ -20,7 +20,7 @@ from tolerances import ONE_FILE, relative_error
 from eqnp import from_scratch
 from eqnp.architecture import Architecture
 from eqnp.connections.layers import ConvLayer, DenseLayer
-from eqnp.dynamics import relax
+from eqnp.dynamics import Phases, relax
 from eqnp.estimators import estimate
 from eqnp.losses import one_hot
 from eqnp.networks import SymmetricNetwork
@@ -102,7 +102,7 @@ class Case:
         theta, optimizer = self.theta, SGD(self.file.MU)
         velocity, rates, decays = optimizer.init(theta), dict.fromkeys(theta, self.file.ETA), dict.fromkeys(theta, 0.0)
         for update in range(1, UPDATES + 1):
-            total = estimate(self.network, theta, self.x, self.y, symmetric(beta), T1, T2).gradient
+            total = estimate(self.network, theta, self.x, self.y, symmetric(beta), Phases(T1, T2)).gradient
             gradient = {name: g / SAMPLES for name, g in total.items()}
             yield from named(f"gradient {update}", {name: g.copy() for name, g in gradient.items()})
             theta, velocity = optimizer.update(gradient, velocity, theta, rates, decays)

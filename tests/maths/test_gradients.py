@@ -14,13 +14,15 @@ import nets
 import numpy as np
 import pytest
 
-from eqnp.bptt import plan_segments
 from eqnp.contrasts import common_contrast
+from eqnp.dynamics import Phases
 from eqnp.errors import OutOfMemoryError
 from eqnp.estimators import estimate
 from eqnp.networks import SymmetricNetwork
 from eqnp.prepared import PreparedNetwork
+from eqnp.reference import plan_segments
 from eqnp.stencils import one_sided, symmetric
+from eqnp.step import step, vector_field
 
 DROPOUT = pytest.mark.parametrize("dropout", [False, "weights", "states"], ids=["", "dropout", "scaled states"])
 KINDS = pytest.mark.parametrize("kind", nets.KINDS)
@@ -71,7 +73,7 @@ def test_a_vector_field_with_tied_weights_is_a_symmetric_network(shape, loss, dr
     case = nets.make_settling(shape, loss, kind="own winners", tied=True, dropout=dropout)
     derivatives.check_order(case, exact=derivatives.implicit_derivative, orders=derivatives.ALL_ORDERS)
     exact = derivatives.implicit(case).gradient
-    arguments = (case.network, case.parameters, case.x, case.target, symmetric(1e-4), 2000, 2000, 1e-15)
+    arguments = (case.network, case.parameters, case.x, case.target, symmetric(1e-4), Phases(2000, 2000, 1e-15))
     common = estimate(*arguments, contrast=common_contrast, masks=case.masks).gradient
     for n in range(1, len(case.network.connections)):
         both = exact[f"forward.{n}.weight"] + exact[f"backward.{n}.weight"]
@@ -113,7 +115,7 @@ def test_where_the_feedback_unpools(kind):
 @KINDS
 def test_jointly_is_apart(kind, dropout):
     case = nets.make("max", "cross_entropy_readout", kind=kind, dropout=dropout)
-    arguments = (case.network, case.parameters, case.x, case.target, symmetric(0.1), 20, 10)
+    arguments = (case.network, case.parameters, case.x, case.target, symmetric(0.1), Phases(20, 10))
     apart, joint = (estimate(*arguments, joint=joint, masks=case.masks) for joint in (False, True))
     for name, g in apart.gradient.items():
         np.testing.assert_allclose(joint.gradient[name], g, atol=1e-12)
@@ -124,7 +126,9 @@ def test_jointly_is_apart(kind, dropout):
 
 def test_masked_units_stay_at_zero_through_all_phases():
     case = nets.make("max", "cross_entropy_readout", dropout=True)
-    result = estimate(case.network, case.parameters, case.x, case.target, one_sided(0.5), 9, 5, masks=case.masks)
+    result = estimate(
+        case.network, case.parameters, case.x, case.target, one_sided(0.5), Phases(9, 5), masks=case.masks
+    )
     for phase in (result.free, *result.nudged):
         for s, mask in zip(phase.states, case.masks, strict=True):
             assert not s[mask == 0].any() and s[mask == 1].any()
@@ -138,7 +142,7 @@ def test_dropout_of_no_unit_changes_nothing_but_the_scale():
     masked = PreparedNetwork(case.network, case.parameters, case.x, ones)
     plain = PreparedNetwork(case.network, scaled, case.x)
     states = case.random_states()
-    for a, b in zip(masked.step(states, 0.1, case.target), plain.step(states, 0.1, case.target), strict=True):
+    for a, b in zip(step(masked, states, 0.1, case.target), step(plain, states, 0.1, case.target), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-14)
 
 
@@ -169,7 +173,7 @@ def mean_paths(scaling):
         prepared = PreparedNetwork(network, case.parameters, case.x, masks)
         shown = [s if m is None else s * m for s, m in zip(states, prepared.masks or [None] * 4, strict=True)]
         drives = [d.copy() for d in prepared.drives(shown)[0]]
-        fed_back = [u - d for u, d in zip(prepared.vector_field(shown), drives, strict=True)]
+        fed_back = [u - d for u, d in zip(vector_field(prepared, shown), drives, strict=True)]
         return np.array(
             [drives[2].mean() - case.parameters["forward.2.bias"].mean(), fed_back[1].mean(), fed_back[0].mean()]
         )

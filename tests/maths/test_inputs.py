@@ -8,15 +8,15 @@ import pytest
 import standin
 
 from eqnp.architecture import Architecture
-from eqnp.bptt import bptt_gradient, implicit_gradient, trajectory
 from eqnp.connections.layers import ConvLayer, DenseLayer
 from eqnp.contrasts import common_contrast, default_contrast, symmetric_contrast, vector_field_contrast
-from eqnp.dynamics import relax
+from eqnp.dynamics import Phase, Phases, relax
 from eqnp.errors import ConfigurationError
 from eqnp.estimators import estimate
 from eqnp.losses import one_hot
 from eqnp.networks import SymmetricNetwork, VectorFieldNetwork
 from eqnp.prepared import PreparedNetwork, PreparedWeights
+from eqnp.reference import bptt_gradient, implicit_gradient, trajectory
 from eqnp.stencils import Stencil, four_point, make_stencil, one_sided, random_sign, symmetric
 
 
@@ -149,7 +149,7 @@ def test_parameters_that_do_not_fit(change, words):
     with says(ValueError, *words):
         PreparedWeights(case.network, parameters)
     with says(ValueError, *words):
-        estimate(case.network, parameters, case.x, case.target, symmetric(0.1), 2, 1)
+        estimate(case.network, parameters, case.x, case.target, symmetric(0.1), Phases(2, 1))
 
 
 def test_initial_parameters_are_floats():
@@ -178,7 +178,7 @@ def test_targets_that_do_not_fit(target, words):
     prepared = case.prepare()
     steady, path = case.settle().states, trajectory(prepared, 3, 2)
     for entry in (
-        lambda: estimate(case.network, case.parameters, case.x, target, symmetric(0.1), 2, 1),
+        lambda: estimate(case.network, case.parameters, case.x, target, symmetric(0.1), Phases(2, 1)),
         lambda: bptt_gradient(prepared, path, target),
         lambda: implicit_gradient(prepared, steady, target, 10, 0.0),
     ):
@@ -221,12 +221,22 @@ def test_contrasts_for_the_other_kind_of_network():
     case = nets.make("max")
     for contrast in (vector_field_contrast, common_contrast):
         with says(ConfigurationError, contrast.__name__, "SymmetricNetwork", "take symmetric_contrast"):
-            estimate(case.network, case.parameters, case.x, case.target, symmetric(0.1), 2, 1, contrast=contrast)
+            estimate(
+                case.network, case.parameters, case.x, case.target, symmetric(0.1), Phases(2, 1), contrast=contrast
+            )
     with says(ConfigurationError, "common_contrast", "SymmetricNetwork"):
         default_contrast(case.network, common=True)
     case = nets.make("max", kind="own winners")
     with says(ConfigurationError, "symmetric_contrast", "VectorFieldNetwork", "common_contrast"):
-        estimate(case.network, case.parameters, case.x, case.target, symmetric(0.1), 2, 1, contrast=symmetric_contrast)
+        estimate(
+            case.network,
+            case.parameters,
+            case.x,
+            case.target,
+            symmetric(0.1),
+            Phases(2, 1),
+            contrast=symmetric_contrast,
+        )
 
 
 # ---- numbers
@@ -239,7 +249,7 @@ def test_contrasts_for_the_other_kind_of_network():
 def test_numbers_of_steps(T1, T2, words):
     case = nets.make("max")
     with says(ValueError, *words):
-        estimate(case.network, case.parameters, case.x, case.target, symmetric(0.1), T1, T2)
+        estimate(case.network, case.parameters, case.x, case.target, symmetric(0.1), Phases(T1, T2))
     with says(ValueError, words[0]):
         trajectory(case.prepare(), T1, T2)
 
@@ -271,9 +281,10 @@ def test_bptt_goes_back_through_free_steps_alone():
     ],
 )
 def test_settings_of_a_phase(options, words):
-    case = nets.make("max")
+    case, options = nets.make("max"), dict(options)
     with says(ValueError, *words):
-        relax(case.prepare(), case.random_states(), **({"steps": 3} | options))
+        nudging = {"beta": options.pop("beta")} if "beta" in options else {}
+        relax(case.prepare(), case.random_states(), Phase(**({"steps": 3} | options)), **nudging)
 
 
 @pytest.mark.parametrize("beta", [0, 0.0, np.nan, np.inf, -np.inf, 1e-310])

@@ -11,15 +11,17 @@ import numpy as np
 import pytest
 
 from eqnp.backends.workspace import Workspace
-from eqnp.bptt import bptt_gradient, trajectory
+from eqnp.dynamics import Phases
 from eqnp.estimators import estimate
+from eqnp.reference import bptt_gradient, trajectory
 from eqnp.stencils import symmetric
+from eqnp.step import step
 
 
 def peak(case, T1, T2, joint) -> int:
     """Return the peak of allocated bytes (NumPy reports its buffers to tracemalloc) of one gradient."""
     tracemalloc.start()
-    estimate(case.network, case.parameters, case.x, case.target, symmetric(0.1), T1, T2, joint=joint)
+    estimate(case.network, case.parameters, case.x, case.target, symmetric(0.1), Phases(T1, T2), joint=joint)
     size = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     return size
@@ -43,8 +45,8 @@ def test_buffers_go_with_their_network():
     gc.disable()
     try:
         prepared = case.prepare()
-        prepared.step(prepared.zero_states())
-        spaces = [*prepared._spaces, prepared._spaces[0].scratch, Workspace()]
+        step(prepared, prepared.zero_states())
+        spaces = [*(link.space for link in prepared.links), prepared.links[0].space.scratch, Workspace()]
         references = [weakref.ref(each) for each in (prepared, *spaces)]
         del prepared, spaces
         assert not any(reference() for reference in references)
@@ -72,15 +74,13 @@ def test_bptt_needs_memory_for_every_step_unless_it_computes_them_twice():
 
 def test_the_measure_notices_a_trajectory(monkeypatch):
     """The same measure grows when every step's states are kept."""
-    from eqnp.prepared import PreparedNetwork
+    kept = []
 
-    kept, step = [], PreparedNetwork.step
-
-    def keeping(self, states, *args, **kwargs):
+    def keeping(network, states, *args):
         kept.append([np.copy(s) for s in states])
-        return step(self, states, *args, **kwargs)
+        return step(network, states, *args)
 
-    monkeypatch.setattr(PreparedNetwork, "step", keeping)
+    monkeypatch.setattr("eqnp.dynamics.step", keeping)
     case = nets.make("max", samples=64)
     states = sum(s.nbytes for s in case.network.zero_states(case.x))
     assert peak(case, 133, 3, False) - peak(case, 3, 3, False) > 50 * states

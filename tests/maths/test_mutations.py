@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import ties
 
-from eqnp import ops
+import eqnp.derivatives
+from eqnp import bptt, contrasts, ops
 from eqnp.connections.conv_pool import ConvPoolConnection
 from eqnp.connections.dense import DenseConnection
 from eqnp.connections.merged import MergedConnection
@@ -252,17 +253,17 @@ METHODS = [
     (CrossEntropy, "gradient", scaled(-1), lambda: checks.check_loss(CrossEntropy())),
     (DenseConnection, "feedback_blocks", blocks_scaled(-1), lambda: check_case(nets.make(*DEEP))),
     (ConvPoolConnection, "feedback_blocks", blocks_scaled(0.5), lambda: derivatives.check_order(nets.make(*MAX))),
-    (PreparedNetwork, "forward_gradient", scaled(-1), lambda: check_case(nets.make(*MAX))),
-    (PreparedNetwork, "input_gradient", scaled(-1), lambda: derivatives.check_order(nets.make(*MAX))),
-    (PreparedNetwork, "dphi_dtheta", scaled(-1), lambda: derivatives.check_order(nets.make(*DEEP))),
-    (PreparedNetwork, "step_vjp", backwards, lambda: derivatives.check_bptt(nets.make(*MAX, *CURVED))),
+    (eqnp.derivatives, "forward_gradient", scaled(-1), lambda: check_case(nets.make(*MAX))),
+    (contrasts, "input_gradient", scaled(-1), lambda: derivatives.check_order(nets.make(*MAX))),
+    (contrasts, "dphi_dtheta", scaled(-1), lambda: derivatives.check_order(nets.make(*DEEP))),
+    (bptt, "step_vjp", backwards, lambda: derivatives.check_bptt(nets.make(*MAX, *CURVED))),
     (DenseConnection, "drive_at_winners", scaled(-1), lambda: derivatives.check_bptt(nets.make(*DEEP, *CURVED))),
     (ConvPoolConnection, "drive_at_winners", scaled(-1), lambda: derivatives.check_bptt(nets.make(*MAX, *CURVED))),
-    (PreparedNetwork, "feedback_gradient", scaled(-1), lambda: derivatives.check_bptt(nets.make(*DEEP, *CURVED))),
-    (PreparedNetwork, "feedback_gradient", scaled(2), lambda: derivatives.check_order(nets.make(*MAX, **TIED))),
-    (PreparedNetwork, "forward_gradient", scaled(2), lambda: derivatives.check_order(nets.make(*MAX, **TIED))),
+    (eqnp.derivatives, "feedback_gradient", scaled(-1), lambda: derivatives.check_bptt(nets.make(*DEEP, *CURVED))),
+    (contrasts, "feedback_gradient", scaled(2), lambda: derivatives.check_order(nets.make(*MAX, **TIED))),
+    (contrasts, "forward_gradient", scaled(2), lambda: derivatives.check_order(nets.make(*MAX, **TIED))),
     (PreparedNetwork, "unscaled", lambda _: lambda self, g: g, lambda: derivatives.check_order(dropped())),
-    (PreparedNetwork, "_mask", only_states, lambda: derivatives.check_bptt(dropped())),
+    (PreparedNetwork, "mask", only_states, lambda: derivatives.check_bptt(dropped())),
     (ConvPoolConnection, "winners", elsewhere, lambda: derivatives.check_implicit(nets.make(*MAX, kind=OWN))),
     (Network, "dl_ds", scaled(-1), lambda: check_case(nets.make(*MAX))),
     (Network, "dl_ds", scaled(-1), lambda: derivatives.check_order(nets.make(*DEEP))),

@@ -10,16 +10,17 @@ from tolerances import PUBLISHED, relative_error
 
 from eqnp.analysis.diagnostics import ep_steps
 from eqnp.backends.backend import to_host
-from eqnp.bptt import backpropagate, bptt_gradient, trajectory
 from eqnp.connections.forms import suits
 from eqnp.connections.layers import ConvLayer
 from eqnp.contrasts import common_contrast
-from eqnp.dynamics import relax
+from eqnp.dynamics import Phases, relax
 from eqnp.estimators import estimate
 from eqnp.losses import one_hot
 from eqnp.networks import SymmetricNetwork, VectorFieldNetwork
 from eqnp.prepared import PreparedNetwork
+from eqnp.reference import backpropagate, bptt_gradient, trajectory
 from eqnp.stencils import one_sided, symmetric
+from eqnp.step import step
 
 NETWORKS = {
     "MLP": SymmetricNetwork,
@@ -95,7 +96,7 @@ def test_the_fixtures_of_the_project_are_there():
 def test_states_of_every_phase(case):
     network, parameters, x, target = setup(case)
     prepared, config = PreparedNetwork(network, parameters, x), case.config
-    assert_states("step1", prepared.step(prepared.zero_states()), case)
+    assert_states("step1", step(prepared, prepared.zero_states()), case)
     free = relax(prepared, prepared.zero_states(), config["T1"]).states
     assert_states("free", free, case)
     for phase, beta in (("plus", config["beta"]), ("minus", -config["beta"])):
@@ -117,9 +118,9 @@ def test_states_of_every_phase(case):
 def test_gradients(case, name, stencil, contrast, joint):
     network, parameters, x, target = setup(case)
     config = case.config
-    phases = (config["T1"], config["T2"])
+    phases = Phases(config["T1"], config["T2"])
     expected_gradient(name, case)  # or skip
-    result = estimate(network, parameters, x, target, stencil(config["beta"]), *phases, joint=joint, contrast=contrast)
+    result = estimate(network, parameters, x, target, stencil(config["beta"]), phases, joint=joint, contrast=contrast)
     assert_gradient(name, result.gradient, case, len(x))
 
 
@@ -155,7 +156,7 @@ def test_ep_step_by_step(case):
     free = relax(prepared, prepared.zero_states(), case.config["T1"]).states
     states, at_rest = free, network.dl_dtheta(parameters, free, target)
     for t, gradient in enumerate(ep_steps(prepared, free, target, one_sided(beta), case.config["T2"])):
-        new = prepared.step(states, beta, target)
+        new = step(prepared, states, beta, target)
         found = {f"state.{n}": (a - b) / beta for n, (a, b) in enumerate(zip(new, states, strict=True))}
         if t == 0:  # theirs leaves out the readout's own share of the first step
             gradient |= {name: gradient[name] - g for name, g in at_rest.items()}

@@ -8,13 +8,14 @@ import pytest
 
 from eqnp.architecture import Architecture
 from eqnp.connections.layers import DenseLayer
-from eqnp.dynamics import relax, residual
+from eqnp.dynamics import Phase, Phases, relax, residual
 from eqnp.estimators import estimate
 from eqnp.networks import SymmetricNetwork
 from eqnp.ops.activations import ACTIVATIONS, LINEAR
 from eqnp.ops.moves import Move
 from eqnp.prepared import PreparedNetwork
 from eqnp.stencils import symmetric
+from eqnp.step import step
 
 OMEGA = pytest.mark.parametrize("omega", [1.0, 1.6, 0.5])
 DROPOUT = pytest.mark.parametrize("dropout", [False, "weights", "states"], ids=["", "dropout", "scaled states"])
@@ -32,7 +33,7 @@ def naive_sweep(case, states, beta, target, omega):
     new = [s.copy() for s in states]
     for first in (1, 0):
         for n in range(first, len(new), 2):
-            goal = case.prepare().step(new, beta, target)[n]
+            goal = step(case.prepare(), new, beta, target)[n]
             nudged = target is not None and n + 1 == len(new)
             mask = 1 if case.masks is None or case.masks[n] is None else case.masks[n]
             far = min(omega, 1) if nudged else omega
@@ -48,7 +49,7 @@ def test_sweeps_against_layer_by_layer(shape, loss, kind, dropout, omega):
     case = nets.make(shape, loss, "half_hard_sigmoid", gain=2.0, kind=kind, dropout=dropout)
     for beta, target in ((0.0, None), (0.3, case.target)):
         states = case.random_states()
-        swept = relax(case.prepare(), states, 5, beta, target, schedule="even-odd", omega=omega).states
+        swept = relax(case.prepare(), states, Phase(5, 0.0, "even-odd", omega), beta, target).states
         for _ in range(5):
             states = naive_sweep(case, states, beta, target, omega)
         for a, b in zip(swept, states, strict=True):
@@ -59,11 +60,11 @@ def test_sweeps_against_layer_by_layer(shape, loss, kind, dropout, omega):
 def test_sweeps_settle_in_fewer_steps(shape, loss):
     """To a steady state of the synchronous step; with a maximum there are several, without it is the same one."""
     case = nets.make(shape, loss)
-    arguments = (case.network, case.parameters, case.x, case.target, symmetric(0.05), 500, 500, 1e-14)
-    both = {name: estimate(*arguments, schedule=name) for name in ("synchronous", "even-odd")}
+    arguments = (case.network, case.parameters, case.x, case.target, symmetric(0.05))
+    both = {name: estimate(*arguments, Phases(500, 500, 1e-14, name)) for name in ("synchronous", "even-odd")}
     sweeps, steps = both["even-odd"], both["synchronous"]
     assert sweeps.free.steps <= steps.free.steps
-    assert residual(case.prepare().step(sweeps.free.states), sweeps.free.states) <= 1e-13
+    assert residual(step(case.prepare(), sweeps.free.states), sweeps.free.states) <= 1e-13
     if shape in ("dense", "deep dense", "average"):
         for a, b in zip(sweeps.free.states, steps.free.states, strict=True):
             np.testing.assert_allclose(a, b, atol=1e-12)
@@ -80,7 +81,8 @@ def test_synchronous_steps_go_omega_times_the_way(shape, loss, omega, dropout):
     for beta, target in ((0.0, None), (0.3, case.target)):
         old = case.random_states()
         old = [s if m is None else m * s for s, m in zip(old, masks, strict=False)]
-        goal, relaxed = case.prepare().step(old, beta, target), relax(case.prepare(), old, 1, beta, target, omega=omega)
+        goal = step(case.prepare(), old, beta, target)
+        relaxed = relax(case.prepare(), old, Phase(1, omega=omega), beta, target)
         for n, (s, new) in enumerate(zip(old, relaxed.states, strict=True)):
             far = min(omega, 1) if target is not None and n + 1 == len(old) else omega
             np.testing.assert_allclose(new, np.clip(s + far * (goal[n] - s), *bounds(case, n)), atol=1e-13)
@@ -97,17 +99,17 @@ def test_a_net_of_one_layer_keeps_its_drive(loss, schedule, omega):
     parameters = network.architecture.initial_parameters(generator, 2.0, np.float64)
     prepared = PreparedNetwork(network, parameters, generator.random((3, 6)))
     before = prepared.input_drive.copy()
-    free = relax(prepared, prepared.zero_states(), 5, tolerance=1e-300, schedule=schedule, omega=omega)
-    relax(prepared, free.states, 5, 0.3, np.eye(4)[:3], schedule=schedule, omega=omega)
+    free = relax(prepared, prepared.zero_states(), Phase(5, 1e-300, schedule, omega))
+    relax(prepared, free.states, Phase(5, 0.0, schedule, omega), 0.3, np.eye(4)[:3])
     np.testing.assert_array_equal(prepared.input_drive, before)
 
 
 @OMEGA
 def test_jointly_is_apart(omega):
     case = nets.make("max", "cross_entropy_readout")
-    arguments = (case.network, case.parameters, case.x, case.target, symmetric(0.1), 9, 5)
-    pace = {"schedule": "even-odd", "omega": omega}
-    apart, joint = (estimate(*arguments, joint=joint, **pace).gradient for joint in (False, True))
+    arguments = (case.network, case.parameters, case.x, case.target, symmetric(0.1))
+    phases = Phases(9, 5, schedule="even-odd", omega=omega)
+    apart, joint = (estimate(*arguments, phases, joint=joint).gradient for joint in (False, True))
     for name, g in apart.items():
         np.testing.assert_allclose(joint[name], g, atol=1e-12)
 
@@ -133,7 +135,7 @@ def test_a_sweep_computes_what_a_step_does(monkeypatch):
     for schedule in ("synchronous", "even-odd"):
         for steps in (10, 20):
             counts.clear()
-            relax(prepared, prepared.zero_states(), steps, schedule=schedule)
+            relax(prepared, prepared.zero_states(), Phase(steps, schedule=schedule))
             found[schedule, steps] = dict(counts)
     for name in ("drive", "feedback"):
         per_step = {s: found[s, 20][name] - found[s, 10][name] for s in ("synchronous", "even-odd")}
@@ -171,7 +173,7 @@ def test_every_sweep_lowers_the_energy(shape, omega, loss, activation, slope):
         slopes = [1.0 if sigma is LINEAR else slope for sigma in case.network.activations]
         before = energy(prepared, states, slopes)
         for _ in range(30):
-            new = relax(prepared, states, 1, schedule="even-odd", omega=omega).states
+            new = relax(prepared, states, Phase(1, 0.0, "even-odd", omega)).states
             moved = sum(((b - s) ** 2).sum() / a for b, s, a in zip(new, states, slopes, strict=True))
             after = energy(prepared, new, slopes)
             assert after <= before - (1 / omega - 1 / 2) * moved + 1e-11 * abs(before)
@@ -183,7 +185,7 @@ def test_over_relaxed_sweeps_settle_in_fewer():
     for shape in ("deep dense", "max", "average"):
         case = nets.make(shape, "cross_entropy_readout", "half_hard_sigmoid", 2.5)
         steps = [
-            relax(case.prepare(), case.random_states(), 5000, tolerance=1e-12, schedule="even-odd", omega=omega).steps
+            relax(case.prepare(), case.random_states(), Phase(5000, 1e-12, "even-odd", omega)).steps
             for omega in (1.0, 1.3)
         ]
         assert steps[1] < steps[0], (shape, steps)

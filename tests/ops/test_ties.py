@@ -21,6 +21,7 @@ from eqnp.backends.device import CudaDevice
 from eqnp.backends.mkl import MklProducts
 from eqnp.backends.products import SlabProducts
 from eqnp.connections.layers import ConvLayer, DenseLayer
+from eqnp.dynamics import Phases
 from eqnp.estimators import estimate
 from eqnp.losses import one_hot
 from eqnp.networks import SymmetricNetwork
@@ -98,7 +99,7 @@ def gradient(name, form="auto", dtype=np.float64, shards=(slice(0, 6),)):
     target = one_hot(np.arange(6), 10, dtype)
     network, states, total = SymmetricNetwork(architecture, form), [], 0.0
     for shard in shards:
-        result = estimate(network, parameters, x[shard], target[shard], symmetric(0.5), 25, 10)
+        result = estimate(network, parameters, x[shard], target[shard], symmetric(0.5), Phases(25, 10))
         states.append(np.concatenate([s.reshape(len(s), -1) for s in result.free.states], axis=1))
         total = total + np.concatenate([g.ravel() for g in result.gradient.values()])
     return np.concatenate(states), total

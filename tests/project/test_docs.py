@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import get_type_hints
 
 import datafiles
+import numpy as np
 import pytest
 from commands import SMALL, overrides, run
 from places import ROOT
 
 import eqnp
+from eqnp.analysis.diagnostics import cosine
 from eqnp.runs.config import Config, Layer
 
 QUICK = overrides(*(setting for setting in SMALL if not setting.startswith("model")))
@@ -68,7 +70,7 @@ def test_every_command_in_the_documents_runs(path, capsys, machine):
 def test_the_python_example_of_the_readme(capsys):
     (code,) = blocks(ROOT / "README.md", "python")
     exec(compile(code, "README.md", "exec"), {})
-    assert "'forward.0.weight': (3, 3, 1, 8)" in capsys.readouterr().out
+    assert "'forward.0.weight': ((5, 5, 1, 16), " in capsys.readouterr().out
 
 
 def test_the_plot_of_the_states(capsys, machine):
@@ -155,3 +157,34 @@ def test_every_key_is_documented():
     assert not missing, "docs/configuration.md lacks:\n" + "\n".join(missing)
     documented = [line for line in text.splitlines() if line.startswith("| `")]
     assert len(documented) == len(all_rows()), "docs/configuration.md has rows of keys that are gone"
+
+
+PYTHON = blocks(ROOT / "docs" / "api.md", "python")
+
+
+@pytest.mark.parametrize("number", range(len(PYTHON)))
+def test_the_python_of_the_api(number, tmp_path, monkeypatch):
+    code = PYTHON[number]
+    if "sklearn" in code:
+        pytest.importorskip("sklearn")
+    monkeypatch.chdir(tmp_path)
+    space = {}
+    exec(compile(code, f"api.md, block {number}", "exec"), space)
+    if "network" in space and "result" not in space:
+        assert learns(space["network"], space["parameters"])
+
+
+def learns(network, parameters):
+    """Whether the estimate and BPTT of a network agree with the exact gradient: what is its own is used by them all."""
+    parameters = {name: p.astype(np.float64) for name, p in parameters.items()}
+    rng = np.random.default_rng(1)
+    x, y = rng.random((4, *network.architecture.input_shape)), rng.integers(0, network.architecture.classes, 4)
+    exact = eqnp.exact_gradient(network, parameters, x, y).gradient
+    estimate = eqnp.estimate(network, parameters, x, y, eqnp.symmetric(0.01), eqnp.Phases(200, 100)).gradient
+    through_time = eqnp.bptt(network, parameters, x, y, 200, 100)
+    return min(cosine(g, exact) for g in (estimate, through_time)) > 0.999
+
+
+def test_every_public_name_is_documented():
+    text = (ROOT / "docs" / "api.md").read_text()
+    assert not [name for name in eqnp.__all__ if f"`{name}`" not in text]

@@ -9,7 +9,7 @@ import sys
 from places import ROOT
 
 LADDER = [
-    "errors __init__ clone",
+    "errors __init__ clone lazy",
     "backends.limits backends.device",
     "backends.backend",
     "inputs backends.workspace backends.blocks backends.products backends.mkl backends.sharding backends.cuda backends",
@@ -22,11 +22,14 @@ LADDER = [
     "connections.forms connections",
     "losses optim stencils",
     "architecture",
+    "dropout links",
     "networks",
     "prepared",
+    "step",
+    "derivatives",
     "dynamics",
     "contrasts",
-    "estimators bptt",
+    "estimators reference",
     "learner",
     "training",
     "analysis.diagnostics",
@@ -41,6 +44,7 @@ LADDER = [
     "runs.history runs.runfolder runs.experiment runs",
     "data",
     "from_scratch",
+    "api",
     "cli __main__",
 ]
 RUNG = {name: rung for rung, names in enumerate(LADDER) for name in names.split()}

@@ -15,8 +15,8 @@ import pytest
 from commands import SMALL_OPTIONS, assert_fails, overrides, run, train_small
 
 from eqnp import training
-from eqnp.cli import signals
-from eqnp.cli import training as cli_training
+from eqnp.api import signals
+from eqnp.api import training as cli_training
 from eqnp.data import Batches
 from eqnp.runs import checkpoint
 

@@ -8,7 +8,7 @@ import tomllib
 import pytest
 from commands import assert_fails, overrides, run, train_small
 
-from eqnp.cli import training as cli_training
+from eqnp.api import training as cli_training
 from eqnp.runs import checkpoint
 from eqnp.runs.changes import Change, differences, flat
 from eqnp.runs.config import Config

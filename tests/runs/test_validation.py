@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from commands import SMALL_OPTIONS, assert_fails, overrides, run, train_small
 
-from eqnp.cli import training as cli_training
+from eqnp.api import training as cli_training
 from eqnp.data import hold_out, load, validation_count
 from eqnp.errors import ConfigurationError
 from eqnp.runs import checkpoint

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from eqnp.cli.progress import Progress
-from eqnp.cli.results import progress_of
+from eqnp.api.report import Report
+from eqnp.api.results import progress_of
 from eqnp.runs.changes import Change, comparable, differences, flat
 from eqnp.runs.config import Config
 from eqnp.runs.history import environment_changes, new_rows
@@ -27,7 +27,7 @@ def take_up_changes(
     config: Config,
     environment: Mapping[str, Any],
     state: State,
-    progress: Progress,
+    progress: Report,
 ) -> State:
     """Say and date what has changed since ``before`` where the run goes on with ``config`` from ``state``.
 
@@ -44,7 +44,7 @@ def take_up_changes(
     return _compared_anew(changes, bool(config.data.validation), state, progress)
 
 
-def _compared_anew(changes: Sequence[Change], validation: bool, state: State, progress: Progress) -> State:
+def _compared_anew(changes: Sequence[Change], validation: bool, state: State, progress: Report) -> State:
     first = comparable(changes, validation)
     if first is None:
         return state

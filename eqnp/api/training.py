@@ -8,19 +8,17 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-
-import click
+from typing import NamedTuple
 
 from eqnp.analysis.diagnostics import alignment_angles
 from eqnp.analysis.measuring import batch_that_fits
 from eqnp.analysis.precision import rounding_warning
+from eqnp.api.report import Report, clock, quoted
+from eqnp.api.results import summary
+from eqnp.api.resuming import KEPT, nothing_to_do, take_up_changes
+from eqnp.api.session import CONFIG, KIND, OpenBackend, Read, Session, config_in, with_lasting_folder
+from eqnp.api.signals import Interrupted, StopRequest
 from eqnp.backends.sharding import Map, thread_map
-from eqnp.cli.options import Place
-from eqnp.cli.progress import Progress, clock, quoted
-from eqnp.cli.results import summary
-from eqnp.cli.resuming import KEPT, nothing_to_do, take_up_changes
-from eqnp.cli.session import CONFIG, KIND, Session, config_in, open_backend, with_lasting_folder
-from eqnp.cli.signals import Interrupted, StopRequest
 from eqnp.errors import DiskError, DivergedError, EqnpError, OutOfMemoryError, memory_errors
 from eqnp.runs import checkpoint
 from eqnp.runs.changes import differences, keep_schedule, require_resumable
@@ -34,48 +32,55 @@ from eqnp.training import State, Tally, batches_left, evaluate, next_epoch, requ
 SAVE_SECONDS = 300.0  # between two checkpoints inside a long epoch
 
 
+class Ended(NamedTuple):
+    """Where a run's folder is, and the exit code: 0, or that of the signal which stopped it."""
+
+    path: Path
+    exit_code: int
+
+
 def start_run(
-    source: str | None, overrides: tuple[str, ...], backend: Place, out: Path | None, progress: Progress
-) -> int:
-    """Train from the beginning in a new run folder; return the exit code."""
-    config = with_lasting_folder(with_threads(load(source, overrides)))
-    chosen = open_backend(backend)
-    session = Session.start(
-        config, chosen
-    )  # everything that can be wrong with the input is found before a folder is made
+    config: Config, backend: OpenBackend, out: Path | None, report: Report, read: Read | None = None
+) -> Ended:
+    """Train from the beginning in a new run folder. ``read`` is where data comes from, as ``Session.start`` takes it.
+
+    Everything that can be wrong with the input is found before a folder is made.
+    """
+    config = with_lasting_folder(with_threads(config))
+    session = Session.start(config, backend(), read=read)
     with RunFolder.create(out or RunFolder.default_path(config.name), to_toml(config)) as folder:
-        return _begin(_Run(session, folder, progress))
+        return Ended(folder.path, _begin(_Run(session, folder, report)))
 
 
-def resume_run(path: Path, overrides: tuple[str, ...], backend: Place, progress: Progress) -> int:
+def resume_run(path: Path, overrides: tuple[str, ...], backend: OpenBackend, report: Report) -> int:
     """Go on with a run from its ``last.h5``, or begin it if nothing of it was saved; return the exit code."""
     with RunFolder.open(path, lock=True) as folder:
         if not folder.begun():
             config = with_lasting_folder(with_threads(load(str(folder.config_path), overrides)))
-            session = Session.start(config, open_backend(backend))
+            session = Session.start(config, backend())
             if overrides:
                 folder.write_config(to_toml(config))
-            return _begin(_Run(session, folder, progress))
+            return _begin(_Run(session, folder, report))
         content = checkpoint.load(folder.last_path, kind=KIND)
         written = load(str(folder.config_path))
         # As it was trained until now, and as it is to go on.
         before = with_lasting_folder(config_in(folder.last_path, content) or written, search=False)
         config = with_lasting_folder(with_threads(load(str(folder.config_path), overrides)), search=False)
         require_resumable(differences(before, config), quoted(path))
-        chosen = open_backend(backend)
+        chosen = backend()
         session = Session.start(config, chosen)
         state = session.state_in(folder.last_path, content)
         if state.epoch >= config.training.epochs:
-            progress.message(nothing_to_do(state, written, config, quoted(path)))
-            return _Run(Session.start(written, chosen), folder, progress).conclude(state)
+            report.message(nothing_to_do(state, written, config, quoted(path)))
+            return _Run(Session.start(written, chosen), folder, report).conclude(state)
         kept = keep_schedule(before, config, state.epoch, overrides)
-        state = take_up_changes(folder, before, kept, describe_environment(chosen.name), state, progress)
+        state = take_up_changes(folder, before, kept, describe_environment(chosen.name), state, report)
         if kept != config:
-            progress.message(KEPT.format(kept.optimizer.T_max))
+            report.message(KEPT.format(kept.optimizer.T_max))
             session = Session.on(kept, chosen, session.dataset)
         if kept != written:
             folder.write_config(to_toml(kept))
-        return _Run(session, folder, progress).go_on(state)
+        return _Run(session, folder, report).go_on(state)
 
 
 def _begin(run: _Run) -> int:
@@ -96,10 +101,10 @@ class _Stopped(Exception):
 class _Run:
     """A session that trains in a run folder."""
 
-    def __init__(self, session: Session, folder: RunFolder, progress: Progress) -> None:
+    def __init__(self, session: Session, folder: RunFolder, report: Report) -> None:
         self.session = session
         self.folder = folder
-        self.progress = progress
+        self.report = report
         self.epochs = session.config.training.epochs
         self.training = session.training_batches()
         self.chooses = session.chooses
@@ -109,9 +114,9 @@ class _Run:
 
     def go_on(self, state: State) -> int:
         """Train until the last epoch is done or a signal asks to stop."""
-        self.progress.message(self._title(state))
+        self.report.message(self._title(state))
         self._warn(state)
-        with thread_map(self.session.config.training.threads, self.progress.message) as run, self.stop as stop:
+        with thread_map(self.session.config.training.threads, self.report.message) as run, self.stop as stop:
             try:
                 while state.epoch < self.epochs and stop.exit_code is None:
                     state = self._epoch(state, run, stop)
@@ -119,7 +124,7 @@ class _Run:
                 change = f" --set {error.key}=..." if isinstance(error, DivergedError) else ""
                 raise type(error)(f"{error}; `{self._resume}{change}` goes on from last.h5") from None
             if stop.exit_code is not None:  # said before threads are waited for, which a further signal may end
-                self.progress.message(self._stopped(state), to_paste=True)
+                self.report.message(self._stopped(state), to_paste=True)
                 return stop.exit_code
         return self.conclude(state)
 
@@ -130,11 +135,11 @@ class _Run:
                 try:
                     self._test(state, run, stop)
                 except _Stopped:
-                    self.progress.message(
+                    self.report.message(
                         f"stopped before the test set was evaluated; `{self._resume}` does that", to_paste=True
                     )
                     return stop.exit_code or 0
-        click.echo(summary(self.folder, self.session, state))
+        self.report.result(summary(self.folder, self.session, state))
         return 0
 
     def _test(self, state: State, run: Map, stop: StopRequest) -> None:
@@ -147,7 +152,7 @@ class _Run:
         test = self.session.ordered_batches("test")
         show = partial(self._show_evaluation, stop, test.count)
         result = evaluate(self.session.learner, chosen.parameters, test, run, show)
-        self.progress.clear()
+        self.report.clear()
         measured = {"test_loss": result.loss, "test_error_percent": result.error, "test_residual": result.residual}
         self.folder.append_rows(self.folder.test_path, [row | measured | {"samples": result.samples}])
 
@@ -156,7 +161,7 @@ class _Run:
         if state.epoch < self.epochs:
             batch = self.session.ordered_batches("train").batch(0, 0)
             if warning := rounding_warning(self.session.learner, state.parameters, *batch):
-                self.progress.message(warning)
+                self.report.message(warning)
 
     def _epoch(self, state: State, run: Map, stop: StopRequest) -> State:
         """Train one epoch, or its rest, then evaluate and save. A stop inside either saves and returns early."""
@@ -218,7 +223,7 @@ class _Run:
             after = replace(after, best_error=result.error, best_epoch=after.epoch)
             self.write(self.folder.best_path, after)
         self.write(self.folder.last_path, after)
-        self.progress.message(_epoch_line(state, self.chooses, result, self.epochs))
+        self.report.message(_epoch_line(state, self.chooses, result, self.epochs))
         return after
 
     def _save(self, state: State) -> None:
@@ -234,7 +239,7 @@ class _Run:
     def _show(self, state: State, rate: float) -> None:
         tally, rest = state.tally, batches_left(self.training, state.position)
         left = (rest + (self.epochs - state.epoch - 1) * self.training.count) / rate
-        self.progress.update(
+        self.report.update(
             [
                 f"epoch {state.epoch + 1}/{self.epochs}  batch {state.batch}/{state.batch + rest}",
                 f"error {tally.error:.1f} %",
@@ -248,7 +253,7 @@ class _Run:
     def _show_evaluation(self, stop: StopRequest, count: int, index: int) -> None:
         if stop.exit_code is not None:
             raise _Stopped
-        self.progress.update([f"evaluating  batch {index}/{count}"])
+        self.report.update([f"evaluating  batch {index}/{count}"])
 
     def _stopped(self, state: State) -> str:
         """Return what is said after a stop: what was given up, and how to go on."""

@@ -1,7 +1,7 @@
 """Backpropagation through time, unrolled by hand from the adjoint of one step, and its limit at a steady state.
 
 The free phase reaches s_T in T1 steps of s_{t+1} = sigma(F(s_t)). With lambda_T = dl/ds(s_T) and the step's own adjoint
-(``PreparedNetwork.step_vjp``),
+(``eqnp.derivatives.step_vjp``),
 
     lambda_t = J_t^T lambda_{t+1},        dL/dtheta = sum over the last T2 steps of  (ds_{t+1}/dtheta)^T lambda_{t+1}
 
@@ -19,11 +19,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from eqnp.backends.backend import Array, array_module
+from eqnp.derivatives import step_vjp
 from eqnp.dynamics import Relaxation, relax, residual
 from eqnp.errors import OutOfMemoryError
 from eqnp.inputs import require_count
 from eqnp.networks import Gradient, States, accumulate
 from eqnp.prepared import PreparedNetwork
+from eqnp.step import step
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def _steps(prepared: PreparedNetwork, start: States, count: int) -> list[list[Ar
     """Return ``start`` and the states after each of ``count`` free steps from it."""
     states = [list(start)]
     for _ in range(count):
-        states.append(prepared.step(states[-1]))
+        states.append(step(prepared, states[-1]))
     return states
 
 
@@ -84,7 +86,7 @@ def backpropagate(prepared: PreparedNetwork, path: Trajectory, target: Array) ->
         is_last = number == len(path.starts) - 1
         before = path.last if is_last else _steps(prepared, path.starts[number], path.lengths[number] - 1)
         for states in reversed(before):
-            before_step, gradient = prepared.step_vjp(states, cotangent)
+            before_step, gradient = step_vjp(prepared, states, cotangent)
             yield cotangent, gradient | own
             cotangent = before_step
             own = {name: array_module(g).zeros_like(g) for name, g in own.items()}
@@ -147,9 +149,9 @@ def implicit_gradient(
     size, t = float("inf"), 0
     while t < steps and not size <= tolerance:
         t += 1
-        back, _ = prepared.step_vjp(steady, cotangent, by_parameters=False)
+        back, _ = step_vjp(prepared, steady, cotangent, by_parameters=False)
         back[-1] += source
         size = residual(back, cotangent)
         cotangent = back
-    _, gradient = prepared.step_vjp(steady, cotangent)
+    _, gradient = step_vjp(prepared, steady, cotangent)
     return Implicit(prepared.unscaled(gradient | network.dl_dtheta(parameters, steady, target)), size, t)

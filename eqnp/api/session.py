@@ -1,18 +1,17 @@
-"""What the commands share: a configuration's data, backend and learner, made once."""
+"""A session: a configuration with its data and its learner, and how runs are opened."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from eqnp.backends.backend import Array, Backend, get_backend
-from eqnp.cli.options import Place
-from eqnp.cli.progress import Progress, quoted
-from eqnp.data import Augmentation, Batches, Dataset, Normalisation, hold_out, lasting_folder
+from eqnp.api.report import quoted
+from eqnp.backends.backend import Array, Backend
+from eqnp.data import AsGiven, Augmentation, Batches, Dataset, Normalisation, hold_out, lasting_folder
 from eqnp.data import load as load_data
 from eqnp.errors import CheckpointError, ConfigurationError
 from eqnp.learner import Learner
@@ -25,6 +24,8 @@ from eqnp.runs.runfolder import RunFolder
 from eqnp.training import State, initial_state
 
 KIND = "training"  # of a run's checkpoints
+OpenBackend = Callable[[], Backend]  # called once the configuration is read
+Read = Callable[[Config], Dataset]
 CONFIG = "config"  # in a checkpoint: the configuration that made it, as TOML
 
 
@@ -38,13 +39,12 @@ class Session:
     changed: tuple[str, ...] = ()  # what --set changed of a run's configuration, a line for each key
 
     @classmethod
-    def start(cls, config: Config, backend: Backend, trains: bool = True) -> Session:
-        """Read the data and build the learner; one that never ``trains`` needs no memory for batches of BPTT."""
-        d = config.data
-        if not d.validation:
-            return cls.on(config, backend, load_data(d.name, d.folder or None, d.train_samples, d.test_samples), trains)
-        dataset = load_data(d.name, d.folder or None, 0, d.test_samples)
-        return cls.on(config, backend, hold_out(dataset, d.validation, config.training.seed, d.train_samples), trains)
+    def start(cls, config: Config, backend: Backend, trains: bool = True, read: Read | None = None) -> Session:
+        """Read the data and build the learner; one that never ``trains`` needs no memory for batches of BPTT.
+
+        ``read`` returns the data of a configuration; None: the dataset that it names is read from its files.
+        """
+        return cls.on(config, backend, (read or read_dataset)(config), trains)
 
     @classmethod
     def on(cls, config: Config, backend: Backend, dataset: Dataset, trains: bool = True) -> Session:
@@ -83,6 +83,10 @@ class Session:
         """Return the images of ``split`` (test, train or validation) in order, as they are."""
         return self._batches(split, in_order=True)
 
+    def batches_of(self, images: np.ndarray, labels: np.ndarray) -> Batches:
+        """Return images that belong to no split in order, as they are."""
+        return self._make(images, labels, self.config.training.batch_size, in_order=True)
+
     def samples(self, split: str, indices: list[int]) -> tuple[np.ndarray, np.ndarray]:
         """Return normalised images and labels of chosen samples."""
         images, labels = self._split(split)
@@ -105,11 +109,21 @@ class Session:
         return self._make(*self._split(split), self.config.training.batch_size, **options)
 
     def _make(self, images: np.ndarray, labels: np.ndarray, size: int, **options: object) -> Batches:
-        normalisation = Normalisation.named(self.config.data.normalisation, self.config.data.name)
+        named = Normalisation.named(self.config.data.normalisation, self.config.data.name)
+        normalisation = named if images.dtype == np.uint8 else AsGiven()
         training = self.config.training
         return Batches(
             images, labels, size, normalisation=normalisation, seed=training.seed, dtype=training.dtype, **options
         )
+
+
+def read_dataset(config: Config) -> Dataset:
+    """Return the dataset that a configuration names, with its validation set."""
+    d = config.data
+    if not d.validation:
+        return load_data(d.name, d.folder or None, d.train_samples, d.test_samples)
+    dataset = load_data(d.name, d.folder or None, 0, d.test_samples)
+    return hold_out(dataset, d.validation, config.training.seed, d.train_samples)
 
 
 def with_lasting_folder(config: Config, search: bool = True) -> Config:
@@ -118,13 +132,15 @@ def with_lasting_folder(config: Config, search: bool = True) -> Config:
     return replace(config, data=replace(config.data, folder=folder))
 
 
-def open_run(path: Path, backend: Place, overrides: tuple[str, ...], which: str) -> tuple[Session, State]:
+def open_run(
+    path: Path, backend: OpenBackend, overrides: tuple[str, ...], which: str, read: Read | None = None
+) -> tuple[Session, State]:
     """Return a run's session and the state in its ``which`` ("best" or "last") checkpoint, for reading."""
     folder = RunFolder.open(path)
     written, config = load(str(folder.config_path)), load(str(folder.config_path), overrides)
     changes = differences(written, config)
     require_readable(changes, quoted(path))
-    session = Session.start(with_threads(config), open_backend(backend), trains=False)
+    session = Session.start(with_threads(config), backend(), trains=False, read=read)
     session = replace(session, changed=tuple(map(describe, changes)))
     file = folder.best_path if which == "best" else folder.last_path
     content = checkpoint.load(file, kind=KIND)
@@ -147,18 +163,13 @@ def config_in(path: Path, content: Mapping[str, object]) -> Config | None:
         raise CheckpointError(f"{path}: {error}; read it with the eqnp that made it") from None
 
 
-def open_backend(place: Place) -> Backend:
-    """Return the backend of a command, and say on stderr which one ``auto`` took and why."""
-    return get_backend(*place, report=Progress().message)
-
-
 def open_weights(
-    target: str | None, overrides: tuple[str, ...], which: str, backend: Place
+    target: str | None, overrides: tuple[str, ...], which: str, backend: OpenBackend
 ) -> tuple[Session, Mapping[str, Array]]:
     """Return a session with the weights of a run (a folder) or the initial ones of a preset or configuration file."""
     if target is not None and os.path.isdir(target):
         session, state = open_run(Path(target), backend, overrides, which)
     else:
-        session = Session.start(with_threads(load(target, overrides)), open_backend(backend), trains=False)
+        session = Session.start(with_threads(load(target, overrides)), backend(), trains=False)
         state = session.initial_state()
     return session, state.parameters

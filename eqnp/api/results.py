@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from eqnp.cli.progress import quoted
-from eqnp.cli.session import Session
+from eqnp.api.report import quoted
+from eqnp.api.session import Session
 from eqnp.errors import ConfigurationError
 from eqnp.runs.runfolder import RunFolder
 from eqnp.training import State
