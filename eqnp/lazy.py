@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from typing import Any
 
 
 def offer(
-    namespace: dict[str, Any], places: Mapping[str, str]
-) -> tuple[list[str], Callable[[str], Any], Callable[[], list[str]]]:
+    namespace: dict[str, object], places: Mapping[str, str]
+) -> tuple[list[str], Callable[[str], object], Callable[[], list[str]]]:
     """Return ``__all__``, ``__getattr__`` and ``__dir__`` of a module with this ``namespace``.
 
     ``places`` maps the module that has them to the names that are offered, with spaces between them.
     """
     place = {name: module for module, names in places.items() for name in names.split()}
 
-    def find(name: str) -> Any:
+    def find(name: str) -> object:
         if name not in place:
             raise AttributeError(f"module {namespace['__name__']!r} has no attribute {name!r}")
         namespace[name] = value = getattr(import_module(place[name]), name)

@@ -44,7 +44,7 @@ LADDER = [
     "runs.history runs.runfolder runs.experiment runs",
     "data",
     "from_scratch",
-    "api",
+    "api sklearn",
     "cli __main__",
 ]
 RUNG = {name: rung for rung, names in enumerate(LADDER) for name in names.split()}
