@@ -110,7 +110,10 @@ def test_every_benchmark_and_result_is_in_the_benchmarks_readme():
 def test_names_in_the_symbol_table_exist():
     text = (ROOT / "README.md").read_text()
     names = re.findall(r"`([A-Z]\w+)\.(\w+)`", text)
-    assert len(names) > 6
+    functions = re.findall(r"`(eqnp\.\w+)\.(\w+)`", text)
+    assert len(names) + len(functions) > 6 and functions
+    for module, name in functions:
+        assert hasattr(importlib.import_module(module), name), f"{module}.{name}"
     known = {}
     for module in pkgutil.walk_packages(eqnp.__path__, "eqnp."):
         if not module.name.endswith("__main__"):
