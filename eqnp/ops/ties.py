@@ -20,7 +20,7 @@ Where signs are mixed, running sums stay near |w|; with weights of one sign they
 are all equal, |x| r(w) is at least the root mean square of the running sums times the square root of their number:
 to which rounding errors that are independent of each other add up, apart from a factor below one. MULTIPLE covers this
 factor and large deviations: exact ties differed by at most 1.7 eps |x| r(w), over weights of random, equal, alternating
-and blockwise sign, saturated, flat, sparse and uneven states, and five core types of OpenBLAS (tests/ops/test_ties.py).
+and blockwise sign, saturated, flat, sparse and uneven states, and five core types of OpenBLAS (tests/test_ties.py).
 
 Letters: N samples, (H, W) input size, C input and K output channels, (P, Q) windows, or tiles.
 """
