@@ -79,7 +79,7 @@ def main() -> None:
         judge = Session.start(load(PRESET, seeded), get_backend("numpy"))
         own = Session.start(with_threads(load(PRESET, [*seeded, *options.overrides])), get_backend("numpy"))
         state, batches, test = own.initial_state(), own.training_batches(), judge.ordered_batches("test")
-        loop = Loop(judge.learner, state.parameters, judge.learner.rates(0)["forward.0.weight"])
+        loop = Loop(judge.learner, state.parameters, judge.learner.update.rates(0)["forward.0.weight"])
         with thread_map(own.learner.threads) as run:
             for epoch in range(options.epochs):
                 began = time.perf_counter()

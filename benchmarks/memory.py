@@ -32,7 +32,7 @@ def peak(algorithm: str, T2: int, segment: int) -> float:
     """Return the peak of one gradient in MB."""
     config = load("digits", [f"training.algorithm={algorithm}", "dynamics.T1=80", f"dynamics.T2={T2}"])
     learner = make_learner(config, (28, 28, 1), 10, get_backend("numpy"))
-    learner = replace(learner, segment=segment)
+    learner = replace(learner, bptt=learner.bptt and replace(learner.bptt, segment=segment))
     parameters = initial_state(learner, 1.0, "float32").parameters
     x = np.random.default_rng(0).random((50, 28, 28, 1), np.float32)
     target = one_hot(np.arange(50) % 10, 10, np.float32)

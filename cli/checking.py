@@ -34,9 +34,9 @@ def measure(
     content = {
         "settings": {
             **asdict(setting),
-            "algorithm": learner.algorithm,
+            "algorithm": session.config.training.algorithm,
             "dropout": any(keep < 1 for keep in learner.network.architecture.keep),
-            "common_update": learner.common_update,
+            "common_update": session.config.training.common_update,
             "tolerance": configured.tolerance,
             "schedule": configured.schedule,
             "omega": configured.omega,

@@ -1,7 +1,7 @@
-"""Arrays of a user's own as inputs, labels and datasets, where no doubt is possible what they mean.
+"""User arrays as inputs, labels and datasets. Arrays whose meaning is in doubt are refused.
 
-Inputs are uint8 pixels, which are divided by 255, or floats, which are taken as they are; labels are whole numbers
-(N,) or one-hot (N, K). NumPy or CuPy: batches are made on the host.
+Inputs are uint8 pixels, which are divided by 255, or floats, which are used unchanged. Labels are integers (N,) or
+one-hot (N, K). NumPy or CuPy arrays: batches are made on the host.
 """
 
 from __future__ import annotations
@@ -15,15 +15,14 @@ from eqnp.backends.backend import Array, to_host
 from eqnp.data.datasets import CLASSES, IMAGES, Dataset
 from eqnp.inputs import Shape, require_array, require_labels, require_one_hot, require_sample_shape, require_values
 
-NAME = "arrays"  # of a dataset that is in no file
+NAME = "arrays"  # the name of a dataset that was given as arrays
 
 
 def from_arrays(data: Sequence[Any]) -> Dataset:
     """Return (x_train, y_train, x_test, y_test) as a dataset. There are as many classes as the training labels name.
 
     Raises:
-        ValueError: an array has another shape, dtype or number of samples than the others want, or its values leave in
-            doubt what they are.
+        ValueError: an array does not fit the others in shape, dtype or number of samples, or its meaning is in doubt.
     """
     if not isinstance(data, Sequence) or len(data) != 4:
         count = f"{len(data)} of them" if isinstance(data, Sequence) else f"a {type(data).__name__}"
@@ -41,11 +40,11 @@ def from_arrays(data: Sequence[Any]) -> Dataset:
 def outline(name: str, shape: Shape, classes: int) -> Dataset:
     """Return the dataset called ``name`` without a sample: the shape of its inputs and its classes.
 
-    ``shape`` and ``classes`` are those of arrays, about which there is no file to ask.
+    ``shape`` and ``classes`` are used for arrays only; those of a published dataset are known.
     """
     names = tuple(map(str, range(classes))) if name == NAME else CLASSES[name]
     none, labels = np.empty((0, *(shape if name == NAME else IMAGES[name])), np.uint8), np.empty(0, np.int64)
-    return Dataset(name, none, labels, none, labels, names, "nothing read")
+    return Dataset(name, none, labels, none, labels, names, "not read")
 
 
 def take_inputs(name: str, x: Array, shape: Shape | None = None) -> np.ndarray:
@@ -54,7 +53,7 @@ def take_inputs(name: str, x: Array, shape: Shape | None = None) -> np.ndarray:
     ``shape`` None: any (D,) or (H, W, C).
 
     Raises:
-        ValueError: another shape or dtype, NaN, or numbers that may be pixels or not.
+        ValueError: another shape or dtype, NaN, or floats that may be unscaled pixels.
     """
     require_array(name, x)
     x = to_host(x)
@@ -71,7 +70,7 @@ def take_labels(name: str, y: Array, samples: int, classes: int | None = None) -
     ``classes`` None: as many as the largest label or the columns say.
 
     Raises:
-        ValueError: another shape or dtype, another number of samples, or labels that do not count from 0.
+        ValueError: another shape or dtype, another number of samples, or labels that do not start from 0.
     """
     require_array(name, y)
     y = to_host(y)
@@ -82,7 +81,7 @@ def take_labels(name: str, y: Array, samples: int, classes: int | None = None) -
         require_labels(y, np.iinfo(np.int64).max if classes is None else classes, name)
         if classes is None and len(y):
             if y.min() > 0:
-                raise ValueError(f"{name} has labels from {y.min()} to {y.max()}: they must count from 0; subtract 1?")
+                raise ValueError(f"{name} has labels from {y.min()} to {y.max()}: they must start from 0; subtract 1?")
             classes = int(y.max()) + 1
     if len(y) != samples:
         raise ValueError(f"{name} has {len(y)} labels for {samples} samples")

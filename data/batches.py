@@ -54,7 +54,7 @@ class Normalisation:
 
 
 class AsGiven(Normalisation):
-    """x as it is given: floats of a user's own, (N, D) or (N, H, W, C)."""
+    """Inputs that are used unchanged: floats (N, D) or (N, H, W, C)."""
 
     def require(self, images: np.ndarray) -> None:
         """Check that inputs are floats.
@@ -63,7 +63,7 @@ class AsGiven(Normalisation):
             ValueError: they are not.
         """
         if images.dtype.kind != "f":
-            raise ValueError(f"inputs are {images.dtype}; expected floats, which are taken as they are")
+            raise ValueError(f"inputs are {images.dtype}; expected floats, which are used unchanged")
 
     def __call__(self, images: np.ndarray, dtype: Any) -> np.ndarray:
         """Return the inputs as ``dtype``."""

@@ -52,7 +52,8 @@ def load(name: str, folder: str | Path | None = None, train_samples: int = 0, te
     """
     if name == "arrays":
         raise ConfigurationError(
-            "data.name = arrays: the run's data were given in Python; give them again: eqnp.open_run(run, data=...)"
+            "data.name = arrays: the run's data were given in Python; give them again: "
+            "eqnp.open_run(run, data=...), or eqnp.resume"
         )
     if name not in CLASSES:
         near = difflib.get_close_matches(name, CLASSES, 1)

@@ -24,7 +24,7 @@ _find_rooms(__file__)
 __all__, __getattr__, __dir__ = _offer(
     globals(),
     {
-        "eqnp.api.functions": "bptt build configure estimate exact_gradient open_run relax train",
+        "eqnp.api.functions": "bptt build configure estimate exact_gradient open_run relax resume train",
         "eqnp.api.run": "Run",
         "eqnp.architecture": "Architecture",
         "eqnp.backends.backend": "get_backend",

@@ -7,6 +7,7 @@ from eqnp.api.functions import estimate as estimate
 from eqnp.api.functions import exact_gradient as exact_gradient
 from eqnp.api.functions import open_run as open_run
 from eqnp.api.functions import relax as relax
+from eqnp.api.functions import resume as resume
 from eqnp.api.functions import train as train
 from eqnp.api.run import Run as Run
 from eqnp.architecture import Architecture as Architecture

@@ -1,4 +1,4 @@
-"""Relaxation: the free and the nudged phase, with the residual that tells how settled a network is."""
+"""Relaxation: the free and the nudged phases, and the residual, which measures convergence."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from eqnp.prepared import Beta, Moves, PreparedNetwork
 from eqnp.step import step, sweep
 
 Way = tuple[str, float]  # schedule and omega
-# The ways to settle that measurements compare, by name.
+# Schedules and omegas that measurements compare, by name.
 WAYS: dict[str, Way] = {
     "synchronous": ("synchronous", 1.0),
     "even-odd": ("even-odd", 1.0),
@@ -87,7 +87,7 @@ class Phases:
 
 @dataclass(frozen=True)
 class Relaxation:
-    """Where a phase ended: the states, the residual of its last step, and the number of steps taken."""
+    """The end of a phase: the states, each (N, ...), the residual of the last step, and the number of steps taken."""
 
     states: list[Array]
     residual: float
@@ -95,7 +95,7 @@ class Relaxation:
 
 
 def residual(new: States, old: States) -> float:
-    """Return max |new - old| over all units and samples (not a number if any state is not)."""
+    """Return max |new - old| over all units and samples, NaN if any state is NaN. Each state is (N, ...)."""
     xp = array_module(new[0])
     pairs = list(zip(new, old, strict=True))
     return float(xp.stack([abs(a[k] - b[k]).max() for a, b in pairs for k in blocks(a, 3 * a[:1].nbytes)]).max())
@@ -126,15 +126,17 @@ def relax(
         network.require_target(target)
     old: States = states
     buffers = [_like(states), _like(states)]  # a step reads one and writes the other: memory does not grow with steps
+    unchecked = [Moves(phase.omega, buffer) for buffer in buffers]
     move_all = partial(step, network) if phase.schedule == "synchronous" else _sweeps(network, states)
-    del states  # where nobody else holds them, the first step frees them
+    del states  # if the caller keeps no reference, the first step frees them
     size, t = float("inf"), 0
     for t in range(1, phase.steps + 1):
         is_checked = t == phase.steps or (phase.tolerance > 0 and t % phase.every == 0)
-        moves = Moves(phase.omega, buffers[t % 2], [] if is_checked else None)
+        sizes: list[Array] = []
+        moves = Moves(phase.omega, buffers[t % 2], sizes) if is_checked else unchecked[t % 2]
         old = new = move_all(old, beta, target, moves)
-        if moves.sizes is not None:
-            size = float(array_module(moves.sizes[0]).stack(moves.sizes).max())
+        if is_checked:
+            size = float(array_module(sizes[0]).stack(sizes).max())
         if observe is not None:
             observe(t, new)
         if size <= phase.tolerance:
@@ -143,7 +145,7 @@ def relax(
 
 
 def _sweeps(network: PreparedNetwork, states: States) -> Callable[..., list[Array]]:
-    """Return a step by even/odd sweeps, which carries the winners from one to the next."""
+    """Return an even/odd sweep as a step. It keeps the winners from one sweep to the next."""
     _, winners = network.drives(states)
 
     return partial(sweep, network, winners)

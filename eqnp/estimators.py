@@ -1,9 +1,9 @@
-"""Estimators of the loss gradient: settle freely, settle nudged at a stencil's values of beta, contrast.
+"""Estimators of the loss gradient: a free phase, a nudged phase for every beta of a stencil, and a contrast.
 
     g = - sum over k of  c_k dPhi_{beta_k}/dtheta (s_{beta_k}),    dPhi_beta/dtheta = dPhi/dtheta - beta dl/dtheta
 
-for a network that has a Phi; ``eqnp.contrasts`` has this and what takes its place in a vector field, and
-``eqnp.stencils`` the values and their coefficients.
+for a network that has a Phi. ``eqnp.contrasts`` computes this, and its counterpart for a vector field;
+``eqnp.stencils`` has the values of beta and their coefficients.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from eqnp.stencils import Stencil
 
 @dataclass(frozen=True)
 class Estimate:
-    """A gradient of the summed loss of a batch, and what was seen on the way.
+    """The gradient of the summed loss of a batch, and the phases that it comes from.
 
     ``gradient`` maps a parameter's name to an array of its shape; ``loss`` and ``outputs`` are those of the free state,
     per sample (N,) and (N, K); ``nudged`` holds one relaxation for each point of the stencil with beta not 0.

@@ -96,7 +96,7 @@ def require_sample_shape(name: str, x: np.ndarray, shape: Shape | None) -> None:
 
 
 def require_values(name: str, x: np.ndarray) -> None:
-    """Check that inputs on the host are uint8 pixels, or finite floats that cannot be pixels which nobody scaled."""
+    """Check that inputs on the host are uint8 pixels, or finite floats that are no unscaled pixels."""
     if x.dtype == np.uint8:
         return
     if x.dtype.kind != "f":

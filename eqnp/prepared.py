@@ -152,8 +152,12 @@ class PreparedNetwork:
 
     def drives(self, states: States) -> tuple[list[Array], list[Winner]]:
         """Return the drive of every state, each (N, ...), and the winners found on the way."""
-        drives, winners = zip(*(self.drive(n, states) for n in range(len(states))), strict=True)
-        return list(drives), list(winners)
+        drives, winners = [self.input_drive], [self.input_winner]
+        for link, s in zip(self.links[1:], states, strict=False):  # nothing is driven by the last state
+            d, winner = link.drive(s)
+            drives.append(d)
+            winners.append(winner)
+        return drives, winners
 
     def feedback_winner(self, n: int, states: States, winners: Sequence[Winner]) -> Winner:
         """Return where the feedback of connection n puts its values: at the drive's ``winners``, or its own at s^n."""
@@ -163,7 +167,9 @@ class PreparedNetwork:
 
     def feedback_winners(self, states: States, winners: Sequence[Winner]) -> list[Winner]:
         """Return the winners of every connection's feedback; None for connection 0."""
-        return [self.feedback_winner(n, states, winners) for n in range(len(states))]
+        if not self.network.own_winners:
+            return [None, *winners[1:]]
+        return [None, *(link.feedback_winners(s) for link, s in zip(self.links[1:], states, strict=False))]
 
     def nudge(self, states: States, beta: Beta, target: Array | None) -> Array | None:
         """Return beta dl/ds^L (N, ...) for a target (N, K), None in a free phase."""

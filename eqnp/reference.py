@@ -1,15 +1,15 @@
-"""Backpropagation through time, unrolled by hand from the adjoint of one step, and its limit at a steady state.
+"""The reference gradients: backpropagation through time, by hand from the adjoint of one step, and its limit.
 
 The free phase reaches s_T in T1 steps of s_{t+1} = sigma(F(s_t)). With lambda_T = dl/ds(s_T) and the step's own adjoint
 (``eqnp.derivatives.step_vjp``),
 
     lambda_t = J_t^T lambda_{t+1},        dL/dtheta = sum over the last T2 steps of  (ds_{t+1}/dtheta)^T lambda_{t+1}
 
-The steps' adjoint uses the four maps of a connection with their roles swapped: no second derivation, no other kernel.
+The adjoint of a step uses the four maps of a connection with their roles swapped. It needs no other kernels.
 
-At a steady state every J_t is the same J, and letting T2 grow without end gives implicit differentiation:
-lambda_* = J^T lambda_* + dl/ds, dL/dtheta = (ds'/dtheta)^T lambda_*, the exact gradient that estimators are measured
-by.
+At a steady state every J_t is the same J, and the limit of large T2 is implicit differentiation:
+lambda_* = J^T lambda_* + dl/ds, dL/dtheta = (ds'/dtheta)^T lambda_*. Estimators are compared with this
+exact gradient.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from eqnp.step import step
 
 @dataclass(frozen=True)
 class Trajectory:
-    """The last T2 of T1 free steps: where each segment of them starts, the states of the last segment, and the end.
+    """The last T2 of T1 free steps: the start of each segment, the states of the last segment, and the end.
 
-    The states before a step of an earlier segment are computed again when they are needed. Memory: those of one segment
-    and one more for every segment.
+    Each set of states is s^1 .. s^L, each (N, ...). The states inside earlier segments are computed again when they are
+    needed. Memory: the states of one segment, and one set of states per segment.
     """
 
     starts: list[list[Array]]
@@ -43,7 +43,7 @@ class Trajectory:
 
 
 def trajectory(prepared: PreparedNetwork, T1: int, T2: int, segment: int = 0) -> Trajectory:
-    """Settle freely for ``T1`` steps from zero states and keep the last ``T2``, all or in segments (0: all).
+    """Take ``T1`` free steps from zero states and keep the last ``T2``, all or in segments (0: all).
 
     Raises:
         ValueError: T1, T2 or ``segment`` is out of its range.
@@ -72,7 +72,7 @@ def _steps(prepared: PreparedNetwork, start: States, count: int) -> list[list[Ar
 def backpropagate(prepared: PreparedNetwork, path: Trajectory, target: Array) -> Iterator[tuple[list[Array], Gradient]]:
     """Yield (lambda_{t+1}, the contribution of the step from t to the gradient) from the last step backwards, T2 times.
 
-    The first contribution holds dl/dtheta too: the readout's parameters have no other.
+    The first contribution includes dl/dtheta, the only one to the readout's parameters. Target (N, K).
 
     Raises:
         ValueError: the target is not (N, K) for the samples of the network.
@@ -101,9 +101,9 @@ def bptt_gradient(prepared: PreparedNetwork, path: Trajectory, target: Array) ->
 
 
 def plan_segments(T2: int, step_bytes: int, memory: float | None) -> int:
-    """Return how many steps' states to keep at once: all T2 if they fit ``memory`` bytes, else about sqrt(T2).
+    """Return for how many steps to keep the states at once: all T2 if they fit ``memory`` bytes, else about sqrt(T2).
 
-    ``step_bytes`` is what the states of one step need; ``memory`` None is without limit.
+    ``step_bytes`` is the size of the states of one step; ``memory`` None means no limit.
 
     Raises:
         OutOfMemoryError: not even the segments fit; the message says how much is needed.
@@ -123,7 +123,7 @@ def plan_segments(T2: int, step_bytes: int, memory: float | None) -> int:
 
 @dataclass(frozen=True)
 class Implicit:
-    """The gradient at a steady state by implicit differentiation, and how settled its adjoint iteration was."""
+    """The gradient at a steady state by implicit differentiation, and the residual of its adjoint iteration."""
 
     gradient: Gradient
     residual: float
@@ -133,7 +133,7 @@ class Implicit:
 def implicit_gradient(
     prepared: PreparedNetwork, steady: States, target: Array, steps: int, tolerance: float
 ) -> Implicit:
-    """Return dL/dtheta at the steady state ``steady``, summed over samples.
+    """Return dL/dtheta at the steady state ``steady``, each (N, ...), summed over samples. Target (N, K).
 
     lambda <- J^T lambda + dl/ds is repeated until it moves by at most ``tolerance``, for ``steps`` steps at most.
 

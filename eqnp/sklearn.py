@@ -62,7 +62,7 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):
         backend: ``numpy``, ``cupy`` or ``auto``.
         random_state: seed of weights and of the order of samples.
 
-    X is (N, D): floats or integers, which are taken as they are, or uint8 pixels, which are divided by 255. After
+    X is (N, D): floats or integers, which are used unchanged, or uint8 pixels, which are divided by 255. After
     ``fit`` there are ``classes_``, ``n_features_in_``, ``n_iter_`` (epochs done) and ``parameters_`` (the weights by
     name).
 

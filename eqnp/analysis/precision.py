@@ -87,7 +87,7 @@ def rounding_warning(learner: Learner, parameters: Mapping[str, Array], x: np.nd
 
     ``x`` and ``labels`` are on the host, x in the dtype of the run. BPTT has no beta, and so no such rounding.
     """
-    if learner.algorithm != "ep":
+    if learner.bptt is not None:
         return ""
     with suppress(MemoryError), memory_errors():  # the run itself will say so
         return estimate_rounding(learner, parameters, x[:SAMPLES], labels[:SAMPLES]).warning

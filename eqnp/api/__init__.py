@@ -1,5 +1,5 @@
-"""Runs and the functions that ``import eqnp`` offers: what the commands and a user's own program both call.
+"""Runs, and the functions that ``import eqnp`` offers. The commands and Python programs both call what is here.
 
-Read ``functions`` and ``run``, then the way of a run: ``session`` (a configuration with data and learner), ``training``
-(the loop), ``resuming``, ``results``, ``signals``.
+Read ``functions`` and ``run`` first. A run is made by ``session`` (a configuration with its data and learner) and
+``training`` (the loop), with ``resuming``, ``results``, ``signals`` and ``report``.
 """

@@ -1,14 +1,15 @@
-"""The functions of ``import eqnp``: train, open a run, build a network, a gradient.
+"""The functions of ``import eqnp``: train, resume and open runs, build networks, compute gradients.
 
-They take what a user has (a preset's name, labels, a plain network and its weights) and call what the rooms below have
-for it; nothing is computed here.
+They accept what a user has, such as the name of a preset, labels, or arrays, and call the modules below. Nothing is
+computed here.
 """
 
 from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,7 @@ from eqnp.api.report import Report
 from eqnp.api.run import Run, outline_of
 from eqnp.api.session import Read
 from eqnp.api.session import open_run as open_session
-from eqnp.api.training import start_run
+from eqnp.api.training import Ended, resume_run, start_run
 from eqnp.architecture import Architecture
 from eqnp.backends.backend import Array, array_module, get_backend
 from eqnp.contrasts import Contrast
@@ -54,8 +55,7 @@ def configure(source: Source = None, settings: Settings = None) -> Config:
     Raises:
         ConfigurationError: no such preset, file or key, or a value that is not accepted.
     """
-    lines = [f"{key}={_toml(value)}" for key, value in (settings or {}).items()]
-    return load(str(source) if isinstance(source, Path) else source, lines, said="settings: ")
+    return load(str(source) if isinstance(source, Path) else source, _lines(settings), said="settings: ")
 
 
 def train(
@@ -75,7 +75,7 @@ def train(
     gets as many units as there are classes. ``report`` is called with a line per epoch, such as ``print``.
 
     The run has its best weights (docs/configuration.md says which these are), or the last where there are none. Ctrl-C
-    saves the run, then raises KeyboardInterrupt; ``eqnp train --resume`` goes on with a run of a dataset.
+    saves the run, then raises KeyboardInterrupt; ``eqnp.resume`` goes on.
 
     Raises:
         ConfigurationError: a key, a value or the run folder is wrong.
@@ -84,9 +84,46 @@ def train(
     """
     config, read = _with_data(configure(source, settings), data)
     where = None if out is None else Path(out)
-    with memory_errors(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of what diverges: that is reported in one line
+    with _no_overflow_warnings():
         ended = start_run(config, partial(get_backend, backend), where, Report(report), read)
+    return _result(ended, data, backend)
+
+
+def resume(
+    path: str | Path,
+    settings: Settings = None,
+    *,
+    data: Sequence[Array] | None = None,
+    backend: str = "numpy",
+    report: Callable[[str], None] | None = None,
+) -> Run:
+    """Resume a run where it stopped, as the command ``eqnp train --resume`` does, and return it.
+
+    ``settings`` change keys, ``{"training.epochs": 20}``; ``data`` are the arrays that it is trained on, if it is. The
+    rest is as for ``train``.
+
+    Raises:
+        ConfigurationError: there is no run, or a key cannot change after the start of a run.
+        EqnpError: as the command reports it.
+        ValueError: ``data`` differ from what the run was trained on in shape, classes or kind.
+    """
+    config = load(str(RunFolder.open(path).config_path))
+    read = None if data is None else _same_data(config, data)
+    with _no_overflow_warnings():
+        code = resume_run(Path(path), _lines(settings), partial(get_backend, backend), Report(report), read)
+    return _result(Ended(Path(path), code), data, backend)
+
+
+@contextmanager
+def _no_overflow_warnings() -> Iterator[None]:
+    """Silence NumPy's warnings about NaN and infinity: a run reports them as one DivergedError."""
+    with memory_errors(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        yield
+
+
+def _result(ended: Ended, data: Sequence[Array] | None, backend: str) -> Run:
+    """Return the finished run, or raise the exception of the signal that stopped it."""
     if ended.exit_code == 130:
         raise KeyboardInterrupt(f"stopped; the run is saved in {ended.path}")
     if ended.exit_code:
@@ -111,16 +148,7 @@ def open_run(
         raise ConfigurationError(f"checkpoint = {checkpoint!r}: choose best or last")
     session, state = open_session(Path(path), partial(get_backend, backend), (), checkpoint, read=outline_of)
     run = Run(Path(path), checkpoint, state, session)
-    if data is None:
-        return run
-    config, read = _with_data(session.config, data)
-    if (config.data, config.model) != (session.config.data, session.config.model):
-        raise ValueError(
-            f"data: {config.data.shape} with {config.model.layers[-1].dense} classes and normalisation "
-            f"{config.data.normalisation}: the run has {session.config.data.shape or session.config.data.name}, "
-            f"{session.config.model.layers[-1].dense} classes and {session.config.data.normalisation}"
-        )
-    return replace(run, _read=read)
+    return run if data is None else replace(run, _read=_same_data(session.config, data))
 
 
 def build(
@@ -246,7 +274,7 @@ def exact_gradient(
 
 
 def _target(network: Network, y: Array, x: Array) -> Array:
-    """Return y as a target (N, K): labels (N,) as one-hot, all else as it is, for the network to check."""
+    """Return y as a target (N, K): labels (N,) become one-hot; anything else is checked by the network."""
     require_array("y", y)
     require_array("x", x)
     if len(y.shape) != 1 or y.dtype.kind not in "iu":
@@ -269,6 +297,29 @@ def _with_data(config: Config, data: Sequence[Array] | None) -> tuple[Config, Re
     config = replace(config, data=own, model=model)
     check(config)
     return config, partial(_arrays, dataset)
+
+
+def _same_data(config: Config, data: Sequence[Array]) -> Read:
+    """Return how to read the arrays that a run with this configuration was trained on.
+
+    Raises:
+        ValueError: it was not trained on such arrays.
+    """
+    given, read = _with_data(config, data)
+    if read is None or (given.data, given.model) != (config.data, config.model):
+        raise ValueError(f"data are {_about(given)}: the run has {_about(config)}")
+    return read
+
+
+def _about(config: Config) -> str:
+    d, classes = config.data, config.model.layers[-1].dense
+    kind = {"none": "floats", "unit": "pixels"}.get(d.normalisation, d.normalisation)
+    return f"{kind} of shape {d.shape} in {classes} classes" if d.shape else f"the dataset {d.name}"
+
+
+def _lines(settings: Settings) -> list[str]:
+    """Return settings as ``load`` takes them."""
+    return [f"{key}={_toml(value)}" for key, value in (settings or {}).items()]
 
 
 def _arrays(dataset: Dataset, config: Config) -> Dataset:

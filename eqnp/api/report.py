@@ -1,4 +1,4 @@
-"""Where a run says how far it is: to nobody, to a function, or (``eqnp.cli.progress``) to a terminal."""
+"""Reports of a run: none, to a function, or to a terminal (``eqnp.cli.progress``)."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from pathlib import Path
 
 
 class Report:
-    """Is told what a run does. This one passes its messages to ``say``, a function of a line, or to nobody."""
+    """Receives the progress of a run. This one calls ``say`` with every message; with None it is silent."""
 
     def __init__(self, say: Callable[[str], None] | None = None) -> None:
         self._say = say
 
     def update(self, fields: list[str]) -> None:
-        """Take in where the run is now, the most important field first. Many times a second."""
+        """Show the current position, the most important field first. Called after every batch."""
 
     def message(self, text: str, to_paste: bool = False) -> None:
-        """Take in a line that stays; ``to_paste``: it has a command, which must stay whole."""
+        """Report a permanent line. ``to_paste``: it holds a command and must not be wrapped."""
         if self._say is not None:
             self._say(text)
 
     def result(self, text: str) -> None:
-        """Take in what the run has come to, several lines."""
+        """Report the summary of a run, several lines."""
         self.message(text)
 
     def clear(self) -> None:
-        """Take in that what ``update`` was told is over."""
+        """Erase what ``update`` showed."""
 
 
 def clock(seconds: float) -> str:

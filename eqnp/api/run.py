@@ -1,4 +1,4 @@
-"""A run as a value: its configuration, its metrics, its weights, and what they say about samples."""
+"""A trained run: configuration, metrics and weights, and predictions for new samples."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ class Run:
     """A trained network in its run folder, as ``eqnp.train`` and ``eqnp.open_run`` return it.
 
     Images are (N, H, W, C), (N, H, W) for one channel, or (N, D): uint8 pixels, which are scaled as for training, or
-    floats, which are taken as they are. NumPy or CuPy; what is returned is NumPy.
+    floats, which are used unchanged. Inputs may be NumPy or CuPy arrays; results are NumPy arrays.
     """
 
     path: Path
     checkpoint: str
-    """Whose weights these are: ``best`` or ``last``."""
+    """Which checkpoint the weights come from: ``best`` or ``last``."""
     state: State
-    """Where the run was when they were saved: ``state.epoch`` epochs were done."""
+    """The state in that checkpoint, after ``state.epoch`` epochs."""
     _session: Session
     _read: Read = read_dataset
 
@@ -122,10 +122,10 @@ class Run:
                 yield from run(lambda part: settled(learner, weights, part), shards)
 
     def _inputs(self, images: Array) -> np.ndarray:
-        """Return images on the host, if they are what this run was trained on.
+        """Return images on the host, if they are of the kind that this run was trained on.
 
         Raises:
-            ValueError: they are not, or leave it in doubt.
+            ValueError: they are not, or it is in doubt.
         """
         images = take_inputs("images", images, self.network.architecture.input_shape)
         scaled = self.config.data.normalisation
@@ -147,7 +147,7 @@ def settled(learner: Learner, weights: PreparedWeights, x: np.ndarray) -> list[A
 
 
 def outline_of(config: Config) -> Dataset:
-    """Return what a network has to know of a run's data: the shape of a sample and the classes."""
+    """Return the dataset of a configuration without samples: the shape of an input, and the classes."""
     return outline(config.data.name, config.data.shape, config.model.layers[-1].dense)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from eqnp.api.session import CONFIG, KIND, OpenBackend, Read, Session, config_in
 from eqnp.api.signals import Interrupted, StopRequest
 from eqnp.backends.sharding import Map, thread_map
 from eqnp.errors import DiskError, DivergedError, EqnpError, OutOfMemoryError, memory_errors
+from eqnp.learner import BPTT
 from eqnp.runs import checkpoint
 from eqnp.runs.changes import differences, keep_schedule, require_resumable
 from eqnp.runs.config import Config
@@ -52,12 +53,14 @@ def start_run(
         return Ended(folder.path, _begin(_Run(session, folder, report)))
 
 
-def resume_run(path: Path, overrides: tuple[str, ...], backend: OpenBackend, report: Report) -> int:
+def resume_run(
+    path: Path, overrides: Sequence[str], backend: OpenBackend, report: Report, read: Read | None = None
+) -> int:
     """Go on with a run from its ``last.h5``, or begin it if nothing of it was saved; return the exit code."""
     with RunFolder.open(path, lock=True) as folder:
         if not folder.begun():
             config = with_lasting_folder(with_threads(load(str(folder.config_path), overrides)))
-            session = Session.start(config, backend())
+            session = Session.start(config, backend(), read=read)
             if overrides:
                 folder.write_config(to_toml(config))
             return _begin(_Run(session, folder, report))
@@ -68,11 +71,11 @@ def resume_run(path: Path, overrides: tuple[str, ...], backend: OpenBackend, rep
         config = with_lasting_folder(with_threads(load(str(folder.config_path), overrides)), search=False)
         require_resumable(differences(before, config), quoted(path))
         chosen = backend()
-        session = Session.start(config, chosen)
+        session = Session.start(config, chosen, read=read)
         state = session.state_in(folder.last_path, content)
         if state.epoch >= config.training.epochs:
             report.message(nothing_to_do(state, written, config, quoted(path)))
-            return _Run(Session.start(written, chosen), folder, report).conclude(state)
+            return _Run(Session.start(written, chosen, read=read), folder, report).conclude(state)
         kept = keep_schedule(before, config, state.epoch, overrides)
         state = take_up_changes(folder, before, kept, describe_environment(chosen.name), state, report)
         if kept != config:
@@ -216,7 +219,7 @@ class _Run:
     def _finish_epoch(self, state: State, result: Tally) -> State:
         """Write metrics and checkpoints of a full epoch, and return the state at the start of the next."""
         angles = {f"angle_{name}": angle for name, angle in alignment_angles(state.parameters).items()}
-        rate = max(self.session.learner.rates(state.epoch).values())
+        rate = max(self.session.learner.update.rates(state.epoch).values())
         self.folder.append_metrics(_metrics(state, self.chooses, result, rate) | angles)
         after = next_epoch(state)
         if result.error < state.best_error:
@@ -274,19 +277,19 @@ class _Run:
             held = f" ({train} samples to train on, {validation} for validation)"
         return (
             f"{config.name}: {' - '.join(map(str, network.architecture.layers))} on {self.session.dataset.name}{held}, "
-            f"{weights} parameters, {_method(config, self.session.learner.segment)}, from {where}, "
+            f"{weights} parameters, {_method(config, self.session.learner.bptt)}, from {where}, "
             f"in {self.folder.path}"
         )
 
 
-def _method(config: Config, segment: int) -> str:
-    """Return by what a run learns; ``segment`` is how many steps' states BPTT keeps at once."""
+def _method(config: Config, bptt: BPTT | None) -> str:
+    """Return what computes the gradients of a run: an estimator, or ``bptt``."""
     kind = "vector field, " if config.model.kind == "vector-field" else ""
     common = ", common update (KP-VF)" if config.training.common_update else ""
     algorithm = f"{config.training.estimator} estimator"
-    if config.training.algorithm == "bptt":
-        short = segment < config.dynamics.T2
-        algorithm = f"BPTT, states computed twice, in segments of {segment} steps" if short else "BPTT"
+    if bptt is not None:
+        short = bptt.segment < config.dynamics.T2
+        algorithm = f"BPTT, states computed twice, in segments of {bptt.segment} steps" if short else "BPTT"
     return f"{kind}{algorithm}{common}"
 
 

@@ -17,9 +17,9 @@ from typing import Any, get_type_hints
 
 import tomli_w
 
-from eqnp.errors import ConfigurationError
 from eqnp.runs import presets
 from eqnp.runs.config import Config, Layer, check
+from eqnp.errors import ConfigurationError
 from eqnp.runs.keys import named_keys, near_keys
 from eqnp.runs.spelling import MOST, did_you_mean, near_words
 

@@ -22,10 +22,10 @@ from eqnp.backends.limits import available_cores
 from eqnp.runs.environment import processor
 from eqnp.errors import BackendError, CheckpointError, ConfigurationError
 from eqnp.connections.forms import Means
-from eqnp.learner import Learner
+from eqnp.learner import BPTT, Learner
 from eqnp.backends.mkl import MklProducts
 from eqnp.networks import Network, SymmetricNetwork, VectorFieldNetwork
-from eqnp.optim import SGD, Adam, Optimizer, cosine
+from eqnp.optim import SGD, Adam, Optimizer, Update, cosine
 from eqnp.backends.products import Products, SlabProducts, best_numpy_products
 from eqnp.training import State, Tally
 
@@ -64,16 +64,14 @@ def make_learner(
     return Learner(
         network=network,
         backend=backend,
-        algorithm=training.algorithm,
-        estimator=training.estimator,
-        contrast=default_contrast(network, training.common_update),
-        common_update=training.common_update,
-        segment=_segment(config, architecture, backend, samples) if training.algorithm == "bptt" else 0,
         phases=_phases(config, backend),
+        estimator=training.estimator,
         beta=config.dynamics.beta,
-        optimizer=_optimizer(config),
-        rates=_rates(config, architecture),
-        decays=per_parameter(architecture, config.optimizer.weight_decay),
+        contrast=default_contrast(network, training.common_update),
+        bptt=_bptt(config, architecture, backend, samples) if training.algorithm == "bptt" else None,
+        update=Update(
+            _optimizer(config), _rates(config, architecture), per_parameter(architecture, config.optimizer.weight_decay)
+        ),
         seed=training.seed,
         threads=training.threads,
         # Steps of a dense net are so short that calling them costs; those of a convolution better stay in the cache.
@@ -124,8 +122,8 @@ def make_products(name: str) -> Products:
     return SlabProducts() if name == "slabs" else Products()
 
 
-def _segment(config: Config, architecture: Architecture, backend: Backend, samples: int | None) -> int:
-    """Return how many steps' states BPTT keeps at once.
+def _bptt(config: Config, architecture: Architecture, backend: Backend, samples: int | None) -> BPTT:
+    """Return BPTT with as many steps' states kept at once as fit in memory.
 
     Raises:
         OutOfMemoryError: the memory that it may use does not hold them even in segments.
@@ -134,7 +132,8 @@ def _segment(config: Config, architecture: Architecture, backend: Backend, sampl
     units = sum(math.prod(shape) for shape in architecture.state_shapes)
     available = backend.available_memory()
     memory = config.training.memory_gb * 1e9 or (math.inf if available is None else available / 2)
-    return plan_segments(config.dynamics.T2, batch * units * np.dtype(config.training.dtype).itemsize, memory)
+    step_bytes = batch * units * np.dtype(config.training.dtype).itemsize
+    return BPTT(plan_segments(config.dynamics.T2, step_bytes, memory), config.training.common_update)
 
 
 def default_threads(model: Model, cores: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -164,12 +165,39 @@ def test_three_classes_of_ones_own(tmp_path, capsys):
     assert run.evaluate("test").error < 20 and run.evaluate("test").samples == 30
     again = eqnp.open_run(tmp_path / "run")
     np.testing.assert_array_equal(again.predict(x), run.predict(x))
-    with says(ConfigurationError, "given in Python", r"open_run\(run, data=...\)"):
+    with says(ConfigurationError, "given in Python", r"open_run\(run, data=...\)", "eqnp.resume"):
         again.evaluate("test")
     assert eqnp.open_run(tmp_path / "run", data=data).evaluate("train").samples == 60
     with says(ValueError, "the run has"):
         eqnp.open_run(tmp_path / "run", data=(x[:60, 1:], y[:60], x[60:, 1:], y[60:]))
     assert command(capsys, "evaluate", tmp_path / "run").code == 2
+    assert eqnp.resume(tmp_path / "run", {"training.epochs": 13}, data=data).metrics[-1]["epoch"] == 13
+    with says(ConfigurationError, "given in Python"):
+        eqnp.resume(tmp_path / "run", {"training.epochs": 14})
+
+
+def test_a_run_that_is_stopped_is_saved_and_goes_on(tmp_path):
+    whole = eqnp.train("digits", SMALL, out=tmp_path / "whole")
+
+    def stop(line):
+        if line.startswith("epoch 1/2"):
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt, match="saved in"):
+        eqnp.train("digits", SMALL, out=tmp_path / "parts", report=stop)
+    parts = eqnp.resume(tmp_path / "parts")
+    assert len(parts.metrics) == 2
+    assert all((parts.parameters[name] == w).all() for name, w in whole.parameters.items())
+    with says(ValueError, "the dataset mnist-small"):
+        eqnp.resume(tmp_path / "parts", data=(X, Y, X, Y))
+
+
+def test_a_run_on_the_stand_in_for_a_gpu(tmp_path, standin_for_cupy):
+    run = eqnp.train("digits", SMALL | {"training.epochs": 1}, out=tmp_path / "run", backend="cupy")
+    assert isinstance(run.parameters["forward.0.weight"], standin.ndarray)
+    assert isinstance(run.predict(PIXELS), np.ndarray) and isinstance(run.states(PIXELS)[0], np.ndarray)
+    here = eqnp.open_run(tmp_path / "run")
+    np.testing.assert_allclose(run.outputs(PIXELS), here.outputs(PIXELS), atol=1e-5)
 
 
 def test_labels_and_one_hot_numpy_and_other_arrays_pixels_and_floats_are_the_same(tmp_path):
@@ -210,7 +238,7 @@ F = X / 255
     [
         ((X, Y), ["four arrays", "2 of them"]),
         ((X, Y[:-1], X, Y), ["y_train has 89 labels for 90 samples"]),
-        ((X, Y + 1, X, Y), ["y_train has labels from 1 to 3", "from 0"]),
+        ((X, Y + 1, X, Y), ["y_train has labels from 1 to 3", "start from 0"]),
         ((X, Y, X, Y + 1), ["y_test from 1 to 3", "3 classes"]),
         ((X, Y.astype(float), X, Y), ["y_train of dtype float64", "astype"]),
         ((X, Y[:, None], X, Y), [r"y_train has shape \(90, 1\)", "one-hot"]),

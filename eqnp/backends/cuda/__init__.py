@@ -6,7 +6,7 @@
 | ``pooling.cu`` | pooling with its bias and winners, and back | ``eqnp.ops.pooling`` |
 | ``ties.cu`` | the norms of inputs that a tie's margin needs | ``eqnp.ops.ties`` |
 | ``winograd.cu`` | Winograd's transforms with the pooling, and back with the state update | ``eqnp.ops.winograd`` |
-| ``update.cu`` | the state update of a dense layer | ``eqnp.step.step`` |
+| ``update.cu`` | the state update of a dense layer | ``PreparedNetwork.step`` |
 
 ``common.cu`` stands before each of them. ``eqnp.backends.device`` compiles and launches them; matrix products are
 cuBLAS's.
