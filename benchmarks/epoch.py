@@ -1,9 +1,10 @@
-"""Training a dense net on MNIST to the same error: eqnp beside the published loop in PyTorch.
+"""Trains a dense network on MNIST to the same error: eqnp compared with the published training loop in PyTorch.
 
     python -m benchmarks.epoch --epochs 2 --seeds 3 --set dynamics.schedule=even-odd --set dynamics.T1=10 ...
 
-The preset ``mnist-mlp`` from the same weights on the same batches, T1 30 and T2 10 synchronous with autograd of Phi and
-PyTorch's Adam on one side, eqnp with ``--set`` on the other; epochs take turns. Needs PyTorch and MNIST.
+Both train the preset ``mnist-mlp`` from the same weights on the same batches. PyTorch takes synchronous steps, T1 30
+and T2 10, with autograd of Phi and its own Adam; eqnp takes the settings of ``--set``. The epochs are interleaved.
+Needs PyTorch and MNIST.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ import torch
 from benchmarks.pytorch import Published, from_torch_weight
 from benchmarks.timing import where_measured
 from eqnp.analysis.measuring import ratio
+from eqnp.api.session import Session
 from eqnp.backends.backend import get_backend
 from eqnp.backends.limits import available_cores
 from eqnp.backends.sharding import thread_map
-from eqnp.cli.session import Session
 from eqnp.learner import Learner
 from eqnp.losses import one_hot
 from eqnp.runs.configfile import load
@@ -46,7 +47,7 @@ class Loop:
             x, labels = batches.batch(epoch, index)
             net.x = torch.from_numpy(x)
             target = torch.from_numpy(one_hot(labels, 10, x.dtype))
-            gradients = net.gradient(target, learner.T1, learner.T2, learner.beta).values()
+            gradients = net.gradient(target, learner.phases.T1, learner.phases.T2, learner.beta).values()
             for p, g in zip((p for pair in net.weights for p in pair), gradients, strict=True):
                 p.grad = g / len(x)
             self.optimizer.step()
@@ -78,7 +79,7 @@ def main() -> None:
         judge = Session.start(load(PRESET, seeded), get_backend("numpy"))
         own = Session.start(with_threads(load(PRESET, [*seeded, *options.overrides])), get_backend("numpy"))
         state, batches, test = own.initial_state(), own.training_batches(), judge.ordered_batches("test")
-        loop = Loop(judge.learner, state.parameters, judge.learner.rates(0)["forward.0.weight"])
+        loop = Loop(judge.learner, state.parameters, judge.learner.update.rates(0)["forward.0.weight"])
         with thread_map(own.learner.threads) as run:
             for epoch in range(options.epochs):
                 began = time.perf_counter()

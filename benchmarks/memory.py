@@ -1,8 +1,9 @@
-"""Peak memory of one gradient against T2: Equilibrium Propagation, BPTT, and BPTT that computes states twice.
+"""Measures the peak memory of one gradient against T2: EP, BPTT, and BPTT that computes states twice.
 
     python -m benchmarks.memory --out benchmarks/results/memory
 
-The net of the preset ``digits``, batch 50, float32. NumPy reports its arrays to tracemalloc, which counts them here.
+It uses the network of the preset ``digits``, batch 50, float32. NumPy reports its arrays to tracemalloc, which sums
+them.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ import numpy as np
 
 from eqnp.analysis.plots import plot_curves
 from eqnp.backends.backend import get_backend
-from eqnp.bptt import plan_segments
 from eqnp.losses import one_hot
+from eqnp.reference import plan_segments
 from eqnp.runs.configfile import load
 from eqnp.runs.experiment import make_learner
 from eqnp.runs.figures import save_figure
@@ -31,7 +32,7 @@ def peak(algorithm: str, T2: int, segment: int) -> float:
     """Return the peak of one gradient in MB."""
     config = load("digits", [f"training.algorithm={algorithm}", "dynamics.T1=80", f"dynamics.T2={T2}"])
     learner = make_learner(config, (28, 28, 1), 10, get_backend("numpy"))
-    learner = replace(learner, segment=segment)
+    learner = replace(learner, bptt=learner.bptt and replace(learner.bptt, segment=segment))
     parameters = initial_state(learner, 1.0, "float32").parameters
     x = np.random.default_rng(0).random((50, 28, 28, 1), np.float32)
     target = one_hot(np.arange(50) % 10, 10, np.float32)

@@ -1,4 +1,4 @@
-"""One update of a preset in a few steps, and this process's peak memory in MB: for benchmarks.compare.
+"""Computes one short update of a preset and prints this process's peak memory in MB, for benchmarks.compare.
 
 python -m benchmarks.one_batch cifar10-mse-symmetric eqnp
 """
@@ -30,7 +30,7 @@ def main() -> None:
         baseline.gradient(torch.from_numpy(one_hot(labels, 10, np.float32)), T1, T2, learner.beta)
     else:
         with thread_map(learner.threads) as run:
-            train_batch(learner, State(parameters, learner.optimizer.init(parameters)), x, labels, run)
+            train_batch(learner, State(parameters, learner.update.optimizer.init(parameters)), x, labels, run)
     print(peak_memory(learner.backend))
 
 

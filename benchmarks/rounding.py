@@ -1,4 +1,4 @@
-"""What float32, Winograd's forms and TF32 cost: how far gradient and free states are from the direct form's in float64.
+"""Measures how far gradients and free states in float32, Winograd's forms and TF32 are from the direct form in float64.
 
 python -m benchmarks.rounding RUN --batches 12 --set dynamics.T1=40
 """
@@ -12,8 +12,8 @@ import numpy as np
 
 from benchmarks.tf32 import in_tf32
 from eqnp.analysis.diagnostics import sample_moves
+from eqnp.api.session import open_weights
 from eqnp.cli.options import Place
-from eqnp.cli.session import open_weights
 from eqnp.connections.forms import FORMS
 from eqnp.dynamics import relax
 from eqnp.estimators import estimate
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--settled", type=int, default=1000, help="samples whose free states are compared")
     parser.add_argument("--set", dest="overrides", action="append", default=[])
     options = parser.parse_args()
-    session, parameters = open_weights(str(options.run), tuple(options.overrides), "best", Place("numpy"))
+    session, parameters = open_weights(str(options.run), tuple(options.overrides), "best", Place("numpy").open)
     learner = session.learner
 
     def make(form: str) -> Network:
@@ -49,8 +49,7 @@ def main() -> None:
     def gradient(form: str, dtype: type, beta: float, first: int) -> np.ndarray:
         x, labels = session.samples("test", list(range(first, first + BATCH)))
         target = one_hot(labels, 10, dtype)
-        stencil, T1, T2 = symmetric(beta), learner.T1, learner.T2
-        found = estimate(make(form), weights(dtype), x.astype(dtype), target, stencil, T1, T2, **learner.pace).gradient
+        found = estimate(make(form), weights(dtype), x.astype(dtype), target, symmetric(beta), learner.phases).gradient
         return np.concatenate([g.ravel().astype(np.float64) for g in found.values()])
 
     print(f"Gradients of {options.batches} batches of {BATCH} samples:\n")
@@ -62,12 +61,12 @@ def main() -> None:
             found = [gradient(form, dtype, beta, first) for first in starts]
             apart = [np.linalg.norm(g - e) / np.linalg.norm(e) for g, e in zip(found, exact, strict=True)]
             print(f"| {beta:g} | {form} | {dtype.__name__} | {np.median(apart):.1e} | {max(apart):.1e} |", flush=True)
-    print("\n| form | samples whose free state is another one | median distance |\n|---|---|---|")
+    print("\n| form | samples with another free state | median distance |\n|---|---|---|")
     x, _ = session.samples("test", list(range(options.settled)))
 
     def settle(form: str, dtype: type) -> list[np.ndarray]:
         prepared = PreparedNetwork(make(form), weights(dtype), x.astype(dtype))
-        return relax(prepared, prepared.zero_states(), learner.T1, **learner.pace).states
+        return relax(prepared, prepared.zero_states(), learner.phases.free).states
 
     exact = settle("direct", np.float64)
     for form in ROUNDED:

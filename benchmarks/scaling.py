@@ -1,9 +1,9 @@
-"""How the time of a gradient grows with threads, batch, steps and layers.
+"""Measures how the time of a gradient grows with threads, batch size, steps and layers.
 
     python -m benchmarks.scaling --out benchmarks/results/scaling
 
-A step of the paper's net on 1 and 2 threads, in turn. The gradient of a net of 3x3 convolutions with 64 channels on
-16x16 numbers, no pooling: its time against the batch, T1 and the number of layers, each alone; one plot.
+A step of the paper's network is timed on 1 and 2 threads, interleaved. Then a gradient of a network of 3x3 convolutions
+with 64 channels on 16x16 inputs, without pooling, is timed against batch size, T1 and number of layers, each alone.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from eqnp.analysis.plots import plot_curves
 from eqnp.architecture import Architecture
 from eqnp.backends.sharding import cut, serial_map, thread_map
 from eqnp.connections.layers import ConvLayer, DenseLayer
+from eqnp.dynamics import Phases
 from eqnp.estimators import estimate
 from eqnp.losses import one_hot
 from eqnp.networks import SymmetricNetwork
@@ -58,7 +59,7 @@ def gradient_work(batch: int, T1: int, layers: int):
     target = one_hot(np.arange(batch) % 10, 10, np.float32)
 
     def work(shard: slice) -> None:
-        estimate(network, parameters, x[shard], target[shard], symmetric(0.5), T1, 4)
+        estimate(network, parameters, x[shard], target[shard], symmetric(0.5), Phases(T1, 4))
 
     def both() -> None:
         with thread_map(2) as run:

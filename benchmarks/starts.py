@@ -1,10 +1,10 @@
-"""Whether another start settles sooner: of the free phase, and of the second nudged phase.
+"""Tests whether another start settles sooner, in the free phase and in the second nudged phase.
 
     python -m benchmarks.starts RUN --samples 40 --beta 0.125 --out benchmarks/results/starts.md
 
-Free phase: from zeros, from the mean steady state of other samples, from one pass upwards. Second nudged phase: from
-the free state, or mirrored from where the first one ended, 2 s - s_beta. Float64, even-odd; cosines with the settled
-gradient of the same start.
+The free phase starts from zeros, from the mean steady state of other samples, or from one pass upwards. The second
+nudged phase starts from the free state, or from the mirrored end of the first one, 2 s - s_beta. It computes in float64
+with even-odd sweeps. Cosines are with the converged gradient from the same start.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ import numpy as np
 from benchmarks.timing import this_command
 from eqnp.analysis.diagnostics import sample_moves
 from eqnp.analysis.settling import cosine
+from eqnp.api.session import open_weights
 from eqnp.cli.options import Place
-from eqnp.cli.session import open_weights
 from eqnp.contrasts import default_contrast
-from eqnp.dynamics import relax
+from eqnp.dynamics import Phase, relax
 from eqnp.losses import one_hot
 from eqnp.prepared import PreparedNetwork
 from eqnp.stencils import symmetric
 
-SETTLED = {"steps": 2000, "tolerance": 1e-10, "schedule": "even-odd"}
+SETTLED = Phase(2000, 1e-10, "even-odd")
 
 
 class Study:
     """Phases and gradients of some samples of a run."""
 
     def __init__(self, run: str, samples: int, beta: float) -> None:
-        session, parameters = open_weights(run, (), "last", Place("numpy"))
+        session, parameters = open_weights(run, (), "last", Place("numpy").open)
         x, labels = session.samples("test", list(range(2 * samples)))
         x, self.network, self.beta = x.astype(np.float64), session.learner.network, beta
         self.parameters = {name: np.asarray(p, np.float64) for name, p in parameters.items()}
@@ -49,10 +49,10 @@ class Study:
         return self.contrast(self.net, free, terms, self.target)
 
     def nudged(self, start, sign, steps, tolerance=0.0):
-        return relax(self.net, start, steps, sign * self.beta, self.target, tolerance, schedule="even-odd").states
+        return relax(self.net, start, Phase(steps, tolerance, "even-odd"), sign * self.beta, self.target).states
 
     def settled_gradient(self, free):
-        both = (self.nudged(free, sign, SETTLED["steps"], SETTLED["tolerance"]) for sign in (1, -1))
+        both = (self.nudged(free, sign, SETTLED.steps, SETTLED.tolerance) for sign in (1, -1))
         return self.gradient(free, *both)
 
     def starts(self):
@@ -60,7 +60,7 @@ class Study:
         states = self.net.zero_states()
         for n, sigma in enumerate(self.network.activations):
             states[n] = sigma.value(self.net.drives(states)[0][n]).copy()
-        mean = relax(self.other, self.other.zero_states(), **SETTLED).states
+        mean = relax(self.other, self.other.zero_states(), SETTLED).states
         return {
             "zeros": self.net.zero_states(),
             "mean of other samples": [np.repeat(s.mean(axis=0, keepdims=True), len(s), axis=0) for s in mean],
@@ -75,17 +75,17 @@ class Study:
 
 def free_rows(study: Study) -> list[str]:
     """Return the table about the free phase."""
-    rows = ["| start | T1 | median residual | largest | cosine, T2 8 | samples that end where they do from zeros |"]
+    rows = ["| start | T1 | median residual | largest | cosine, T2 8 | samples with the same end as from zeros |"]
     rows += ["|---" * 6 + "|"]
     reference = None
     for name, start in study.starts().items():
-        end = relax(study.net, start, **SETTLED).states
+        end = relax(study.net, start, SETTLED).states
         reference = end if reference is None else reference
         same = f"{int((sample_moves(end, reference) < 1e-6).sum())} of {len(end[0])}"
         own = study.settled_gradient(end)
         for T1 in (5, 10, 20, 40):
-            free = relax(study.net, start, T1, schedule="even-odd").states
-            moves = sample_moves(relax(study.net, free, 1, schedule="even-odd").states, free)
+            free = relax(study.net, start, Phase(T1, schedule="even-odd")).states
+            moves = sample_moves(relax(study.net, free, Phase(1, schedule="even-odd")).states, free)
             found = cosine(study.gradient(free, *(study.nudged(free, sign, 8) for sign in (1, -1))), own)
             rows.append(f"| {name} | {T1} | {np.median(moves):.0e} | {moves.max():.0e} | {found:.3f} | {same} |")
     return rows
@@ -94,10 +94,10 @@ def free_rows(study: Study) -> list[str]:
 def nudged_rows(study: Study) -> list[str]:
     """Return the table about the second nudged phase."""
     rows = ["| T1 | T2 | second phase from the free state | mirrored | mirrored, no steps |", "|---" * 5 + "|"]
-    end = relax(study.net, study.net.zero_states(), **SETTLED).states
+    end = relax(study.net, study.net.zero_states(), SETTLED).states
     own = study.settled_gradient(end)
     for T1 in (20, 30, 60):
-        free = relax(study.net, study.net.zero_states(), T1, schedule="even-odd").states
+        free = relax(study.net, study.net.zero_states(), Phase(T1, schedule="even-odd")).states
         for T2 in (3, 5, 8, 15):
             plus = study.nudged(free, 1, T2)
             mirror = study.mirrored(free, plus)

@@ -10,11 +10,11 @@ from statistics import median
 from typing import Any
 
 from eqnp.analysis.measuring import free_phases, interleave, peak_memory
+from eqnp.api.report import clock
+from eqnp.api.session import Session
 from eqnp.backends.backend import Backend
 from eqnp.backends.sharding import thread_map
 from eqnp.cli.options import Place
-from eqnp.cli.progress import clock
-from eqnp.cli.session import Session, open_backend
 from eqnp.data import SAMPLES, found, noise, validation_count
 from eqnp.runs.config import Config
 from eqnp.runs.configfile import load
@@ -34,7 +34,7 @@ def measure(
     progress: Callable[[str], None],
 ) -> dict[str, Any]:
     """Return the results, nested by name as in the JSON file. Times are in seconds, sizes in MB."""
-    config, backend = with_threads(load(source, overrides)), open_backend(place)
+    config, backend = with_threads(load(source, overrides)), place.open()
     session, samples = _session(config, backend)
     learner, batches, state = session.learner, session.training_batches(), session.initial_state()
     x, labels = batches.batch(0, 0)
@@ -59,10 +59,10 @@ def measure(
         "batch_size": len(x),
         "threads": config.training.threads,
         "algorithm": config.training.algorithm,
-        "T1": learner.T1,
-        "T2": learner.T2,
-        "schedule": learner.schedule,
-        "omega": learner.omega,
+        "T1": learner.phases.T1,
+        "T2": learner.phases.T2,
+        "schedule": learner.phases.schedule,
+        "omega": learner.phases.omega,
         "steps": {name: [t / steps for t in each] for name, each in step.items()},
         "steps_of_a_run": steps,
         **times,

@@ -62,10 +62,10 @@ def check(
     The weights are those of a run, or the initial weights of a preset (default: digits). T1, T2 and beta are those of
     the configuration; --set dynamics.T1=500 changes them. The precision is float64, or float32 with training.tf32.
     """
+    from eqnp.api.session import open_weights
     from eqnp.cli import checking, tables
     from eqnp.cli.progress import Progress
     from eqnp.cli.rows import show_changed
-    from eqnp.cli.session import open_weights
     from eqnp.cli.stages import Stages
     from eqnp.errors import ConfigurationError
     from eqnp.runs import checkpoint as files
@@ -81,7 +81,7 @@ def check(
             from eqnp.analysis.plots import new_figure
 
             new_figure(1)  # report a missing matplotlib before the work
-    session, parameters = open_weights(target, overrides, checkpoint, backend)
+    session, parameters = open_weights(target, overrides, checkpoint, backend.open)
     measure, table = (checking.measure_settling, tables.settling_table) if settle else (checking.measure, tables.table)
     if out is not None:
         make_folder(out)  # before the work: it may fail

@@ -14,9 +14,9 @@ from eqnp.analysis.precision import rounding_warning
 from eqnp.analysis.quality import Setting
 from eqnp.analysis.settling import check_settling
 from eqnp.analysis.steady import Phases, Watch
+from eqnp.api.session import Session
 from eqnp.backends.backend import Array
 from eqnp.cli.selection import parse_selection
-from eqnp.cli.session import Session
 from eqnp.errors import ConfigurationError
 from eqnp.losses import one_hot
 from eqnp.runs.configfile import DEFAULT_PRESET
@@ -26,33 +26,32 @@ def measure(
     session: Session, parameters: Mapping[str, Array], samples: str, split: str, steps: int, watch: Watch
 ) -> dict[str, Any]:
     """Return the results of a check, nested by name as in check.h5."""
-    learner, dynamics = session.learner, session.config.dynamics
+    learner, configured = session.learner, session.learner.phases
     x, target, parameters = _prepare(session, parameters, samples, split)
     watch.expect(verdict.STAGES + theorem.STAGES + 1)
-    way = (learner.schedule, learner.omega)
-    phases = Phases(learner.network, parameters, x, target, steps, learner.contrast, way, watch)
-    setting = Setting(learner.T1, learner.T2, learner.beta, learner.estimator)
+    phases = Phases(learner.network, parameters, x, target, steps, learner.contrast, configured.way, watch)
+    setting = Setting(configured.T1, configured.T2, learner.beta, learner.estimator)
     content = {
         "settings": {
             **asdict(setting),
-            "algorithm": learner.algorithm,
+            "algorithm": session.config.training.algorithm,
             "dropout": any(keep < 1 for keep in learner.network.architecture.keep),
-            "common_update": learner.common_update,
-            "tolerance": dynamics.tolerance,
-            "schedule": learner.schedule,
-            "omega": learner.omega,
+            "common_update": session.config.training.common_update,
+            "tolerance": configured.tolerance,
+            "schedule": configured.schedule,
+            "omega": configured.omega,
             "samples": len(x),
             "split": split,
             "steps": steps,
         },
         "tied": not learner.network.architecture.vector_field,
         "angle": verdict.mean_angle(parameters),
-        "verdict": verdict.judge(phases, setting, learner.tolerance, learner.every),
+        "verdict": verdict.judge(phases, setting, configured.tolerance, configured.every),
         "bias": theorem.measure_bias(phases, learner.beta),
     }
-    if learner.T2 <= learner.T1:  # BPTT goes back through the last T2 of T1 steps
+    if setting.T2 <= setting.T1:  # BPTT goes back through the last T2 of T1 steps
         content["steps"] = theorem.check_steps(
-            learner.network, parameters, x, target, learner.T1, learner.T2, learner.beta, learner.contrast, watch
+            learner.network, parameters, x, target, setting.T1, setting.T2, learner.beta, learner.contrast, watch
         )
     return content
 
@@ -63,9 +62,10 @@ def measure_settling(
     """Return the results of a check of T1 and T2, nested by name as in settling.h5."""
     learner = session.learner
     x, target, parameters = _prepare(session, parameters, samples, split)
-    configured = (learner.schedule, learner.omega, learner.T1, learner.T2)
-    if max(learner.T1, learner.T2) > steps:
-        raise ConfigurationError(f"--steps {steps}: T1 {learner.T1} and T2 {learner.T2} of the configuration are more")
+    T1, T2 = learner.phases.T1, learner.phases.T2
+    configured = (*learner.phases.way, T1, T2)
+    if max(T1, T2) > steps:
+        raise ConfigurationError(f"--steps {steps}: T1 {T1} and T2 {T2} of the configuration are more")
     content = check_settling(
         learner.network, parameters, x, target, configured, learner.beta, steps, learner.contrast, watch
     )

@@ -27,14 +27,14 @@ from eqnp.cli.options import (
 @short_forms("--batch-size")
 def evaluate(run: Path, checkpoint: str, split: str, backend: Place, overrides: tuple[str, ...]) -> None:
     """Measure the error of a run: run the free phase on every sample and compare its output with its label."""
+    from eqnp.api.results import which_weights
+    from eqnp.api.session import open_run
     from eqnp.backends.sharding import thread_map
     from eqnp.cli.progress import Progress
-    from eqnp.cli.results import which_weights
     from eqnp.cli.rows import show_changed
-    from eqnp.cli.session import open_run
     from eqnp.training import evaluate as evaluate_batches
 
-    session, state = open_run(run, backend, overrides, checkpoint)
+    session, state = open_run(run, backend.open, overrides, checkpoint)
     batches, progress = session.ordered_batches(split), Progress()
     with thread_map(session.config.training.threads, progress.message) as run_shards:
         tally = evaluate_batches(
@@ -49,7 +49,7 @@ def evaluate(run: Path, checkpoint: str, split: str, backend: Place, overrides: 
         f"{split} error   {tally.error:.2f} % ({tally.mistakes} of {tally.samples} samples of {session.dataset.name})"
     )
     click.echo(f"{split} loss    {tally.loss:.4f}")
-    click.echo(f"residual     {tally.residual:.1e} after {session.learner.T1} free steps at most")
+    click.echo(f"residual     {tally.residual:.1e} after {session.learner.phases.T1} free steps at most")
     show_changed(session.changed)
     for name, text in which_weights(run, session, state, checkpoint, split):
         click.echo(f"{name:<11}  {text}")

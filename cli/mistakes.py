@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
+from eqnp.api.report import quoted
 from eqnp.cli.options import ShortForm, in_order
-from eqnp.cli.progress import quoted
 from eqnp.runs.spelling import did_you_mean, near_words
 
 # The names that other programs use for a command or an option.

@@ -7,9 +7,12 @@ import math
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import click
+
+if TYPE_CHECKING:
+    from eqnp.backends.backend import Backend
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -23,6 +26,13 @@ class Place(NamedTuple):
     name: str
     device: int = 0
     memory_gb: float = 0.0
+
+    def open(self) -> Backend:
+        """Return the backend, and say on stderr which one ``auto`` took and why."""
+        from eqnp.backends.backend import get_backend
+        from eqnp.cli.progress import Progress
+
+        return get_backend(*self, report=Progress().message)
 
 
 class FiniteRange(click.FloatRange):

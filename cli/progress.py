@@ -3,33 +3,21 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 import time
 from contextlib import suppress
-from pathlib import Path
 from typing import TextIO
 
+import click
+
+from eqnp.api.report import Report
 from eqnp.cli.rows import filled, terminal_width
 
 LIVE_SECONDS = 0.2  # between two live lines
 PLAIN_SECONDS = 10.0  # between two plain lines
 
 
-def clock(seconds: float) -> str:
-    """Return a duration as m:ss or h:mm:ss."""
-    minutes, s = divmod(int(seconds + 0.5), 60)
-    hours, m = divmod(minutes, 60)
-    return f"{hours}:{m:02}:{s:02}" if hours else f"{m}:{s:02}"
-
-
-def quoted(path: Path) -> str:
-    """Return a path quoted for a shell, so that it can be pasted after a command."""
-    text = shlex.quote(str(path))
-    return f"./{text}" if text.startswith("-") else text
-
-
-class Progress:
+class Progress(Report):
     """Shows the progress of a run on stderr; with ``quiet`` only messages. A closed stream does not stop the work."""
 
     def __init__(self, quiet: bool = False, stream: TextIO | None = None) -> None:
@@ -63,6 +51,10 @@ class Progress:
         self.clear()
         breaks = self.live and not to_paste
         self._write((filled(text, "  ") if breaks else text) + "\n")
+
+    def result(self, text: str) -> None:
+        """Print what a run has come to, on stdout."""
+        click.echo(text)
 
     def clear(self) -> None:
         """Erase the live line."""

@@ -6,7 +6,8 @@ import time
 from types import TracebackType
 
 from eqnp.analysis.steady import Watch
-from eqnp.cli.progress import Progress, clock
+from eqnp.api.report import clock
+from eqnp.cli.progress import Progress
 
 FIRST = 3  # stages before the time left is estimated
 

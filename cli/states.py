@@ -49,17 +49,21 @@ def states(
     one array (step, sample, ...) per layer: s1 is the first layer. docs/files.md plots it in five lines.
     """
     from eqnp.analysis.trajectories import record
+    from eqnp.api.session import open_run
     from eqnp.cli.rows import show_changed
     from eqnp.cli.selection import parse_selection
-    from eqnp.cli.session import open_run
     from eqnp.runs import checkpoint as files
     from eqnp.runs.storage import require_place
 
     require_place(out, force)
-    session, state = open_run(run, backend, overrides, checkpoint)
+    session, state = open_run(run, backend.open, overrides, checkpoint)
     chosen = parse_selection("--samples", samples, session.count(split))
     x, labels = session.samples(split, chosen)
-    wanted = parse_selection("--steps", steps, max(session.learner.T1, session.learner.T2) + 1) if steps else None
+    wanted = (
+        parse_selection("--steps", steps, max(session.learner.phases.T1, session.learner.phases.T2) + 1)
+        if steps
+        else None
+    )
     content = record(session.learner, state.parameters, x, labels, wanted)
     content["samples"] |= {"index": files.integers(chosen), "split": split, "dataset": session.dataset.name}
     if session.changed:

@@ -30,8 +30,9 @@ def train(
 
     Without arguments: a small ConvNet on the embedded digits. `eqnp presets` lists other configurations.
     """
+    from eqnp.api.training import resume_run, start_run
     from eqnp.cli.progress import Progress
-    from eqnp.cli.training import resume_run, start_run
+    from eqnp.runs.configfile import load
 
     progress = Progress(quiet)
     if resume is None:
@@ -41,7 +42,7 @@ def train(
             "`eqnp evaluate {run}` measures it",
             "`eqnp train {run}/config.toml` starts a new run with its configuration",
         )
-        return start_run(source, overrides, backend, out, progress)
+        return start_run(load(source, overrides), backend.open, out, progress).exit_code
     if source is not None or out is not None:
         raise click.UsageError("--resume uses the configuration and the folder of the run: give no PRESET and no --out")
-    return resume_run(resume, overrides, backend, progress)
+    return resume_run(resume, overrides, backend.open, progress)

@@ -31,6 +31,14 @@ class Normalisation:
             return cls((0.4914, 0.4822, 0.4465), (3 * 0.2023, 3 * 0.1994, 3 * 0.2010))
         return cls()
 
+    def require(self, images: np.ndarray) -> None:
+        """Check that images are what is normalised here.
+
+        Raises:
+            ValueError: they are not uint8 (N, H, W, C).
+        """
+        _require_pixels(images)
+
     def __call__(self, images: np.ndarray, dtype: Any) -> np.ndarray:
         """Return normalised images: (N, H, W, C) uint8 -> (N, H, W, C) ``dtype``.
 
@@ -45,6 +53,23 @@ class Normalisation:
         return x
 
 
+class AsGiven(Normalisation):
+    """Inputs that are used unchanged: floats (N, D) or (N, H, W, C)."""
+
+    def require(self, images: np.ndarray) -> None:
+        """Check that inputs are floats.
+
+        Raises:
+            ValueError: they are not.
+        """
+        if images.dtype.kind != "f":
+            raise ValueError(f"inputs are {images.dtype}; expected floats, which are used unchanged")
+
+    def __call__(self, images: np.ndarray, dtype: Any) -> np.ndarray:
+        """Return the inputs as ``dtype``."""
+        return images.astype(dtype, copy=False)
+
+
 @dataclass(frozen=True)
 class Augmentation:
     """Random flips and crops: mirror half of the images (``flip``), pad all by ``crop`` pixels of edge and crop."""
@@ -54,6 +79,8 @@ class Augmentation:
 
     def __call__(self, images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Return augmented images, each drawn independently: (N, H, W, C) -> (N, H, W, C)."""
+        if not (self.flip or self.crop):
+            return images
         n, (h, w) = len(images), images.shape[1:3]
         if self.flip:
             mirrored = generator.random(n) < 0.5
@@ -92,7 +119,7 @@ class Batches:
     last one may be smaller.
 
     Raises:
-        ValueError: images or labels have another shape or dtype, or the batch size is below 1.
+        ValueError: ``normalisation`` does not take the images, labels are not (N,), or the batch size is below 1.
     """
 
     def __init__(
@@ -107,7 +134,7 @@ class Batches:
         dtype: Any = np.float32,
         in_order: bool = False,
     ) -> None:
-        _require_pixels(images)
+        normalisation.require(images)
         if labels.shape != images.shape[:1]:
             raise ValueError(f"{len(images)} images need labels ({len(images)},), not an array {labels.shape}")
         if batch_size < 1:

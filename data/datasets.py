@@ -51,6 +51,11 @@ def load(name: str, folder: str | Path | None = None, train_samples: int = 0, te
         DataError: not found (the message lists the searched places), damaged, or not as published: other numbers of
             images, other shapes, or the labels of another dataset.
     """
+    if name == "arrays":
+        raise ConfigurationError(
+            "data.name = arrays: the run's data were given in Python; give them again: "
+            "eqnp.open_run(run, data=...), or eqnp.resume"
+        )
     if name not in CLASSES:
         near = difflib.get_close_matches(name, CLASSES, 1)
         hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(CLASSES)}"

@@ -1,6 +1,7 @@
 """Equilibrium Propagation by hand, on NumPy and CuPy.
 
-Nothing large is imported here, so that ``import eqnp`` and ``eqnp --help`` are quick. Start reading at
+The names in ``__all__`` are public; docs/api.md shows them, and ``__init__.pyi`` tells them to type checkers. Each is
+imported when it is first used, so that ``import eqnp`` and ``eqnp --help`` are quick. Start reading at
 ``eqnp/networks.py``; the README gives the order of the rest.
 """
 
@@ -16,5 +17,27 @@ if sys.version_info < (3, 11):  # noqa: UP036  in a clone any Python may come he
     raise ImportError("eqnp needs " + _needs)
 
 from eqnp.clone import find_rooms as _find_rooms
+from eqnp.lazy import offer as _offer
 
 _find_rooms(__file__)
+
+__all__, __getattr__, __dir__ = _offer(
+    globals(),
+    {
+        "eqnp.api.functions": "bptt build configure estimate exact_gradient open_run relax resume train",
+        "eqnp.api.run": "Run",
+        "eqnp.architecture": "Architecture",
+        "eqnp.backends.backend": "get_backend",
+        "eqnp.connections.layers": "ConvLayer DenseLayer",
+        "eqnp.contrasts": "common_contrast symmetric_contrast vector_field_contrast",
+        "eqnp.dynamics": "Phase Phases Relaxation",
+        "eqnp.errors": "EqnpError",
+        "eqnp.estimators": "Estimate",
+        "eqnp.losses": "CrossEntropy Loss SquaredError one_hot",
+        "eqnp.networks": "Network SymmetricNetwork VectorFieldNetwork",
+        "eqnp.ops.activations": "Activation",
+        "eqnp.prepared": "PreparedNetwork",
+        "eqnp.runs.config": "Config",
+        "eqnp.stencils": "Stencil four_point one_sided random_sign symmetric",
+    },
+)

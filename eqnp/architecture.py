@@ -1,17 +1,17 @@
 """What a network is made of: frozen specs, the shapes that follow from them, and initial parameters.
 
-A network of L layers has states s^1 .. s^L and L connections, connection n leading from s^n to s^{n+1} (s^0 = x).
-With a readout the last dense layer is no state: it stands outside the system.
+A network of L layers has states s^1 .. s^L and L connections. Connection n leads from s^n to s^{n+1}, with s^0 = x.
+With a readout the last dense layer is not a state: it is outside the dynamical system.
 
 Parameters are a flat dictionary: ``forward.n.weight``, ``forward.n.bias`` for connection n, ``readout.weight``,
-``readout.bias``, and in a vector field ``backward.n.weight`` for every connection but the input's, of its forward
-partner's shape. Conv weights are (KH, KW, C, K), dense weights (in, out).
+``readout.bias``. A vector field also has ``backward.n.weight`` for n = 1, 2, ..., with the shape of the forward weight
+of the same connection. Conv weights are (KH, KW, C, K), dense weights (in, out).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -20,10 +20,11 @@ import numpy as np
 from eqnp.connections.layers import POOLS, ConvLayer, DenseLayer, Layer, Shape
 from eqnp.errors import ConfigurationError
 from eqnp.inputs import FLOATS, whole
-from eqnp.ops.activations import ACTIVATIONS
+from eqnp.losses import Loss
+from eqnp.ops.activations import ACTIVATIONS, Activation
 from eqnp.ops.conv import output_size
 
-LARGEST_ARRAY = 2**40  # numbers for one sample: more than any memory holds, and with all samples NumPy can count them
+LARGEST_ARRAY = 2**40  # numbers per sample: more than any memory holds, few enough for NumPy's sizes with all samples
 LOSSES = ("squared_error", "cross_entropy", "cross_entropy_readout")
 DROPOUT_SCALINGS = ("weights", "states")
 
@@ -33,29 +34,29 @@ class Architecture:
     """A chain of layers on an input of shape (H, W, C) or (D,), its activation and its loss.
 
     ``loss`` is ``squared_error``, ``cross_entropy`` (on linear output units) or ``cross_entropy_readout`` (the last
-    dense layer is a softmax readout outside the system). ``vector_field``: backward weights of their own.
-    ``dropout_scaling``: what makes up for masked units, ``weights`` or ``states``; ``eqnp.prepared`` has both.
+    dense layer is a softmax readout outside the dynamical system). ``vector_field``: separate backward weights.
+    ``activation`` and ``loss`` may also be an ``Activation`` and a ``Loss`` of your own; such a loss has no readout.
+    ``dropout_scaling``: what is scaled to compensate for masked units, ``weights`` or ``states`` (``eqnp.dropout``).
 
     Raises:
         ConfigurationError: the layers do not fit each other; the message names the layer and the sizes.
+        ValueError: an activation of your own does not write to ``out``.
     """
 
     input_shape: Shape
     layers: tuple[Layer, ...]
-    activation: str = "half_hard_sigmoid"
-    loss: str = "squared_error"
+    activation: str | Activation = "half_hard_sigmoid"
+    loss: str | Loss = "squared_error"
     vector_field: bool = False
     dropout_scaling: str = "weights"
 
     def __post_init__(self) -> None:
         self._take_sequences()
-        for what, value, known in (
-            ("activation", self.activation, ACTIVATIONS),
-            ("loss", self.loss, LOSSES),
-            ("dropout_scaling", self.dropout_scaling, DROPOUT_SCALINGS),
-        ):
-            if value not in known:
-                raise ConfigurationError(f"model.{what}: {value!r} is not known; choose one of {', '.join(known)}")
+        _require_known("activation", self.activation, ACTIVATIONS, Activation)
+        if isinstance(self.activation, Activation):
+            self.activation.require_out()
+        _require_known("loss", self.loss, LOSSES, Loss)
+        _require_known("dropout_scaling", self.dropout_scaling, DROPOUT_SCALINGS)
         if not self.layers or not isinstance(self.layers[-1], DenseLayer):
             raise ConfigurationError("model.layers: the last layer must be dense, it holds the classes")
         if self.readout and len(self.layers) < 2:
@@ -68,10 +69,10 @@ class Architecture:
                 raise ConfigurationError(f"model.layers.{n} ({layer}): keep {layer.keep} is not above 0 and at most 1")
         if self.layers[-1].keep != 1:
             raise ConfigurationError(f"model.layers.{len(self.layers) - 1}: the output layer has no dropout; drop keep")
-        _ = self.layer_shapes  # raises where sizes do not fit
+        _ = self.layer_shapes  # raises if sizes do not fit
 
     def _take_sequences(self) -> None:
-        """Make tuples of the input's shape and of the layers, and check that they are such."""
+        """Turn the input shape and the layers into tuples, and check their types."""
         for what in ("input_shape", "layers"):
             if not isinstance(getattr(self, what), Sequence):
                 raise ConfigurationError(f"{what}: {getattr(self, what)!r} is no tuple or list")
@@ -86,7 +87,7 @@ class Architecture:
 
     @property
     def readout(self) -> bool:
-        """Whether the last dense layer is a readout outside the system."""
+        """Whether the last dense layer is a readout outside the dynamical system."""
         return self.loss == "cross_entropy_readout"
 
     @property
@@ -119,7 +120,7 @@ class Architecture:
 
     @property
     def connection_names(self) -> tuple[str, ...]:
-        """The parameters' prefixes in order: ``forward.0``, ``forward.1``, ..., and ``readout`` where there is one."""
+        """The parameters' prefixes in order: ``forward.0``, ``forward.1``, ..., and ``readout`` if there is one."""
         names = [f"forward.{n}" for n in range(len(self.state_shapes))]
         return (*names, "readout") if self.readout else tuple(names)
 
@@ -143,8 +144,9 @@ class Architecture:
     ) -> dict[str, np.ndarray]:
         """Draw weights and biases uniformly from +-gain / sqrt(fan_in), PyTorch's default at gain 1.
 
-        The backward weights are drawn last, by the fan_in of their forward partners. The published code does so for
-        convolutions; for dense layers its bound comes from the other side, the units of the layer above.
+        The result is by name, with the shapes of ``parameter_shapes``. The backward weights are drawn last, with the
+        fan_in of their forward weights. The published code does this for convolutions; for dense layers it takes the
+        number of units of the layer above instead.
 
         Raises:
             ValueError: ``dtype`` is neither float32 nor float64.
@@ -161,8 +163,16 @@ class Architecture:
 
 
 def forward_partner(name: str) -> str:
-    """Return the prefix of the forward weight that a prefix belongs to: backward.2 -> forward.2, others as they are."""
+    """Return the prefix of the matching forward weight: backward.2 -> forward.2; other prefixes are unchanged."""
     return name.replace("backward.", "forward.")
+
+
+def _require_known(what: str, value: object, known: Iterable[str], own: type | None = None) -> None:
+    """Check that ``value`` is one of the ``known`` names, or an object of the class ``own``."""
+    if value in known if isinstance(value, str) else own is not None and isinstance(value, own):
+        return
+    other = f", or give an object of {own.__name__}" if own else ""
+    raise ConfigurationError(f"model.{what}: {value!r} is not known; choose one of {', '.join(known)}{other}")
 
 
 def _is_size(value: object, least: int) -> bool:
@@ -171,7 +181,7 @@ def _is_size(value: object, least: int) -> bool:
 
 
 def _require_sizes(where: str, layer: Layer) -> None:
-    """Check every number of a layer but ``keep``."""
+    """Check every number of a layer except ``keep``."""
     if isinstance(layer, DenseLayer):
         sizes = {"units": (layer.units, 1)}
     else:
@@ -211,7 +221,7 @@ def _next_shape(n: int, layer: Layer, below: Shape) -> Shape:
 
 
 def _require_possible(where: str, numbers: int) -> None:
-    """Refuse a layer by its largest array; smaller ones that do not fit are a matter of the machine's memory."""
+    """Check that the largest array of a layer is possible at all. Whether it fits in memory depends on the machine."""
     if numbers > LARGEST_ARRAY:
         raise ConfigurationError(
             f"{where}: takes an array of {numbers:.1e} numbers; take fewer channels or units, or less padding"

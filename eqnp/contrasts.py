@@ -1,15 +1,15 @@
 """Contrasts: how the steady states of a stencil's points become a gradient.
 
-With points (beta_k, c_k), s_k the steady state under nudging beta_k and s_* the free one, each returns the gradient of
-the loss summed over samples:
+The points are (beta_k, c_k); s_k is the steady state under nudging beta_k, s_* the free one, each (N, ...). Each
+function returns the gradient of the loss summed over samples, by parameter name:
 
     symmetric      - sum of c_k dPhi_{beta_k}/dtheta (s_k),         Phi_beta = Phi - beta l
     vector field   - sum of c_k (dF/dtheta (s_*))^T s_k              forward weights: s_*^n with s_k^{n+1}
                                                                      backward weights: s_k^n with s_*^{n+1}
-    common         the mean of what a symmetric network would learn by its forward and by its backward winners, the same
-                   for both weights: KP-VF (Kolen and Pollack 1994; the poster, "Distinct forward and backward weights")
+    common         the mean of the symmetric contrast with the forward and with the backward winners, the same for both
+                   weights: KP-VF (Kolen and Pollack 1994; the poster, "Distinct forward and backward weights")
 
-The readout stands outside the system: its gradient is sum of c_k beta_k dl/dtheta (s_k) in all of them.
+The readout is outside the dynamical system: its gradient is sum of c_k beta_k dl/dtheta (s_k) in all of them.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 
 from eqnp.architecture import forward_partner
 from eqnp.backends.backend import Array
+from eqnp.derivatives import dphi_dtheta, feedback_gradient, forward_gradient, input_gradient
 from eqnp.errors import ConfigurationError
 from eqnp.networks import Gradient, Network, States, VectorFieldNetwork
 from eqnp.prepared import PreparedNetwork
@@ -29,25 +30,25 @@ Contrast = Callable[[PreparedNetwork, States, Terms, Array], Gradient]
 def symmetric_contrast(prepared: PreparedNetwork, free: States, terms: Terms, target: Array) -> Gradient:
     """Return - sum of c dPhi_beta/dtheta over ``terms``. Target (N, K).
 
-    The input is the same in all terms, so its connection contrasts the states first and correlates once.
+    The input is the same in all terms, so its connection subtracts the states first and correlates once.
     """
     upper = range(1, len(prepared.network.connections))
-    gradient = prepared.input_gradient(_difference(terms, 0))
+    gradient = input_gradient(prepared, _difference(terms, 0))
     for c, _, states in terms:
-        _add_scaled(gradient, prepared.dphi_dtheta(states, upper), -c)
+        _add_scaled(gradient, dphi_dtheta(prepared, states, upper), -c)
     return gradient | _readout(prepared, terms, target)
 
 
 def vector_field_contrast(prepared: PreparedNetwork, free: States, terms: Terms, target: Array) -> Gradient:
     """Return - (dF/dtheta (s_*))^T sum of c s: the estimator of vector fields (arXiv:2006.03824, section 3.4).
 
-    Forward weights pool with the winners of the free steady state. Backward weights correlate with the nudged states,
-    as the published code does, each with the winners that it gives.
+    Target (N, K). Forward weights pool with the winners of the free steady state. Backward weights correlate with the
+    nudged states, each with its own winners, as the published code does.
     """
     _, winners = prepared.drives(free)
-    gradient = {}
+    gradient: Gradient = {}
     for n in range(len(free)):
-        gradient |= prepared.forward_gradient(n, prepared.below(n, free), _difference(terms, n), winners[n])
+        gradient |= forward_gradient(prepared, n, prepared.below(n, free), _difference(terms, n), winners[n])
     for c, _, states in terms:
         _add_scaled(gradient, _backward(prepared, states, free), -c)
     return gradient | _readout(prepared, terms, target)
@@ -56,8 +57,8 @@ def vector_field_contrast(prepared: PreparedNetwork, free: States, terms: Terms,
 def common_contrast(prepared: PreparedNetwork, free: States, terms: Terms, target: Array) -> Gradient:
     """Return one gradient for the forward and the backward weights: the mean of both contrasts at the nudged states.
 
-    With equal rates and decays on both sides their difference then only decays, theta_f - theta_b = (1 - eta lambda)^t
-    of where it began.
+    Target (N, K). With the same rates eta and decays lambda on both sides their difference only decays: after t updates
+    theta_f - theta_b is (1 - eta lambda)^t times its initial value.
     """
     gradient = symmetric_contrast(prepared, free, terms, target)
     backward: Gradient = {}
@@ -69,7 +70,7 @@ def common_contrast(prepared: PreparedNetwork, free: States, terms: Terms, targe
 
 
 def average_partners(gradient: Gradient) -> None:
-    """Give every backward weight and its forward partner the mean of their two gradients, in place."""
+    """Replace the gradients of every backward weight and its forward weight by their mean, in place."""
     for name in gradient:
         if name.startswith("backward."):
             mean = gradient[forward_partner(name)]
@@ -79,10 +80,10 @@ def average_partners(gradient: Gradient) -> None:
 
 
 def default_contrast(network: Network, common: bool = False) -> Contrast:
-    """Return the contrast that suits a network; ``common`` is for vector fields, whose weights it lets align.
+    """Return the default contrast of a network; ``common`` is for vector fields, whose weights then align.
 
     Raises:
-        ConfigurationError: ``common`` is asked for a symmetric network.
+        ConfigurationError: ``common`` for a symmetric network.
     """
     if common:
         require_contrast(network, common_contrast)
@@ -91,10 +92,10 @@ def default_contrast(network: Network, common: bool = False) -> Contrast:
 
 
 def require_contrast(network: Network, contrast: Contrast) -> None:
-    """Check that a contrast of this module is for this kind of network.
+    """Check that a contrast of this module fits this kind of network.
 
     Raises:
-        ConfigurationError: it is for the other kind, where it would give another gradient, or none for some weights.
+        ConfigurationError: it is for the other kind. Its gradient would be wrong, or missing for some weights.
     """
     is_vector_field = isinstance(network, VectorFieldNetwork)
     if contrast in ((symmetric_contrast,) if is_vector_field else (vector_field_contrast, common_contrast)):
@@ -112,17 +113,17 @@ def _difference(terms: Terms, n: int) -> Array:
 
 
 def _backward(prepared: PreparedNetwork, lower: States, upper: States) -> Gradient:
-    """Return s^n . f_n(v^{n+1}) by every backward weight: s of ``lower``, at the winners it gives, v of ``upper``."""
+    """Return d(s^n . f_n(v^{n+1})) by every backward weight: s and the winners of ``lower``, v of ``upper``."""
     _, winners = prepared.drives(lower)
     places = prepared.feedback_winners(lower, winners)
-    return {
-        prepared.network.feedback_name(n): prepared.feedback_gradient(n, lower[n - 1], upper[n], places[n])
-        for n in range(1, len(lower))
-    }
+    gradient: Gradient = {}
+    for n in range(1, len(lower)):
+        gradient |= feedback_gradient(prepared, n, lower[n - 1], upper[n], places[n])
+    return gradient
 
 
 def _readout(prepared: PreparedNetwork, terms: Terms, target: Array) -> Gradient:
-    """Return sum of c beta dl/dtheta over ``terms``, which the readout's parameters alone have."""
+    """Return sum of c beta dl/dtheta over ``terms``: only the readout's parameters have any."""
     gradient: Gradient = {}
     for c, beta, states in terms:
         if beta:
@@ -131,7 +132,7 @@ def _readout(prepared: PreparedNetwork, terms: Terms, target: Array) -> Gradient
 
 
 def _add_scaled(total: Gradient, more: Gradient, coefficient: float) -> None:
-    """Add ``coefficient`` times ``more``, whose arrays are used up."""
+    """Add ``coefficient`` times ``more``, whose arrays are overwritten."""
     for name, term in more.items():
         term *= coefficient
         if name in total:

@@ -1,4 +1,4 @@
-"""Relaxation: the free and the nudged phase, with the residual that tells how settled a network is."""
+"""Relaxation: the free and the nudged phases, and the residual, which measures convergence."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from functools import partial
 
 from eqnp.backends.backend import Array, array_module
 from eqnp.backends.blocks import blocks
-from eqnp.inputs import require_beta, require_pace
+from eqnp.inputs import require_beta, require_count, require_pace
 from eqnp.networks import States
-from eqnp.prepared import Beta, PreparedNetwork
+from eqnp.prepared import Beta, Moves, PreparedNetwork
+from eqnp.step import step, sweep
 
 Way = tuple[str, float]  # schedule and omega
-# The ways to settle that measurements compare, by name.
+# Schedules and omegas that measurements compare, by name.
 WAYS: dict[str, Way] = {
     "synchronous": ("synchronous", 1.0),
     "even-odd": ("even-odd", 1.0),
@@ -23,8 +24,70 @@ Observer = Callable[[int, States], None]
 
 
 @dataclass(frozen=True)
+class Phase:
+    """How a phase runs: its steps, when it may stop early, and how a step moves the states.
+
+    The phase ends after ``steps`` steps, or earlier once the residual is at most ``tolerance`` (0: never earlier). The
+    residual is checked every ``every`` steps: to read a number from a GPU is to wait for it.
+
+    ``schedule`` is ``synchronous`` (all layers at once) or ``even-odd`` (every second layer, then the others). Both
+    have the same steady states and cost the same per step; the second settles in fewer. ``omega`` (``eqnp.ops.moves``)
+    scales how far a state moves; somewhat above 1 the network usually settles in fewer steps still. A network with
+    max-pooling has several steady states, and each schedule may settle to another one.
+
+    Raises:
+        ValueError: a setting is out of its range.
+    """
+
+    steps: int
+    tolerance: float = 0.0
+    schedule: str = "synchronous"
+    omega: float = 1.0
+    every: int = 1
+
+    def __post_init__(self) -> None:
+        require_pace(self.steps, self.tolerance, self.schedule, self.every, self.omega)
+
+
+@dataclass(frozen=True)
+class Phases:
+    """The phases of an estimate: ``T1`` free steps, ``T2`` steps of each nudged phase, the rest as in ``Phase``.
+
+    Raises:
+        ValueError: a setting is out of its range.
+    """
+
+    T1: int = 20
+    T2: int = 8
+    tolerance: float = 0.0
+    schedule: str = "synchronous"
+    omega: float = 1.0
+    every: int = 1
+
+    def __post_init__(self) -> None:
+        require_count("T1", self.T1, 1)
+        require_count("T2", self.T2, 1, why=": without nudged steps every gradient is zero")
+        require_pace(self.T1, self.tolerance, self.schedule, self.every, self.omega)
+
+    @property
+    def free(self) -> Phase:
+        """The free phase."""
+        return Phase(self.T1, self.tolerance, self.schedule, self.omega, self.every)
+
+    @property
+    def nudged(self) -> Phase:
+        """Each nudged phase."""
+        return Phase(self.T2, self.tolerance, self.schedule, self.omega, self.every)
+
+    @property
+    def way(self) -> Way:
+        """Schedule and omega."""
+        return self.schedule, self.omega
+
+
+@dataclass(frozen=True)
 class Relaxation:
-    """Where a phase ended: the states, the residual of its last step, and the number of steps taken."""
+    """The end of a phase: the states, each (N, ...), the residual of the last step, and the number of steps taken."""
 
     states: list[Array]
     residual: float
@@ -32,7 +95,7 @@ class Relaxation:
 
 
 def residual(new: States, old: States) -> float:
-    """Return max |new - old| over all units and samples (not a number if any state is not)."""
+    """Return max |new - old| over all units and samples, NaN if any state is NaN. Each state is (N, ...)."""
     xp = array_module(new[0])
     pairs = list(zip(new, old, strict=True))
     return float(xp.stack([abs(a[k] - b[k]).max() for a, b in pairs for k in blocks(a, 3 * a[:1].nbytes)]).max())
@@ -41,57 +104,51 @@ def residual(new: States, old: States) -> float:
 def relax(
     network: PreparedNetwork,
     states: States,
-    steps: int,
+    phase: Phase | int,
     beta: Beta = 0.0,
     target: Array | None = None,
-    tolerance: float = 0.0,
     observe: Observer | None = None,
-    schedule: str = "synchronous",
-    every: int = 1,
-    omega: float = 1.0,
 ) -> Relaxation:
-    """Repeat s <- sigma(dPhi/ds - beta dl/ds) from ``states``, which stay as they are.
+    """Repeat s <- sigma(dPhi/ds - beta dl/ds) from ``states`` s^1 .. s^L, each (N, ...), which are not changed.
 
-    ``schedule`` is ``synchronous`` (all layers at once) or ``even-odd`` (every second layer, then the others). Both
-    have the same steady states and cost the same a step; the second settles in fewer. Moves ``omega`` times as long
-    (``eqnp.ops.moves``), somewhat above 1, as a rule make it settle in fewer still. Where a network with max-pooling
-    has several steady states, each may settle to another one.
-
-    A free phase has no ``target``; a nudged phase starts from the free steady state and has a target (N, K) and a beta.
-    It ends after ``steps`` steps, or earlier once the residual is at most ``tolerance`` (0: never earlier), which is
-    looked at after ``every`` so many steps: to read a number from a GPU is to wait for it.
+    ``phase`` says how; a number of steps stands for ``Phase(steps)``. A free phase has no ``target``; a nudged phase
+    starts from the free steady state and has a target (N, K) and a beta, a number or one per sample (N, 1).
     ``observe(t, states)`` is called after step t = 1, 2, ...; it must copy what it keeps.
 
     Raises:
-        ValueError: states, target or beta do not fit the network, or a setting is out of its range.
+        ValueError: states, target or beta do not fit the network, or the number of steps is negative.
     """
-    require_pace(steps, tolerance, schedule, every, omega)
+    if not isinstance(phase, Phase):
+        phase = Phase(phase)
     require_beta(beta, target, len(network.x))
     network.require_states(states)
     if target is not None:
         network.require_target(target)
     old: States = states
     buffers = [_like(states), _like(states)]  # a step reads one and writes the other: memory does not grow with steps
-    step = network.step if schedule == "synchronous" else _sweeps(network, states)
-    del states  # where nobody else holds them, the first step frees them
+    unchecked = [Moves(phase.omega, buffer) for buffer in buffers]
+    move_all = partial(step, network) if phase.schedule == "synchronous" else _sweeps(network, states)
+    del states  # if the caller keeps no reference, the first step frees them
     size, t = float("inf"), 0
-    for t in range(1, steps + 1):
-        moves: list[Array] | None = [] if t == steps or (tolerance > 0 and t % every == 0) else None
-        old = new = step(old, beta, target, out=buffers[t % 2], moves=moves, omega=omega)
-        if moves is not None:
-            size = float(array_module(moves[0]).stack(moves).max())
+    for t in range(1, phase.steps + 1):
+        is_checked = t == phase.steps or (phase.tolerance > 0 and t % phase.every == 0)
+        sizes: list[Array] = []
+        moves = Moves(phase.omega, buffers[t % 2], sizes) if is_checked else unchecked[t % 2]
+        old = new = move_all(old, beta, target, moves)
+        if is_checked:
+            size = float(array_module(sizes[0]).stack(sizes).max())
         if observe is not None:
             observe(t, new)
-        if size <= tolerance:
+        if size <= phase.tolerance:
             break
     return Relaxation(list(old) if t else [s.copy() for s in old], size, t)
 
 
 def _sweeps(network: PreparedNetwork, states: States) -> Callable[..., list[Array]]:
-    """Return a step by even/odd sweeps, which carries the winners from one to the next."""
+    """Return an even/odd sweep as a step. It keeps the winners from one sweep to the next."""
     _, winners = network.drives(states)
 
-    return partial(network.sweep, winners)
+    return partial(sweep, network, winners)
 
 
 def _like(states: States) -> list[Array]:

@@ -43,7 +43,7 @@ def require_nudging(beta: float) -> None:
 
 
 def require_pace(steps: int, tolerance: float, schedule: str, every: int, omega: float) -> None:
-    """Check how a phase goes on and when it ends, as ``relax`` takes it."""
+    """Check the settings of a phase (``eqnp.dynamics.Phase``)."""
     require_count("steps", steps, 0)
     require_count("every", every, 1)
     if not tolerance >= 0:
@@ -54,20 +54,60 @@ def require_pace(steps: int, tolerance: float, schedule: str, every: int, omega:
         raise ValueError(f"schedule = {schedule!r}: choose one of {', '.join(SCHEDULES)}")
 
 
-def require_labels(labels: Array, classes: int) -> None:
+def require_labels(labels: Array, classes: int, name: str = "labels") -> None:
     """Check labels (N,): whole numbers, and on the host that they are 0 .. classes - 1."""
-    _require_array("labels", labels)
+    require_array(name, labels)
     if labels.ndim != 1:
-        raise ValueError(f"labels of shape {labels.shape}: must be (N,), one number per sample")
+        raise ValueError(f"{name} of shape {labels.shape}: must be (N,), one number per sample")
     if labels.dtype.kind not in "iu":
-        raise ValueError(f"labels of dtype {labels.dtype}: must be integers; labels.astype(int) makes them")
+        raise ValueError(f"{name} of dtype {labels.dtype}: must be integers; {name}.astype(int) makes them")
     require_count("classes", classes, 1)
     if not isinstance(labels, np.ndarray) or not len(labels):
         return
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= classes:
         from_one = " (labels that start from 1: subtract 1)" if (low, high) == (1, classes) else ""
-        raise ValueError(f"labels from {low} to {high}: must be 0 to {classes - 1} for {classes} classes{from_one}")
+        raise ValueError(f"{name} from {low} to {high}: must be 0 to {classes - 1} for {classes} classes{from_one}")
+
+
+def require_one_hot(name: str, y: np.ndarray, classes: int | None) -> None:
+    """Check y (N, K) on the host: a 1 in every row and else 0; K is ``classes``, if that is known."""
+    if classes is not None and y.shape[1] != classes:
+        raise ValueError(f"{name} has shape {y.shape}: must be (N,) labels or (N, {classes}) one-hot")
+    ones = ((y == 0) | (y == 1)).all() and (y.sum(axis=1) == 1).all() if y.dtype.kind in "biuf" else False
+    if y.shape[1] < 2 or not ones:
+        raise ValueError(
+            f"{name} has shape {y.shape} and is not one-hot: give integers (N,), or a single 1 in each row"
+        )
+
+
+def require_sample_shape(name: str, x: np.ndarray, shape: Shape | None) -> None:
+    """Check that x is (N, *shape) with a sample at least; ``shape`` None: (N, D) or (N, H, W, C), channels last."""
+    if shape is not None:
+        if tuple(x.shape[1:]) != tuple(shape) or x.ndim != len(shape) + 1:
+            hint = _shape_hint(tuple(x.shape), tuple(shape), name)
+            raise ValueError(f"{name} has shape {x.shape}: must be (N, {_listed(shape)}), samples first{hint}")
+    elif x.ndim not in (2, 4):
+        raise ValueError(f"{name} has shape {x.shape}: must be (N, D), (N, H, W) or (N, H, W, C), samples first")
+    elif x.ndim == 4 and x.shape[1] in (1, 3) and x.shape[2] == x.shape[3] > 4:
+        raise ValueError(f"{name} has shape {x.shape}: channels come last; {name}.transpose(0, 2, 3, 1)")
+    if not x.size:
+        raise ValueError(f"{name} has shape {x.shape}: there must be at least one sample")
+
+
+def require_values(name: str, x: np.ndarray) -> None:
+    """Check that inputs on the host are uint8 pixels, or finite floats that are no unscaled pixels."""
+    if x.dtype == np.uint8:
+        return
+    if x.dtype.kind != "f":
+        raise ValueError(f"{name} is {x.dtype}: must be uint8 pixels or floats; {name}.astype(...) makes them")
+    _require_finite(name, x)
+    low, high = x.min(), x.max()
+    if low >= 0 and 1 < high <= 255 and (x == np.rint(x)).all():
+        raise ValueError(
+            f"{name} is {x.dtype} with whole numbers from {low:g} to {high:g}: if these are pixels, "
+            f"{name}.astype(np.uint8); if not, scale them, {name} / {high:g}"
+        )
 
 
 def require_parameters(parameters: Mapping[str, Array], shapes: Mapping[str, Shape]) -> None:
@@ -79,7 +119,7 @@ def require_parameters(parameters: Mapping[str, Array], shapes: Mapping[str, Sha
     first = next(iter(shapes))
     for name, shape in shapes.items():
         p = parameters[name]
-        _require_array(f"parameters: {name}", p)
+        require_array(f"parameters: {name}", p)
         if p.shape != shape:
             raise ValueError(f"parameters: {name} has shape {p.shape}: must be {shape}")
         if p.dtype not in FLOATS:
@@ -89,12 +129,8 @@ def require_parameters(parameters: Mapping[str, Array], shapes: Mapping[str, Sha
 
 def require_input(x: Array, input_shape: Shape, like: Array) -> None:
     """Check x (N, *input_shape): shape, the dtype and the module of the parameters ``like``, finite on the host."""
-    _require_array("x", x)
-    if x.shape[1:] != input_shape or x.ndim != len(input_shape) + 1:
-        hint = _shape_hint(tuple(x.shape), input_shape)
-        raise ValueError(f"x has shape {x.shape}: must be (N, {_listed(input_shape)}), samples first{hint}")
-    if not len(x):
-        raise ValueError(f"x has shape {x.shape}: there must be at least one sample")
+    require_array("x", x)
+    require_sample_shape("x", x, input_shape)
     if x.dtype not in FLOATS:
         raise ValueError(f"x is {x.dtype}: must be {like.dtype} like the parameters, for pixels x.astype(...) / 255")
     require_same_place("x", x, like, "the parameters")
@@ -103,7 +139,7 @@ def require_input(x: Array, input_shape: Shape, like: Array) -> None:
 
 def require_target(target: Array, samples: int, classes: int, like: Array) -> None:
     """Check the target (N, K) of ``samples`` samples: one row for each, one number for each of ``classes``."""
-    _require_array("target", target)
+    require_array("target", target)
     if target.shape != (samples, classes):
         labels = "; one_hot(labels, classes, dtype) makes one of labels" if target.shape == (samples,) else ""
         raise ValueError(
@@ -156,13 +192,14 @@ def _require_layers(name: str, arrays: Sequence[Array | None], shapes: Sequence[
 
 
 def _require_layer(name: str, array: Array, shape: Shape, like: Array) -> None:
-    _require_array(name, array)
+    require_array(name, array)
     if array.shape != shape:
         raise ValueError(f"{name} has shape {array.shape}: must be {shape}")
     require_same_place(name, array, like, "x")
 
 
-def _require_array(name: str, array: Any) -> None:
+def require_array(name: str, array: Any) -> None:
+    """Check that ``array`` is one, of any module."""
     if not hasattr(array, "shape") or not hasattr(array, "dtype"):
         raise ValueError(f"{name}: must be an array, not a {type(array).__name__}")
 
@@ -173,18 +210,18 @@ def _require_finite(name: str, array: Array) -> None:
         raise ValueError(f"{name} has NaN or an infinite number, first in sample {sample}")
 
 
-def _shape_hint(shape: Shape, wanted: Shape) -> str:
+def _shape_hint(shape: Shape, wanted: Shape, x: str) -> str:
     """Return what to do where the shape is a common mistake."""
     if shape == wanted:
-        return "; x[None] adds the sample axis"
+        return f"; {x}[None] adds the sample axis"
     if shape[1:] == wanted[:-1] and wanted[-1] == 1:
-        return "; x[..., None] adds the channel axis"
+        return f"; {x}[..., None] adds the channel axis"
     if len(shape) == 4 and len(wanted) == 3 and (*shape[2:], shape[1]) == wanted:
-        return "; channels come last: x.transpose(0, 2, 3, 1)"
+        return f"; channels come last: {x}.transpose(0, 2, 3, 1)"
     if len(shape) == 4 and len(wanted) == 1:
         return "; flatten images in (H, W, C) order, or give the architecture their shape"
     if len(shape) == 2 and math.prod(wanted) == shape[1]:
-        return f"; if rows are images in (H, W, C) order: x.reshape(-1, {_listed(wanted)})"
+        return f"; if rows are images in (H, W, C) order: {x}.reshape(-1, {_listed(wanted)})"
     return ""
 
 

@@ -1,35 +1,58 @@
-"""The learner: how a batch becomes a gradient, by EP or by BPTT. What is random is a function of where the run is."""
+"""The learner: how a batch becomes a gradient, by EP or by BPTT.
+
+Random numbers are a function of the seed, the epoch and the batch, so a resumed run draws the same ones.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from eqnp.backends.backend import Array, Backend
 from eqnp.backends.sharding import cut
-from eqnp.bptt import bptt_gradient, trajectory
 from eqnp.contrasts import Contrast, average_partners
+from eqnp.dropout import Masks
+from eqnp.dynamics import Phases
 from eqnp.errors import ConfigurationError
 from eqnp.estimators import Estimate, estimate
 from eqnp.networks import Network
-from eqnp.optim import Optimizer
-from eqnp.prepared import Masks, PreparedNetwork, PreparedWeights
+from eqnp.optim import Update
+from eqnp.prepared import PreparedNetwork, PreparedWeights
+from eqnp.reference import bptt_gradient, trajectory
 from eqnp.stencils import Stencil, make_stencil
 
-# What a random stream is for; with the run's seed it makes a generator of its own.
+# Purposes of random numbers. With the seed of the run, each has its own generator.
 PARAMETERS, _SIGNS, _MASKS = 101, 102, 103
 
 
 @dataclass(frozen=True)
-class Learner:
-    """What stays the same during a run: network, estimator, optimiser, and where they are computed.
+class BPTT:
+    """Training by backpropagation through the last T2 of T1 free steps, instead of EP.
 
-    ``algorithm`` is ``ep`` or ``bptt``; ``segment`` is how many states BPTT keeps at once, ``contrast`` how EP makes a
-    gradient of steady states. With ``common_update`` forward and backward weights learn from one gradient. ``rates``
-    maps a parameter's name to its rate at an epoch (from 0); ``decays`` to its weight decay.
+    ``segment`` is how many states are kept at once (0: all). With ``common_update`` forward and backward weights learn
+    from one gradient.
+    """
+
+    segment: int = 0
+    common_update: bool = False
+
+    def gradient(self, prepared: PreparedNetwork, phases: Phases, target: Array) -> Estimate:
+        """Return the gradient of the loss summed over the samples; target (N, K)."""
+        path = trajectory(prepared, phases.T1, phases.T2, self.segment)
+        gradient = bptt_gradient(prepared, path, target)
+        if self.common_update:
+            average_partners(gradient)
+        outputs = prepared.network.outputs(prepared.parameters, path.final.states)
+        return Estimate(gradient, prepared.network.loss.value(outputs, target), outputs, path.final)
+
+
+@dataclass(frozen=True)
+class Learner:
+    """What stays the same during a run: the network, how a batch becomes a gradient, and how that becomes an update.
+
+    ``contrast`` is how EP makes a gradient of steady states; ``joint`` runs all its nudged phases as one batch. EP's
+    settings are there with ``bptt`` too: ``eqnp check`` compares both.
 
     Raises:
         ConfigurationError: no estimator can divide by ``beta``.
@@ -37,40 +60,32 @@ class Learner:
 
     network: Network
     backend: Backend
-    algorithm: str
+    phases: Phases
+    # Equilibrium Propagation
     estimator: str
-    contrast: Contrast
-    common_update: bool
-    segment: int
-    T1: int
-    T2: int
     beta: float
-    tolerance: float
-    schedule: str
-    omega: float  # how far a step goes; eqnp.ops.moves
-    every: int  # steps to a look at the residual
-    optimizer: Optimizer
-    rates: Callable[[int], Mapping[str, float]]
-    decays: Mapping[str, float]
+    contrast: Contrast
+    joint: bool
+    bptt: BPTT | None  # trains instead of EP
+    update: Update
     seed: int
     threads: int
-    joint: bool  # all nudged phases as one batch
 
     def __post_init__(self) -> None:
-        if self.algorithm == "ep":
+        if self.bptt is None:
             try:
                 self.stencil(0, 0)
             except ValueError as error:
                 raise ConfigurationError(f"dynamics.{error}") from None
 
     def remedy(self, dtype: np.typing.DTypeLike) -> tuple[str, str]:
-        """Return what to do about a run that diverged, and the key that most likely cures it.
+        """Return what to do about a run that diverged, and the configuration key that most likely helps.
 
-        A central difference is best with a step of about eps^(1/3): a beta below it adds rounding and saves no bias, so
-        lowering beta further is no cure.
+        The best step of a central difference is about eps^(1/3). A beta below it adds more rounding than it saves bias,
+        so lowering beta further does not help.
         """
         least = float(np.finfo(dtype).eps) ** (1 / 3)
-        if self.algorithm != "ep":
+        if self.bptt is not None:
             return "lower optimizer.rates or model.gain", "optimizer.rates"
         if self.beta >= least:
             return "lower optimizer.rates, model.gain or dynamics.beta", "optimizer.rates"
@@ -79,19 +94,14 @@ class Learner:
             f"{least:.0e} or more; or lower optimizer.rates or model.gain"
         ), "dynamics.beta"
 
-    @property
-    def pace(self) -> dict[str, Any]:
-        """How a phase goes on and when it ends, as ``relax`` takes it."""
-        return {"tolerance": self.tolerance, "schedule": self.schedule, "omega": self.omega, "every": self.every}
-
     def stencil(self, epoch: int, batch: int) -> Stencil:
         """Return the estimator's stencil for one batch; a random sign is a function of (seed, epoch, batch)."""
         return make_stencil(self.estimator, self.beta, [self.seed, _SIGNS, epoch, batch])
 
     def masks(self, epoch: int, batch: int, samples: int, dtype: np.dtype) -> list[np.ndarray | None] | None:
-        """Return the masks of dropout for a whole batch on the host, or None without dropout.
+        """Return the masks of dropout for a whole batch on the host, each (N, ...) or None; None without dropout.
 
-        They are a function of (seed, epoch, batch) and hold through all phases, and so through all steps of BPTT.
+        They are a function of (seed, epoch, batch) and stay the same in all phases, and in all steps of BPTT.
         """
         architecture = self.network.architecture
         if all(keep == 1 for keep in architecture.keep):
@@ -105,29 +115,14 @@ class Learner:
     def gradient(
         self, parameters: PreparedWeights, x: Array, target: Array, stencil: Stencil, masks: Masks | None
     ) -> Estimate:
-        """Return the gradient of the loss summed over x (N, ...), by EP or by BPTT."""
-        if self.algorithm == "ep":
-            return estimate(
-                self.network,
-                parameters,
-                x,
-                target,
-                stencil,
-                self.T1,
-                self.T2,
-                joint=self.joint,
-                contrast=self.contrast,
-                masks=masks,
-                **self.pace,
-            )
-        prepared = PreparedNetwork(self.network, parameters, x, masks)
-        path = trajectory(prepared, self.T1, self.T2, self.segment)
-        gradient = bptt_gradient(prepared, path, target)
-        if self.common_update:
-            average_partners(gradient)
-        outputs = self.network.outputs(prepared.parameters, path.final.states)
-        return Estimate(gradient, self.network.loss.value(outputs, target), outputs, path.final)
+        """Return the gradient of the loss summed over x (N, ...), target (N, K), by EP or by BPTT."""
+        if self.bptt is not None:
+            return self.bptt.gradient(PreparedNetwork(self.network, parameters, x, masks), self.phases, target)
+        network, joint, contrast = self.network, self.joint, self.contrast
+        return estimate(
+            network, parameters, x, target, stencil, self.phases, joint=joint, contrast=contrast, masks=masks
+        )
 
     def shards(self, samples: int) -> list[slice]:
-        """Return the cut of a batch: one shard per thread on the CPU, the whole batch on a GPU."""
+        """Return the shards of a batch of ``samples``: one per thread on the CPU, the whole batch on a GPU."""
         return cut(samples, self.threads) if self.backend.name == "numpy" else [slice(0, samples)]

@@ -1,6 +1,6 @@
 """Losses of the output units: value and gradient per sample, and the prediction.
 
-Letters: N samples, K classes; o (N, K) output units or logits, y (N, K) one-hot target.
+Symbols: N samples, K classes; o (N, K) output units or logits, y (N, K) one-hot target.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ def one_hot(labels: Array, classes: int, dtype: object) -> Array:
     """Return the target y: labels (N,) -> (N, classes), 1 at the label and 0 elsewhere.
 
     Raises:
-        ValueError: labels are not whole numbers of shape (N,), or, on the host, not 0 .. classes - 1.
+        ValueError: labels are not integers of shape (N,), or, on the host, not in 0 .. classes - 1.
     """
     require_labels(labels, classes)
     xp = array_module(labels)
@@ -30,7 +30,7 @@ def predict(o: Array) -> Array:
 class Loss(ABC):
     """A loss l(o, y) that nudges the outputs by -beta dl/do."""
 
-    linear_output: bool
+    linear_output: bool = False
     """Whether output units inside the system have no activation."""
 
     @abstractmethod
@@ -39,7 +39,7 @@ class Loss(ABC):
 
     @abstractmethod
     def gradient(self, o: Array, y: Array, out: Array | None = None) -> Array:
-        """Return dl/do for every sample: (N, K) -> (N, K), in ``out`` if it is given."""
+        """Return dl/do for every sample: (N, K) -> (N, K), written to ``out`` if given, else a new array."""
 
 
 class SquaredError(Loss):
@@ -75,7 +75,7 @@ class CrossEntropy(Loss):
 
 
 def softmax(o: Array, out: Array | None = None) -> Array:
-    """Return exp(o) / sum exp(o) over the classes, shifted by the maximum so that it cannot overflow."""
+    """Return exp(o) / sum exp(o) over the classes: (N, K) -> (N, K). Shifted by the maximum, so it cannot overflow."""
     xp = array_module(o)
     p = xp.subtract(o, o.max(axis=1, keepdims=True), out=out)
     xp.exp(p, out=p)

@@ -1,11 +1,14 @@
-"""The networks: which weights carry a state up and which carry it back, and what the loss sees.
+"""The networks: which weights drive a layer from below, which feed back from above, and what the loss depends on.
 
     Phi(x, s, theta) = sum over n of  s^{n+1} . d_n(s^n),      s^0 = x
     s               <- sigma(dPhi/ds - beta dl/ds)             all layers at once, from the old states
 
-A symmetric network has one weight both ways, so Phi exists and its derivative by s^n is the drive from below plus the
-feedback from above through the same weight. A vector-field network has the same drive, but weights of their own carry
-the feedback: s <- sigma(F(x, s, theta)), and there is no Phi. ``eqnp.prepared`` computes both.
+A symmetric network uses the same weight in both directions. So Phi exists, and its derivative by s^n is the drive from
+below plus the feedback from above. A vector-field network has the same drive, but separate weights for the feedback:
+s <- sigma(F(x, s, theta)), and there is no Phi. ``eqnp.step`` computes both.
+
+"The poster", here and in other modules, is the poster and paper "Scaling Equilibrium Propagation to Deep ConvNets by
+Drastically Reducing its Gradient Estimator Bias" (Laborieux et al. 2020, arXiv:2006.03824).
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from collections.abc import Mapping, Sequence
 
 from eqnp.architecture import Architecture
 from eqnp.backends.backend import Array, array_module
+from eqnp.backends.products import Products
 from eqnp.backends.workspace import Workspace
 from eqnp.connections.contract import inner_product
 from eqnp.connections.forms import FORMS, Means, connect
@@ -29,23 +33,33 @@ States = Sequence[Array]  # s^1 .. s^L, each (N, ...)
 
 
 def accumulate(total: Gradient, more: Gradient) -> None:
-    """Add ``more`` to ``total``, which may lack some of its names."""
+    """Add the gradient ``more`` to ``total``. Names that are missing in ``total`` are added to it."""
     for name, g in more.items():
         total[name] = total[name] + g if name in total else g
 
 
+def _activation(activation: str | Activation) -> Activation:
+    return ACTIVATIONS[activation] if isinstance(activation, str) else activation
+
+
+def _loss(loss: str | Loss) -> Loss:
+    if isinstance(loss, Loss):
+        return loss
+    return SquaredError() if loss == "squared_error" else CrossEntropy()
+
+
 class Network(ABC):
-    """A chain of layers that settles. It holds no weights and no states: both are arguments.
+    """A chain of layers. It holds no weights and no states: both are arguments.
 
     Raises:
-        ConfigurationError: the architecture is for the other kind of network, or ``convolution`` is not known.
+        ConfigurationError: the architecture is for the other kind of network, or ``convolution`` is unknown.
     """
 
     own_winners = False
-    """Whether the feedback pools with winners of its own instead of those of the drive."""
+    """Whether the feedback uses its own winners instead of those of the drive."""
 
     vector_field: bool
-    """Whether it is for architectures with backward weights of their own."""
+    """Whether the architecture must have backward weights."""
 
     def __init__(self, architecture: Architecture, convolution: str = "auto", means: Means = None) -> None:
         if architecture.vector_field != self.vector_field:
@@ -56,28 +70,29 @@ class Network(ABC):
         if convolution not in FORMS:
             raise ConfigurationError(f"convolution: {convolution!r} is not known; choose one of {', '.join(FORMS)}")
         self.architecture = architecture
+        hidden, self.loss = _activation(architecture.activation), _loss(architecture.loss)
+        if hidden not in ACTIVATIONS.values() and not isinstance(means, Products):
+            means = None  # kernels of a GPU know the activations of eqnp alone; array operations know every one
         below = (architecture.input_shape, *architecture.state_shapes[:-1])
-        layers = architecture.layers[: len(below)]  # a readout is no connection between states
+        layers = architecture.layers[: len(below)]  # a readout does not connect two states
         self.connections = tuple(
             connect(layer, shape, convolution, means) for layer, shape in zip(layers, below, strict=True)
         )
-        self.loss: Loss = SquaredError() if architecture.loss == "squared_error" else CrossEntropy()
-        hidden = ACTIVATIONS[architecture.activation]
         linear_output = self.loss.linear_output and not architecture.readout
         last = LINEAR if linear_output else hidden
         self.activations: tuple[Activation, ...] = (*[hidden] * (len(self.connections) - 1), last)
 
     @abstractmethod
     def feedback_name(self, n: int) -> str:
-        """Return the name of the weights by which connection n >= 1 carries s^{n+1} back to s^n."""
+        """Return the name of the weights with which connection n >= 1 feeds s^{n+1} back to s^n."""
 
     def zero_states(self, x: Array) -> list[Array]:
-        """Return the states from which a free phase starts: zeros for every sample of x."""
+        """Return the states at the start of a free phase: zeros (N, ...) for the samples of x (N, ...)."""
         xp = array_module(x)
         return [xp.zeros((x.shape[0], *shape), dtype=x.dtype) for shape in self.architecture.state_shapes]
 
     def outputs(self, parameters: Parameters, states: States, space: Workspace | None = None) -> Array:
-        """Return what the loss looks at (N, K): the output units, or the readout's logits w_out s^L + b_out."""
+        """Return the outputs o (N, K) for states (N, ...): the output units, or the logits w_out s^L + b_out."""
         if not self.architecture.readout:
             return states[-1]
         s, w = flatten(states[-1]), parameters["readout.weight"]
@@ -86,11 +101,11 @@ class Network(ABC):
         return logits
 
     def loss_value(self, parameters: Parameters, states: States, target: Array) -> Array:
-        """Return the loss of every sample (N,) at ``states``; target (N, K) one-hot."""
+        """Return the loss of every sample (N,) at ``states``, each (N, ...); target (N, K) one-hot."""
         return self.loss.value(self.outputs(parameters, states), target)
 
     def dl_ds(self, parameters: Parameters, states: States, target: Array, space: Workspace | None = None) -> Array:
-        """Return dl/ds^L (N, ...): dl/do, carried back by w_out^T where o is a readout of s^L."""
+        """Return dl/ds^L (N, ...) for a target (N, K): dl/do, or w_out^T dl/do if o is a readout of s^L."""
         space = space or Workspace()
         o = self.outputs(parameters, states, space)
         dl_do = self.loss.gradient(o, target, out=space.take("dl/do", o.shape, o))
@@ -101,7 +116,7 @@ class Network(ABC):
         return dl_ds.reshape(s.shape)
 
     def dl_dtheta(self, parameters: Parameters, states: States, target: Array) -> Gradient:
-        """Return dl/dtheta at fixed states, summed over samples: the readout's parameters, no others hold l."""
+        """Return dl/dtheta at fixed states, summed over samples. Only the readout has any; target (N, K)."""
         if not self.architecture.readout:
             return {}
         dl_do = self.loss.gradient(self.outputs(parameters, states), target)
@@ -112,7 +127,7 @@ class Network(ABC):
 
 
 class SymmetricNetwork(Network):
-    """The network of the poster's first part: one weight both ways, so that Phi exists and the step ascends it."""
+    """The network of the poster's first part: one weight for both directions, so Phi exists and a step ascends it."""
 
     vector_field = False
 
@@ -121,7 +136,7 @@ class SymmetricNetwork(Network):
         return f"forward.{n}.weight"
 
     def primitive_function(self, parameters: Parameters, x: Array, states: States) -> Array:
-        """Return Phi = sum over n of s^{n+1} . d_n(s^n) for every sample (N,)."""
+        """Return Phi = sum over n of s^{n+1} . d_n(s^n) for every sample (N,); x and the states are each (N, ...)."""
         phi = 0.0
         for n, (below, above) in enumerate(zip([x, *states[:-1]], states, strict=True)):
             w, b = parameters[f"forward.{n}.weight"], parameters[f"forward.{n}.bias"]
@@ -131,12 +146,12 @@ class SymmetricNetwork(Network):
 
 
 class VectorFieldNetwork(Network):
-    """The network with distinct forward and backward weights (Scellier et al. 2018, arXiv:1808.04873).
+    """The network with separate forward and backward weights (Scellier et al. 2018, arXiv:1808.04873).
 
         F^n(s) = d_{n-1}(s^{n-1}; w_f) + w_b~ * P^{-1}(s^{n+1})
 
-    ``own_winners``: P^{-1} places a value at the winner of w_b * s^n, as the published code does; otherwise at the
-    winner of w_f * s^n, which the drive has found already (cheaper, and what the poster's equation reads like).
+    ``own_winners``: P^{-1} puts a value at the winner of w_b * s^n, as the published code does. Otherwise it is put at
+    the winner of w_f * s^n, which the drive has already found: cheaper, and the literal reading of the poster.
     """
 
     vector_field = True
@@ -152,5 +167,5 @@ class VectorFieldNetwork(Network):
         self.own_winners = own_winners
 
     def feedback_name(self, n: int) -> str:
-        """Return the name of the backward weight, which has its forward partner's shape and layout."""
+        """Return the name of the backward weight, which has the shape and layout of the forward weight."""
         return f"backward.{n}.weight"

@@ -1,14 +1,14 @@
-"""Optimisers as init / update on dictionaries of arrays, and the schedule of the rate.
+"""Optimisers as init / update on dictionaries of arrays, and the learning-rate schedule.
 
-Letters: theta a parameter, g its gradient, eta the rate, lambda the weight decay (added to the gradient as lambda
-theta), mu the momentum. Rates and decays are given per parameter name.
+Symbols: theta a parameter, g its gradient, eta the learning rate, lambda the weight decay (lambda theta is added to the
+gradient), mu the momentum. Rates and decays are by parameter name; every array has the shape of its parameter.
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +37,7 @@ class Optimizer(ABC):
     ) -> tuple[Parameters, State]:
         """Return parameters one step down the gradient, and the state after it.
 
-        The gradient is used up: the result is written into its arrays. The other arguments stay as they are.
+        The arrays of the gradient are overwritten with the result. The other arguments are not changed.
         """
 
 
@@ -125,8 +125,26 @@ class Adam(Optimizer):
         return new, {"count": count, "mean": mean, "variance": variance}
 
 
+@dataclass(frozen=True)
+class Update:
+    """How the parameters of a run are updated: the optimiser, the learning rates by epoch, and the weight decays.
+
+    ``rates`` maps an epoch (from 0) to the rate of every parameter by name; ``decays`` are by name too.
+    """
+
+    optimizer: Optimizer
+    rates: Callable[[int], Mapping[str, float]]
+    decays: Mapping[str, float]
+
+    def take(
+        self, gradient: Mapping[str, Array], state: State, parameters: Mapping[str, Array], epoch: int
+    ) -> tuple[Parameters, State]:
+        """Return the parameters after one update in ``epoch``, and the new state; ``gradient`` is overwritten."""
+        return self.optimizer.update(gradient, state, parameters, self.rates(epoch), self.decays)
+
+
 def _in_blocks(*arrays: Array) -> Iterator[tuple[Array, ...]]:
-    """Yield the same part of all arrays, flat and small enough to stay in the cache from one operation to the next."""
+    """Yield the same part of all flattened arrays, small enough to stay in the cache between operations."""
     flat = [a.reshape(-1) for a in arrays]
     for block in blocks(flat[0], len(flat) * flat[0].itemsize):
         yield tuple(a[block] for a in flat)
@@ -137,9 +155,9 @@ def _zeros_like(parameters: Mapping[str, Array]) -> Parameters:
 
 
 def cosine(epoch: int, rate: float, minimum: float, t_max: int) -> float:
-    """Return the rate of an epoch (from 0): minimum + (rate - minimum) (1 + cos(pi epoch / T_max)) / 2, then minimum.
+    """Return the rate in an epoch (from 0): minimum + (rate - minimum) (1 + cos(pi epoch / T_max)) / 2, then minimum.
 
-    It stops at T_max, where the same formula run further would rise again.
+    It stays at the minimum after T_max, where the formula would rise again.
     """
     if epoch >= t_max:
         return minimum

@@ -1,7 +1,7 @@
-"""Stencils: values of beta with coefficients, by which an estimator takes its derivative by beta.
+"""Stencils: values of beta and coefficients with which an estimator approximates the derivative by beta.
 
-A stencil whose c_k beta_k^m sum to 0 for m = 0 and to 1 for m = 1 gives d/dbeta in the limit of small beta; if they sum
-to 0 for m = 2 .. p as well, the bias is of order beta^p. The poster, "Symmetric estimate", has the first three.
+If the c_k beta_k^m sum to 0 for m = 0 and to 1 for m = 1, the stencil gives d/dbeta in the limit of small beta. If they
+also sum to 0 for m = 2 .. p, the bias is of order beta^p. The poster, "Symmetric estimate", has the first three.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Stencil:
     """Values of beta with their coefficients; beta 0 is the free steady state.
 
     Raises:
-        ValueError: a beta or a coefficient is not finite, or there are none.
+        ValueError: a beta or a coefficient is not finite, or there are no points.
     """
 
     name: str
@@ -38,7 +38,7 @@ def one_sided(beta: float) -> Stencil:
 
 
 def random_sign(beta: float, generator: np.random.Generator) -> Stencil:
-    """Return the one-sided stencil at +beta or -beta with equal chance: no bias of order beta on average, but noise."""
+    """Return the one-sided stencil at +beta or -beta at random: on average no bias of order beta, but noise."""
     require_nudging(beta)
     sign = 1 if generator.random() < 0.5 else -1
     return Stencil("random-sign", one_sided(sign * beta).points)
@@ -61,10 +61,10 @@ ESTIMATORS = ("symmetric", "one-sided", "random-sign", "four-point")
 
 
 def make_stencil(name: str, beta: float, seed: Sequence[int]) -> Stencil:
-    """Return the stencil called ``name``, one of ``ESTIMATORS``; ``seed`` is used by random-sign alone.
+    """Return the stencil called ``name``, one of ``ESTIMATORS``; only random-sign uses ``seed``.
 
     Raises:
-        ValueError: the name is not known, or no estimator can divide by ``beta``: 0, NaN, infinite, 1 / beta infinite.
+        ValueError: the name is unknown, or ``beta`` is 0, NaN or infinite, or 1 / beta is infinite.
     """
     if name not in ESTIMATORS:
         raise ValueError(f"estimator {name!r} is not known; choose one of {', '.join(ESTIMATORS)}")

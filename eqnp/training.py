@@ -1,6 +1,6 @@
-"""Training: a batch is estimate, average, update; an epoch is its batches; a State is all that a run needs to go on.
+"""Training: a batch is estimate, average, update; an epoch is its batches; a State is all that a run needs to resume.
 
-Units: errors in percent, losses per sample, times in seconds.
+Units: errors in percent, losses per sample, times in seconds. N is the number of samples of a batch.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from eqnp.prepared import PreparedNetwork, PreparedWeights
 class Batches(Protocol):
     """Batches as functions of (epoch, index, first sample), so that a resumed run needs no replay."""
 
-    samples: int  # of an epoch
+    samples: int  # per epoch
     batch_size: int  # the last batch of an epoch may be smaller
     count: int
 
     def batch(self, epoch: int, index: int, first: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Return inputs (N, ...) and integer labels (N,), from sample ``first`` of the epoch's order on."""
+        """Return inputs (N, ...) and integer labels (N,), starting at sample ``first`` of the epoch's order."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +64,10 @@ class Tally:
 
 @dataclass(frozen=True)
 class State:
-    """Where a run is: parameters, optimiser, the epoch, the batches done in it, and the sums over their samples.
+    """The state of a run: parameters, optimiser, the epoch, how many of its batches are done, and sums over samples.
 
-    The next batch begins at sample ``position`` of the epoch's order, whatever the size of the batches before it was.
-    Its random streams are those of number ``batch``.
+    The next batch starts at sample ``position`` of the epoch's order, whatever the sizes of the batches before it.
+    Its random numbers are those of batch number ``batch``.
     """
 
     parameters: dict[str, Array]
@@ -76,12 +76,12 @@ class State:
     batch: int = 0
     tally: Tally = field(default_factory=Tally)
     seconds: float = 0.0  # of training in this epoch
-    best_error: float = math.inf  # the lowest so far, on the validation set if there is one, else on the test set
-    best_epoch: int = 0  # after how many epochs that was; 0: not known
+    best_error: float = math.inf  # the lowest so far, on the validation set if there is one, otherwise on the test set
+    best_epoch: int = 0  # the number of epochs after which it was reached; 0: unknown
 
     @property
     def position(self) -> int:
-        """How many samples of the epoch are trained."""
+        """The number of samples of the epoch that are done."""
         return self.tally.samples
 
 
@@ -90,16 +90,16 @@ def initial_state(learner: Learner, gain: float, dtype: str) -> State:
     generator = np.random.default_rng([learner.seed, PARAMETERS])
     drawn = learner.network.architecture.initial_parameters(generator, gain, dtype)
     parameters = {name: learner.backend.asarray(p) for name, p in drawn.items()}
-    return State(parameters, learner.optimizer.init(parameters))
+    return State(parameters, learner.update.optimizer.init(parameters))
 
 
 def train_batch(learner: Learner, state: State, x: np.ndarray, labels: np.ndarray, run: Map) -> State:
-    """Return the state after one update on a batch, its sums added.
+    """Return the state after one update on a batch x (N, ...), labels (N,); its sums are added.
 
     Raises:
         DivergedError: the loss or a state is no longer finite, or the loss is above ``largest_sensible``; the state
-            passed in is still good.
-        ValueError: a label is none of the classes.
+            passed in is still valid.
+        ValueError: a label is not one of the classes.
     """
     stencil = learner.stencil(state.epoch, state.batch)
     masks = learner.masks(state.epoch, state.batch, len(x), x.dtype)
@@ -117,25 +117,23 @@ def train_batch(learner: Learner, state: State, x: np.ndarray, labels: np.ndarra
     gradient = add_gradients(gradients)
     for g in gradient.values():
         g /= len(x)
-    parameters, optimizer = learner.optimizer.update(
-        gradient, state.optimizer, state.parameters, learner.rates(state.epoch), learner.decays
-    )
+    parameters, optimizer = learner.update.take(gradient, state.optimizer, state.parameters, state.epoch)
     return replace(state, parameters=parameters, optimizer=optimizer, batch=state.batch + 1, tally=state.tally + tally)
 
 
 def largest_sensible(dtype: np.typing.DTypeLike) -> float:
-    """Return 1 / eps: above it a weight or the loss of a sample means nothing any more in this dtype.
+    """Return 1 / eps: above it a weight or the loss of a sample is meaningless in this dtype.
 
-    The drive by a weight of that size is rounded by the whole range of a neuron, 1; and a loss is as large only where
-    outputs are, whose distance from the target is then below their rounding. Saturated units are far below it.
+    With a weight of that size the rounding of the drive is as large as the range of a neuron, 1. With a loss of that
+    size the distance of the outputs from the target is below their rounding. Saturated units stay far below it.
     """
     return 1 / float(np.finfo(dtype).eps)
 
 
 def require_finite(learner: Learner, state: State, tested: Tally = Tally(), split: str = "test") -> None:
-    """Look whether a state may be saved, and what was ``tested`` with its weights on ``split``.
+    """Check that a state may be saved, and the result ``tested`` of its weights on ``split``.
 
-    After an update no batch may tell.
+    The last update is checked here, since no later batch may show its effect.
 
     Raises:
         DivergedError: a weight or the loss is not finite or above ``largest_sensible``, a residual or a number of the
@@ -168,7 +166,7 @@ def _diverged(learner: Learner, where: str, dtype: np.dtype) -> DivergedError:
 def train_epoch(learner: Learner, state: State, batches: Batches, run: Map) -> Iterator[State]:
     """Yield the state after every batch from ``state.position`` to the end of its epoch.
 
-    Stop anywhere: it can go on there.
+    A caller may stop after any batch and resume from the state it got.
     """
     for x, labels in _ahead(learner, batches, state.epoch, state.batch, state.position):
         state = train_batch(learner, state, x, labels, run)
@@ -176,16 +174,16 @@ def train_epoch(learner: Learner, state: State, batches: Batches, run: Map) -> I
 
 
 def batches_left(batches: Batches, position: int) -> int:
-    """Return how many batches the samples from ``position`` to the end of an epoch make."""
+    """Return the number of batches from sample ``position`` to the end of an epoch."""
     return len(range(position, batches.samples, batches.batch_size))
 
 
 def _ahead(
     learner: Learner, batches: Batches, epoch: int, index: int = 0, position: int = 0
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield the batches of an epoch from sample ``position`` on, the first of them with number ``index``.
+    """Yield the batches of an epoch from sample ``position``, numbered from ``index``.
 
-    For a GPU, the host prepares each while the device works on the one before.
+    For a GPU, the host prepares the next batch while the device computes.
     """
     places = [*enumerate(range(position, batches.samples, batches.batch_size), start=index)]
     if learner.backend.name == "numpy":
@@ -204,7 +202,7 @@ def _ahead(
 
 
 def next_epoch(state: State) -> State:
-    """Return the state at the start of the epoch after ``state``'s."""
+    """Return the state at the start of the next epoch."""
     return replace(state, epoch=state.epoch + 1, batch=0, tally=Tally(), seconds=0.0)
 
 
@@ -215,14 +213,14 @@ def evaluate(
     run: Map,
     progress: Callable[[int], None] = lambda index: None,
 ) -> Tally:
-    """Return loss, mistakes and the largest residual over all batches, each settled freely for T1 steps."""
+    """Return loss, mistakes and the largest residual over all batches, after a free phase on each."""
     network, total = learner.network, Tally()
     weights = PreparedWeights(network, parameters)
 
     def work(shard: slice) -> Tally:
         xs, target, ys = _to_backend(learner, x[shard], labels[shard])
         prepared = PreparedNetwork(network, weights, xs)
-        free = relax(prepared, prepared.zero_states(), learner.T1, **learner.pace)
+        free = relax(prepared, prepared.zero_states(), learner.phases.free)
         outputs = network.outputs(parameters, free.states)
         return _tally(network.loss.value(outputs, target), outputs, ys, free.residual)
 
@@ -235,7 +233,7 @@ def evaluate(
 
 def _to_backend(learner: Learner, x: np.ndarray, labels: np.ndarray) -> tuple[Array, Array, Array]:
     """Return inputs, one-hot targets and labels on the learner's backend."""
-    require_labels(labels, learner.network.architecture.classes)  # here, on the host, where it costs no read
+    require_labels(labels, learner.network.architecture.classes)  # on the host, where reading values is cheap
     xs, ys = learner.backend.asarray(x), learner.backend.asarray(labels)
     return xs, one_hot(ys, learner.network.architecture.classes, xs.dtype), ys
 

@@ -11,13 +11,15 @@ import numpy as np
 from tolerances import ADJOINT, DIRECTIONAL, ORACLE, ORDER, relative_error
 
 from eqnp.analysis.diagnostics import ep_steps
-from eqnp.bptt import Trajectory, backpropagate, bptt_gradient, implicit_gradient, trajectory
 from eqnp.connections.forms import connect
 from eqnp.connections.layers import ConvLayer, DenseLayer
 from eqnp.contrasts import default_contrast
-from eqnp.dynamics import Relaxation, relax
+from eqnp.derivatives import dphi_dtheta
+from eqnp.dynamics import Phases, Relaxation, relax
 from eqnp.estimators import estimate
+from eqnp.reference import Trajectory, backpropagate, bptt_gradient, implicit_gradient, trajectory
 from eqnp.stencils import Stencil, four_point, one_sided, symmetric
+from eqnp.step import step, vector_field
 
 STEP = 1e-5
 CONNECTIONS = {
@@ -92,14 +94,14 @@ def check_phi(case):
     assert (
         relative_error(case.network.primitive_function(case.parameters, case.x, states), expected) <= ORACLE[np.float64]
     )
-    for n, dphi in enumerate([d.copy() for d in prepared.vector_field(states)]):
+    for n, dphi in enumerate([d.copy() for d in vector_field(prepared, states)]):
         along = checks.numbers(states[n].shape, n)
 
         def moved(t, n=n, along=along):
             return phi(case.parameters, [s + t * along if i == n else s for i, s in enumerate(states)])
 
         assert_derivative(checks.inner(dphi, along), difference(moved, 0.0, 1.0))
-    gradient = prepared.dphi_dtheta(states)
+    gradient = dphi_dtheta(prepared, states)
     assert set(gradient) == {name for name in case.parameters if name.startswith("forward")}
     for name, dphi in gradient.items():
         along = checks.numbers(dphi.shape, 9)
@@ -178,9 +180,7 @@ def bias(case, stencil, along, exact, contrast=None):
         case.x,
         case.target,
         stencil,
-        2000,
-        2000,
-        tolerance=1e-15,
+        Phases(2000, 2000, 1e-15),
         contrast=contrast,
         masks=case.masks,
     )
@@ -288,10 +288,10 @@ def check_step(case):
     """A step is sigma(dPhi/ds - beta dl/ds), layer by layer, all from the old states."""
     states, beta = case.random_states(), 0.3
     prepared = case.prepare()
-    u = [d.copy() for d in prepared.vector_field(states)]
+    u = [d.copy() for d in vector_field(prepared, states)]
     u[-1] -= beta * case.network.dl_ds(case.parameters, states, case.target)
     expected = [sigma.value(un) for sigma, un in zip(case.network.activations, u, strict=True)]
-    for actual, wanted in zip(prepared.step(states, beta, case.target), expected, strict=True):
+    for actual, wanted in zip(step(prepared, states, beta, case.target), expected, strict=True):
         np.testing.assert_array_equal(actual, wanted)
     once = relax(case.prepare(), states, 1, beta, case.target)
     for actual, wanted in zip(once.states, expected, strict=True):

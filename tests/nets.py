@@ -9,7 +9,7 @@ import numpy as np
 from eqnp import ops
 from eqnp.architecture import Architecture, forward_partner
 from eqnp.connections.layers import ConvLayer, DenseLayer
-from eqnp.dynamics import relax
+from eqnp.dynamics import Phase, relax
 from eqnp.losses import one_hot
 from eqnp.networks import Network, SymmetricNetwork, VectorFieldNetwork
 from eqnp.prepared import PreparedNetwork
@@ -40,7 +40,7 @@ class Case:
 
     def settle(self, steps=2000, tolerance=1e-15):
         prepared = self.prepare()
-        return relax(prepared, prepared.zero_states(), steps, tolerance=tolerance)
+        return relax(prepared, prepared.zero_states(), Phase(steps, tolerance))
 
     def random_states(self, seed=3):
         generator = np.random.default_rng(seed)

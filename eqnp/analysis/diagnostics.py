@@ -21,6 +21,7 @@ from eqnp.contrasts import Contrast, default_contrast
 from eqnp.networks import Gradient, States, accumulate
 from eqnp.prepared import PreparedNetwork
 from eqnp.stencils import Stencil
+from eqnp.step import step
 
 
 def ep_steps(
@@ -45,7 +46,7 @@ def ep_steps(
     for t in range(T2):
         total: Gradient = {}
         for k, (beta, c) in enumerate(points):
-            new = prepared.step(states[k], beta, target)
+            new = step(prepared, states[k], beta, target)
             terms = [(c, beta, new), (-c, beta if t else 0.0, states[k])]
             accumulate(total, contrast(prepared, states[k], terms, target))
             states[k] = new

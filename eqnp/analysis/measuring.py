@@ -15,7 +15,7 @@ import numpy as np
 
 from eqnp.backends.backend import Array, Backend
 from eqnp.backends.sharding import Map
-from eqnp.dynamics import WAYS, relax
+from eqnp.dynamics import WAYS, Phase, relax
 from eqnp.errors import memory_errors
 from eqnp.learner import Learner
 from eqnp.networks import States
@@ -64,11 +64,11 @@ def free_phases(
     weights = PreparedWeights(learner.network, parameters)
     networks = [PreparedNetwork(learner.network, weights, x[shard]) for shard in learner.shards(len(x))]
 
-    def phase(schedule: str, omega: float) -> Callable[[], object]:
+    def repeated(phase: Phase) -> Callable[[], object]:
         states = [network.zero_states() for network in networks]
 
         def further(k: int) -> States:
-            return relax(networks[k], states[k], steps, schedule=schedule, omega=omega).states
+            return relax(networks[k], states[k], phase).states
 
         def step() -> None:
             states[:] = [list(each) for each in run(further, range(len(states)))]
@@ -76,7 +76,7 @@ def free_phases(
 
         return step
 
-    return {name: phase(*way) for name, way in WAYS.items()}
+    return {name: repeated(Phase(steps, 0.0, *way)) for name, way in WAYS.items()}
 
 
 def batch_that_fits(learner: Learner, state: State, x: np.ndarray, labels: np.ndarray, run: Map) -> int:

@@ -30,7 +30,7 @@ import numpy as np
 from eqnp.analysis.diagnostics import squared_norm
 from eqnp.backends.backend import Array, to_host
 from eqnp.contrasts import vector_field_contrast
-from eqnp.dynamics import relax
+from eqnp.dynamics import Phase, relax
 from eqnp.errors import memory_errors
 from eqnp.learner import Learner
 from eqnp.losses import one_hot
@@ -87,7 +87,7 @@ def rounding_warning(learner: Learner, parameters: Mapping[str, Array], x: np.nd
 
     ``x`` (N, ...) and ``labels`` (N,) are on the host, x in the dtype of the run. BPTT has no beta and no such error.
     """
-    if learner.algorithm != "ep":
+    if learner.bptt is not None:
         return ""
     with suppress(MemoryError), memory_errors():  # the run itself reports it
         return estimate_rounding(learner, parameters, x[:SAMPLES], labels[:SAMPLES]).warning
@@ -101,7 +101,7 @@ def estimate_rounding(learner: Learner, parameters: Mapping[str, Array], x: np.n
     """
     single, double = (_prepare(learner, parameters, x, dtype) for dtype in (np.float32, np.float64))
     target = learner.backend.asarray(one_hot(labels, learner.network.architecture.classes, np.float64))
-    start = relax(single, single.zero_states(), learner.T1, **learner.pace).states
+    start = relax(single, single.zero_states(), learner.phases.free).states
     free = [s.astype(np.float64) for s in start]
     gradient = _gradient(learner, double, free, target)
     double.input_drive, double.input_winner = single.input_drive.astype(np.float64), single.input_winner
@@ -125,11 +125,11 @@ def _prepare(learner: Learner, parameters: Mapping[str, Array], x: np.ndarray, d
 def _gradient(learner: Learner, prepared: PreparedNetwork, free: States, target: Array) -> Gradient:
     """Return the estimate at a beta that is safe in float64. All terms start from the states ``free``."""
     stencil = make_stencil(learner.estimator, max(learner.beta, SAFE_BETA), [learner.seed])
-    pace = {"schedule": learner.schedule, "omega": learner.omega}
+    phase = Phase(learner.phases.T2, 0.0, *learner.phases.way)
     terms = []
     for beta, c in stencil.points:
-        phase = relax(prepared, free, learner.T2, beta, target if beta else None, **pace)
-        terms.append((c, beta, phase.states))
+        nudged = relax(prepared, free, phase, beta, target if beta else None)
+        terms.append((c, beta, nudged.states))
     return learner.contrast(prepared, free, terms, target)
 
 
@@ -153,7 +153,7 @@ def _rounding_of_a_step(
 
 
 def _step(learner: Learner, prepared: PreparedNetwork, states: States) -> States:
-    return relax(prepared, states, 1, schedule=learner.schedule, omega=learner.omega).states
+    return relax(prepared, states, Phase(1, 0.0, *learner.phases.way)).states
 
 
 def _noise(
@@ -166,7 +166,7 @@ def _noise(
     def phase(size: float) -> States:
         rounding = [learner.backend.asarray(size * ALIKE * r * generator.standard_normal(r.shape)) for r in rho]
         states = free
-        for _ in range(learner.T2):
+        for _ in range(learner.phases.T2):
             states = [s + e for s, e in zip(_step(learner, prepared, states), rounding, strict=True)]
         return states
 

@@ -17,12 +17,12 @@ from eqnp.analysis.diagnostics import cosine as cosine
 from eqnp.analysis.diagnostics import sample_moves
 from eqnp.analysis.steady import Watch
 from eqnp.backends.backend import Array
-from eqnp.bptt import implicit_gradient
 from eqnp.contrasts import Contrast, default_contrast
-from eqnp.dynamics import WAYS, Relaxation, Way, relax
+from eqnp.dynamics import WAYS, Phase, Relaxation, Way, relax
 from eqnp.errors import DivergedError
 from eqnp.networks import Gradient, Network, States
 from eqnp.prepared import PreparedNetwork
+from eqnp.reference import implicit_gradient
 from eqnp.stencils import symmetric
 
 STILL = 1e-12  # residual at which a phase ends
@@ -140,34 +140,29 @@ class _Probe:
     def with_tolerance(self, way: str, tolerance: float) -> tuple[int, int, float]:
         """Return the steps of a free and a nudged phase with ``tolerance``, and the cosine (converged gradient)."""
         free = self._relax(way, self.prepared.zero_states(), self.most, tolerance=tolerance)
-        both = [
-            self._relax(way, free.states, self.most, beta=b, target=self.target, tolerance=tolerance)
-            for b in (self.beta, -self.beta)
-        ]
+        both = [self._relax(way, free.states, self.most, tolerance, b) for b in (self.beta, -self.beta)]
         gradient = self._gradient(free.states, [phase.states for phase in both], self.beta)
         return free.steps, max(phase.steps for phase in both), cosine(gradient, self.settled[way])
 
-    def _relax(self, way: str, states: States, steps: int, **more: Any) -> Relaxation:
-        schedule, omega = self.ways[way]
-        return relax(self.prepared, states, steps, schedule=schedule, omega=omega, **more)
+    def _relax(self, way: str, states: States, steps: int, tolerance: float = 0.0, beta: float = 0.0) -> Relaxation:
+        target = self.target if beta else None
+        return relax(self.prepared, states, Phase(steps, tolerance, *self.ways[way]), beta, target)
 
-    def _ladder(self, states: States, rungs: Sequence[int], way: str, **nudging: Any) -> Iterator[States]:
+    def _ladder(self, states: States, rungs: Sequence[int], way: str, beta: float = 0.0) -> Iterator[States]:
         """Yield the states after each number of steps in ``rungs``."""
         done = 0
         for rung in rungs:
-            states = self._relax(way, states, rung - done, **nudging).states
+            states = self._relax(way, states, rung - done, beta=beta).states
             done = rung
             yield states
 
     def _by_T2(self, free: States, T2s: Sequence[int], way: str) -> Iterator[Gradient]:
-        phases = [self._ladder(free, T2s, way, beta=b, target=self.target) for b in (self.beta, -self.beta)]
+        phases = [self._ladder(free, T2s, way, b) for b in (self.beta, -self.beta)]
         for both in zip(*phases, strict=True):
             yield self._gradient(free, both, self.beta)
 
     def _settle_both(self, free: States, beta: float, way: str) -> list[States]:
-        return [
-            self._relax(way, free, self.most, beta=b, target=self.target, tolerance=STILL).states for b in (beta, -beta)
-        ]
+        return [self._relax(way, free, self.most, STILL, b).states for b in (beta, -beta)]
 
     def _gradient(self, free: States, both: Sequence[States], beta: float) -> Gradient:
         """Return the symmetric estimate of nudged states at +beta and -beta."""

@@ -9,18 +9,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
 from eqnp.analysis.diagnostics import sample_moves, total_norm
 from eqnp.backends.backend import Array, array_module, to_host
-from eqnp.bptt import Implicit, implicit_gradient
 from eqnp.contrasts import Contrast, average_partners, common_contrast, default_contrast
-from eqnp.dynamics import Relaxation, Way, relax
+from eqnp.dynamics import Phase, Relaxation, Way, relax
 from eqnp.networks import Gradient, Network, Parameters, States
 from eqnp.prepared import PreparedNetwork, PreparedWeights
+from eqnp.reference import Implicit, implicit_gradient
 from eqnp.stencils import Stencil
+from eqnp.step import vector_field
 
 CHUNK = 50  # steps between two checks of which samples still move
 
@@ -80,7 +80,6 @@ class Phases:
         self.contrast, self.way, self.watch = contrast or default_contrast(network), way, watch or Watch()
         self.prepared = PreparedNetwork(network, self.weights, x)
         self.dtype = x.dtype
-        self._relax = partial(relax, schedule=way[0], omega=way[1])
         self._free: Steady | None = None
         self._nudged: dict[float, Steady] = {}
         self._after: dict[int, Relaxation] = {}
@@ -122,22 +121,22 @@ class Phases:
     def free_after(self, T1: int, tolerance: float = 0.0, every: int = 1) -> Relaxation:
         """Return the free phase after ``T1`` steps from zeros, or fewer if ``tolerance`` ends it (see ``relax``)."""
         if tolerance:
-            return self._relax(self.prepared, self.prepared.zero_states(), T1, tolerance=tolerance, every=every)
+            return relax(self.prepared, self.prepared.zero_states(), Phase(T1, tolerance, *self.way, every))
         if T1 not in self._after:
             before = max((t for t in self._after if t < T1), default=0)
             start = self._after[before].states if before else self.prepared.zero_states()
-            self._after[T1] = self._relax(self.prepared, start, T1 - before)
+            self._after[T1] = relax(self.prepared, start, Phase(T1 - before, 0.0, *self.way))
         return self._after[T1]
 
     # ---- gradients
 
     def estimate(self, free: States, T2: int, stencil: Stencil, tolerance: float = 0.0, every: int = 1) -> Gradient:
         """Return the estimate of a stencil with nudged phases of ``T2`` steps from the states ``free``."""
-        terms = []
+        terms, phase = [], Phase(T2, tolerance, *self.way, every)
         for beta, c in stencil.points:
             at = free
             if beta:
-                at = self._relax(self.prepared, free, T2, beta, self.target, tolerance=tolerance, every=every).states
+                at = relax(self.prepared, free, phase, beta, self.target).states
             terms.append((c, beta, at))
         return self.contrast(self.prepared, free, terms, self.target)
 
@@ -210,8 +209,8 @@ class Phases:
             count = min(CHUNK, self.steps - done)
             prepared, at, target = self._part(moving)
             nudging = (beta, target) if beta else ()
-            after = self._relax(prepared, at(states), count, *nudging).states
-            size = sample_moves(self._relax(prepared, after, 1, *nudging).states, after)
+            after = relax(prepared, at(states), Phase(count, 0.0, *self.way), *nudging).states
+            size = sample_moves(relax(prepared, after, Phase(1, 0.0, *self.way), *nudging).states, after)
             rows, done = _rows(moving, self.x), done + count
             for s, new in zip(states, after, strict=True):
                 s[rows] = new
@@ -228,7 +227,7 @@ class Phases:
         _, winners = self.prepared.drives(states)
         places = self.prepared.feedback_winners(states, winners)
         pattern = [w.copy() for w in (*winners, *places) if w is not None]
-        field = self.prepared.vector_field(states, *((beta, self.target) if beta else ()))
+        field = vector_field(self.prepared, states, *((beta, self.target) if beta else ()))
         activations = self.network.activations
         return pattern + [sigma.derivative(u) == 0 for sigma, u in zip(activations, field, strict=True)]
 

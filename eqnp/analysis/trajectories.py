@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from eqnp.backends.backend import Array, to_host
-from eqnp.dynamics import Relaxation, relax
+from eqnp.dynamics import Phase, Relaxation, relax
 from eqnp.inputs import require_labels
 from eqnp.learner import Learner
 from eqnp.losses import one_hot
@@ -34,10 +34,10 @@ def record(
     xs, ys = backend.asarray(x), backend.asarray(labels)
     target = one_hot(ys, network.architecture.classes, xs.dtype)
     prepared = PreparedNetwork(network, parameters, xs)
-    free, content = _record_phase(prepared, prepared.zero_states(), learner.T1, 0.0, None, learner, steps)
+    free, content = _record_phase(prepared, prepared.zero_states(), learner.phases.free, 0.0, None, steps)
     phases = {"free": content}
     for name, beta in (("plus", learner.beta), ("minus", -learner.beta)):
-        _, phases[name] = _record_phase(prepared, free.states, learner.T2, beta, target, learner, steps)
+        _, phases[name] = _record_phase(prepared, free.states, learner.phases.nudged, beta, target, steps)
     outputs = to_host(network.outputs(parameters, free.states))
     return {"samples": {"x": x, "label": labels, "prediction": outputs.argmax(axis=1)}, "phases": phases}
 
@@ -45,10 +45,9 @@ def record(
 def _record_phase(
     prepared: PreparedNetwork,
     start: States,
-    count: int,
+    phase: Phase,
     beta: float,
     target: Array | None,
-    learner: Learner,
     steps: Collection[int] | None,
 ) -> tuple[Relaxation, dict[str, Any]]:
     """Relax from ``start``, and return the relaxation and the recorded states."""
@@ -62,8 +61,8 @@ def _record_phase(
                 series.append(np.array(to_host(s)))
 
     observe(0, start)
-    phase = relax(prepared, start, count, beta, target, observe=observe, **learner.pace)
-    content: dict[str, Any] = {"beta": beta, "residual": phase.residual, "steps": np.array(taken, dtype=np.int64)}
+    ended = relax(prepared, start, phase, beta, target, observe)
+    content: dict[str, Any] = {"beta": beta, "residual": ended.residual, "steps": np.array(taken, dtype=np.int64)}
     for layer, (series, s) in enumerate(zip(kept, start, strict=True), start=1):
         content[f"s{layer}"] = np.stack(series) if series else np.empty((0, *s.shape), s.dtype)  # (T, N, ...)
-    return phase, content
+    return ended, content

@@ -10,6 +10,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from eqnp.backends.backend import Array, array_module
 
 
@@ -17,7 +19,7 @@ from eqnp.backends.backend import Array, array_module
 class Activation:
     """``value(u, out=None)`` is sigma(u), ``derivative(u)`` is sigma'(u); both elementwise, shape and dtype of u.
 
-    sigma(u) is from ``low`` to ``high``.
+    With ``out``, sigma(u) is written there, and ``out`` may be u. sigma(u) is from ``low`` to ``high``.
     """
 
     name: str
@@ -26,6 +28,18 @@ class Activation:
     derivative: Callable[[Array], Array]
     low: float = -math.inf
     high: float = math.inf
+
+    def require_out(self) -> None:
+        """Check that ``value`` writes to ``out``, on which every step depends.
+
+        Raises:
+            ValueError: it does not.
+        """
+        u = np.linspace(-2, 2, 9)
+        out = np.full_like(u, np.nan)
+        self.value(u, out=out)
+        if not np.array_equal(out, self.value(u)):
+            raise ValueError(f"activation {self.name}: value(u, out=out) must write sigma(u) to out")
 
     @property
     def bounded(self) -> bool:

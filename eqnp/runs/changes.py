@@ -25,6 +25,7 @@ _OF_WEIGHTS = {
 # The weights can be evaluated on other data, but a run that continues on other data is another run.
 _OF_TRAINING = {
     "data.name": "the run so far used that dataset",
+    "data.shape": "the run so far used samples of that shape",
     "data.normalisation": "the weights were trained on inputs of that scale",
 }
 # Keys that define on which samples and with which free phase an error is measured.

@@ -38,10 +38,19 @@ def key(
 class Data:
     """The samples and how they are preprocessed."""
 
-    name: str = key("mnist-small", "dataset", choices=("mnist-small", "mnist", "fashion-mnist", "cifar10"))
+    name: str = key(
+        "mnist-small",
+        "dataset; arrays: given in Python, by `eqnp.train(data=...)`",
+        choices=("mnist-small", "mnist", "fashion-mnist", "cifar10", "arrays"),
+    )
+    shape: tuple[int, ...] = key(
+        (), "arrays: shape of a sample, [H, W, C] or [D]; `eqnp.train(data=...)` sets it", low=1
+    )
     folder: str = key("", "folder to search first; empty: only the usual places")
     normalisation: str = key(
-        "unit", "unit: pixels / 255; published: as in the paper's code for this dataset", choices=("unit", "published")
+        "unit",
+        "unit: pixels / 255; published: as in the paper's code for this dataset; none: arrays of floats, unchanged",
+        choices=("unit", "published", "none"),
     )
     flip: bool = key(False, "mirror a random half of the training images")
     crop: int = key(0, "edge padding in pixels for random crops of the training images; 0: no crops", low=0)
@@ -230,6 +239,7 @@ def check(config: Config) -> None:
         raise ConfigurationError(
             f"data.validation: {config.data.validation} is neither a fraction below 1 nor a whole number of samples"
         )
+    _check_arrays(config)
     _check_kind(config)
     for what in ("momentum", "beta1", "beta2"):
         if getattr(optimizer, what) >= 1:
@@ -243,6 +253,21 @@ def check(config: Config) -> None:
         )
     if not config.name or any(c in config.name for c in "/\\\0") or config.name.startswith("."):
         raise ConfigurationError(f"name: {config.name!r} cannot be the name of a folder")
+
+
+def _check_arrays(config: Config) -> None:
+    """Check that the data's name, shape and normalisation belong together."""
+    d = config.data
+    if d.name == "arrays" and len(d.shape) not in (1, 3):
+        raise ConfigurationError(
+            "data.name: arrays are given in Python, eqnp.train(..., data=...); name a dataset here"
+        )
+    if d.name != "arrays" and d.shape:
+        raise ConfigurationError("data.shape: needs data.name = arrays")
+    if d.name != "arrays" and d.normalisation == "none":
+        raise ConfigurationError("data.normalisation: none needs data.name = arrays, of floats")
+    if len(d.shape) == 1 and (d.flip or d.crop):
+        raise ConfigurationError("data.flip and data.crop: need images, not samples of shape (D,)")
 
 
 def _check_kind(config: Config) -> None:

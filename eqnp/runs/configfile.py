@@ -24,8 +24,10 @@ from eqnp.runs.spelling import nearest, shorten, show
 DEFAULT_PRESET = "digits"
 
 
-def load(source: str | None = None, overrides: Sequence[str] = ()) -> Config:
+def load(source: str | Config | None = None, overrides: Sequence[str] = (), said: str = "--set ") -> Config:
     """Return the configuration of ``source``, a preset or a TOML file (None: the preset ``digits``), overridden.
+
+    ``source`` may be a configuration itself. ``said`` is what stands before an override in messages.
 
     Raises:
         ConfigurationError: no such preset or file, not TOML, or a key that is wrong.
@@ -35,7 +37,7 @@ def load(source: str | None = None, overrides: Sequence[str] = ()) -> Config:
     mistake = _mistake(config)
     made_by = {mistake: where}  # what made each mistake first; a later override may correct one
     for text in map(as_text, overrides):
-        where = f"--set {shorten(text)}"
+        where = f"{said}{shorten(text)}"
         override(tree, text, where)
         config = read_config(tree, where)
         mistake = _mistake(config)
@@ -93,8 +95,10 @@ def _mistake(config: Config) -> str:
     return ""
 
 
-def _source(source: str) -> tuple[str, dict[str, Any]]:
+def _source(source: str | Config) -> tuple[str, dict[str, Any]]:
     """Return the name of a preset or file in messages, and its keys."""
+    if isinstance(source, Config):
+        return f"configuration {source.name}", tomllib.loads(to_toml(source))
     if source.endswith(".toml") or "/" in source:
         where, name = source, Path(source).stem.encode("utf-8", "replace").decode()
         tree = _with_base(where, _parse(where, _read(Path(source))))

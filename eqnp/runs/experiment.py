@@ -10,22 +10,23 @@ from typing import Any
 import numpy as np
 
 from eqnp.architecture import Architecture, forward_partner
-from eqnp.connections.layers import ConvLayer, DenseLayer, Layer, Shape
 from eqnp.backends.backend import Backend, to_host
-from eqnp.bptt import plan_segments
+from eqnp.backends.limits import available_cores
+from eqnp.backends.mkl import MklProducts
+from eqnp.backends.products import Products, SlabProducts, best_numpy_products
+from eqnp.connections.forms import Means
+from eqnp.connections.layers import ConvLayer, DenseLayer, Layer, Shape
+from eqnp.contrasts import default_contrast
+from eqnp.dynamics import Phases
+from eqnp.errors import BackendError, CheckpointError, ConfigurationError
+from eqnp.learner import BPTT, Learner
+from eqnp.networks import Network, SymmetricNetwork, VectorFieldNetwork
+from eqnp.optim import SGD, Adam, Optimizer, Update, cosine
+from eqnp.reference import plan_segments
 from eqnp.runs.checkpoint import restore_into
 from eqnp.runs.config import Config, Model, Training
 from eqnp.runs.config import Layer as LayerConfig
-from eqnp.contrasts import default_contrast
-from eqnp.backends.limits import available_cores
 from eqnp.runs.environment import processor
-from eqnp.errors import BackendError, CheckpointError, ConfigurationError
-from eqnp.connections.forms import Means
-from eqnp.learner import Learner
-from eqnp.backends.mkl import MklProducts
-from eqnp.networks import Network, SymmetricNetwork, VectorFieldNetwork
-from eqnp.optim import SGD, Adam, Optimizer, cosine
-from eqnp.backends.products import Products, SlabProducts, best_numpy_products
 from eqnp.training import State, Tally
 
 GPU_CHECK_EVERY = 10  # reading a residual waits for all work on the GPU
@@ -67,21 +68,14 @@ def make_learner(
     return Learner(
         network=network,
         backend=backend,
-        algorithm=training.algorithm,
+        phases=_phases(config, backend),
         estimator=training.estimator,
-        contrast=default_contrast(network, training.common_update),
-        common_update=training.common_update,
-        segment=_segment(config, architecture, backend, samples) if training.algorithm == "bptt" else 0,
-        T1=config.dynamics.T1,
-        T2=config.dynamics.T2,
         beta=config.dynamics.beta,
-        tolerance=config.dynamics.tolerance,
-        schedule=config.dynamics.schedule,
-        omega=config.dynamics.omega,
-        every=config.dynamics.check_every or (1 if backend.name == "numpy" else GPU_CHECK_EVERY),
-        optimizer=_optimizer(config),
-        rates=_rates(config, architecture),
-        decays=per_parameter(architecture, config.optimizer.weight_decay),
+        contrast=default_contrast(network, training.common_update),
+        bptt=_bptt(config, architecture, backend, samples) if training.algorithm == "bptt" else None,
+        update=Update(
+            _optimizer(config), _rates(config, architecture), per_parameter(architecture, config.optimizer.weight_decay)
+        ),
         seed=training.seed,
         threads=training.threads,
         # Steps of a dense net are so short that calling them costs; those of a convolution better stay in the cache.
@@ -132,8 +126,8 @@ def make_products(name: str) -> Products:
     return SlabProducts() if name == "slabs" else Products()
 
 
-def _segment(config: Config, architecture: Architecture, backend: Backend, samples: int | None) -> int:
-    """Return for how many steps BPTT keeps the states at once.
+def _bptt(config: Config, architecture: Architecture, backend: Backend, samples: int | None) -> BPTT:
+    """Return BPTT with as many steps' states kept at once as fit in memory.
 
     Raises:
         OutOfMemoryError: the available memory is too small even for segments.
@@ -142,7 +136,8 @@ def _segment(config: Config, architecture: Architecture, backend: Backend, sampl
     units = sum(math.prod(shape) for shape in architecture.state_shapes)
     available = backend.available_memory()
     memory = config.training.memory_gb * 1e9 or (math.inf if available is None else available / 2)
-    return plan_segments(config.dynamics.T2, batch * units * np.dtype(config.training.dtype).itemsize, memory)
+    step_bytes = batch * units * np.dtype(config.training.dtype).itemsize
+    return BPTT(plan_segments(config.dynamics.T2, step_bytes, memory), config.training.common_update)
 
 
 def default_threads(model: Model, cores: int) -> int:
@@ -230,6 +225,12 @@ def _layer(layer: LayerConfig) -> Layer:
     if layer.dense:
         return DenseLayer(layer.dense, layer.keep)
     return ConvLayer(layer.conv, layer.kernel, layer.stride, layer.padding, layer.pool, layer.keep)
+
+
+def _phases(config: Config, backend: Backend) -> Phases:
+    d = config.dynamics
+    every = d.check_every or (1 if backend.name == "numpy" else GPU_CHECK_EVERY)
+    return Phases(d.T1, d.T2, d.tolerance, d.schedule, d.omega, every)
 
 
 def _optimizer(config: Config) -> Optimizer:

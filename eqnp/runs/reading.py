@@ -59,7 +59,7 @@ def _value(declared: Field[Any], hint: Any, given: Any, where: str, path: str) -
         )
     if value is None or not all(_within(number, bounds) for number in _numbers(value)):
         shown = show(given) if choices else _got(hint, given, where, path)
-        limit = _limit(bounds, whole=hint in (int, tuple[int, int]))
+        limit = _limit(bounds, whole=hint in (int, tuple[int, int], tuple[int, ...]))
         raise ConfigurationError(f"{where}: {path}: expected {accepted}{limit}, got {shown}")
     return value
 
@@ -79,6 +79,9 @@ def _convert(hint: Any, given: Any) -> tuple[str, Any]:
         pair = [given, given] if whole else given
         good = isinstance(pair, list) and len(pair) == 2 and all(type(n) is int for n in pair)
         return "a whole number or two of them", tuple(pair) if good else None
+    if hint == tuple[int, ...]:
+        good = isinstance(given, list) and all(type(n) is int for n in given)
+        return "a list of whole numbers", tuple(given) if good else None
     items = given if isinstance(given, list) else [given]
     good = bool(items) and all(type(n) in (int, float) for n in items)
     values = tuple(_float(n) for n in items) if good else None

@@ -1,0 +1,316 @@
+"""The training run: epochs, progress, metrics, checkpoints, and stopping so that it can resume."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from eqnp.analysis.diagnostics import alignment_angles
+from eqnp.analysis.measuring import batch_that_fits
+from eqnp.analysis.precision import rounding_warning
+from eqnp.api.report import Report, clock, quoted
+from eqnp.api.results import summary
+from eqnp.api.resuming import KEPT, nothing_to_do, take_up_changes
+from eqnp.api.session import CONFIG, KIND, OpenBackend, Read, Session, config_in, with_lasting_folder
+from eqnp.api.signals import Interrupted, StopRequest
+from eqnp.backends.sharding import Map, thread_map
+from eqnp.errors import DiskError, DivergedError, EqnpError, OutOfMemoryError, memory_errors
+from eqnp.learner import BPTT
+from eqnp.runs import checkpoint
+from eqnp.runs.changes import differences, keep_schedule, require_resumable
+from eqnp.runs.config import Config
+from eqnp.runs.configfile import load, to_toml
+from eqnp.runs.environment import describe_environment
+from eqnp.runs.experiment import to_content, with_threads
+from eqnp.runs.runfolder import RunFolder
+from eqnp.training import State, Tally, batches_left, evaluate, next_epoch, require_finite, train_epoch
+
+SAVE_SECONDS = 300.0  # between two checkpoints inside a long epoch
+
+
+class Ended(NamedTuple):
+    """Where a run's folder is, and the exit code: 0, or that of the signal which stopped it."""
+
+    path: Path
+    exit_code: int
+
+
+def start_run(
+    config: Config, backend: OpenBackend, out: Path | None, report: Report, read: Read | None = None
+) -> Ended:
+    """Train from the start in a new run folder. ``read`` is where data comes from, as ``Session.start`` takes it.
+
+    Wrong input is found before a folder is made.
+    """
+    config = with_lasting_folder(with_threads(config))
+    session = Session.start(config, backend(), read=read)
+    with RunFolder.create(out or RunFolder.default_path(config.name), to_toml(config)) as folder:
+        return Ended(folder.path, _begin(_Run(session, folder, report)))
+
+
+def resume_run(
+    path: Path, overrides: Sequence[str], backend: OpenBackend, report: Report, read: Read | None = None
+) -> int:
+    """Resume a run from its ``last.h5``, or start it if nothing was saved; return the exit code."""
+    with RunFolder.open(path, lock=True) as folder:
+        if not folder.begun():
+            config = with_lasting_folder(with_threads(load(str(folder.config_path), overrides)))
+            session = Session.start(config, backend(), read=read)
+            if overrides:
+                folder.write_config(to_toml(config))
+            return _begin(_Run(session, folder, report))
+        content = checkpoint.load(folder.last_path, kind=KIND)
+        written = load(str(folder.config_path))
+        # The configuration until now, and the one to continue with.
+        before = with_lasting_folder(config_in(folder.last_path, content) or written, search=False)
+        config = with_lasting_folder(with_threads(load(str(folder.config_path), overrides)), search=False)
+        require_resumable(differences(before, config), quoted(path))
+        chosen = backend()
+        session = Session.start(config, chosen, read=read)
+        state = session.state_in(folder.last_path, content)
+        if state.epoch >= config.training.epochs:
+            report.message(nothing_to_do(state, written, config, quoted(path)))
+            return _Run(Session.start(written, chosen, read=read), folder, report).conclude(state)
+        kept = keep_schedule(before, config, state.epoch, overrides)
+        state = take_up_changes(folder, before, kept, describe_environment(chosen.name), state, report)
+        if kept != config:
+            report.message(KEPT.format(kept.optimizer.T_max))
+            session = Session.on(kept, chosen, session.dataset)
+        if kept != written:
+            folder.write_config(to_toml(kept))
+        return _Run(session, folder, report).go_on(state)
+
+
+def _begin(run: _Run) -> int:
+    """Save the initial state and train. A failure before the save loses nothing: the state follows from the config."""
+    state = run.session.initial_state()
+    try:
+        run.folder.write_environment(describe_environment(run.session.learner.backend.name))
+        run.write(run.folder.last_path, state)
+    except DiskError as error:
+        raise DiskError(f"{error}; then `eqnp train --resume {quoted(run.folder.path)}` starts the run") from None
+    return run.go_on(state)
+
+
+class _Stopped(Exception):
+    """A first signal came: the current batch is finished, and training or evaluation ends."""
+
+
+class _Run:
+    """A session that trains in a run folder, and reports its progress."""
+
+    def __init__(self, session: Session, folder: RunFolder, report: Report) -> None:
+        self.session = session
+        self.folder = folder
+        self.report = report
+        self.epochs = session.config.training.epochs
+        self.training = session.training_batches()
+        self.chooses = session.chooses
+        self.judge = session.ordered_batches(self.chooses)
+        self.stop = StopRequest()
+        self._resume = f"eqnp train --resume {quoted(folder.path)}"
+
+    def go_on(self, state: State) -> int:
+        """Train until the last epoch is done or a signal asks to stop."""
+        self.report.message(self._title(state))
+        self._warn(state)
+        with thread_map(self.session.config.training.threads, self.report.message) as run, self.stop as stop:
+            try:
+                while state.epoch < self.epochs and stop.exit_code is None:
+                    state = self._epoch(state, run, stop)
+            except EqnpError as error:
+                change = f" --set {error.key}=..." if isinstance(error, DivergedError) else ""
+                raise type(error)(f"{error}; `{self._resume}{change}` continues from last.h5") from None
+            if stop.exit_code is not None:  # before waiting for threads, which a further signal may interrupt
+                self.report.message(self._stopped(state), to_paste=True)
+                return stop.exit_code
+        return self.conclude(state)
+
+    def conclude(self, state: State) -> int:
+        """Evaluate the test set once if a validation set chose the weights, and print the result of the run."""
+        if self.chooses == "validation" and os.path.isfile(self.folder.best_path):
+            with StopRequest() as stop, thread_map(self.session.config.training.threads) as run:
+                try:
+                    self._test(state, run, stop)
+                except _Stopped:
+                    self.report.message(
+                        f"stopped before the test set was evaluated; `{self._resume}` does that", to_paste=True
+                    )
+                    return stop.exit_code or 0
+        self.report.result(summary(self.folder, self.session, state))
+        return 0
+
+    def _test(self, state: State, run: Map, stop: StopRequest) -> None:
+        """Evaluate the test set with the weights that the validation set chose, once for this number of epochs."""
+        chosen = self.session.restore(self.folder.best_path)
+        row = {"epoch": state.epoch, "best_epoch": chosen.epoch}
+        done = self.folder.rows(self.folder.test_path)
+        if done and [done[-1].get(name) for name in row] == [str(value) for value in row.values()]:
+            return
+        test = self.session.ordered_batches("test")
+        show = partial(self._show_evaluation, stop, test.count)
+        result = evaluate(self.session.learner, chosen.parameters, test, run, show)
+        self.report.clear()
+        measured = {"test_loss": result.loss, "test_error_percent": result.error, "test_residual": result.residual}
+        self.folder.append_rows(self.folder.test_path, [row | measured | {"samples": result.samples}])
+
+    def _warn(self, state: State) -> None:
+        """Warn if the rounding error over beta is not small against the gradient."""
+        if state.epoch < self.epochs:
+            batch = self.session.ordered_batches("train").batch(0, 0)
+            if warning := rounding_warning(self.session.learner, state.parameters, *batch):
+                self.report.message(warning)
+
+    def _epoch(self, state: State, run: Map, stop: StopRequest) -> State:
+        """Train one epoch or its rest, evaluate and save. If stopped inside, save and return early."""
+        learner = self.session.learner
+        began = saved = time.monotonic()
+        before, first = state.seconds, state.batch
+        try:
+            with stop.interruptible():
+                for after in self._updates(state, run):
+                    now = time.monotonic()
+                    state = replace(after, seconds=before + now - began)
+                    self._show(state, (state.batch - first) / max(now - began, 1e-9))
+                    if stop.exit_code is not None and state.position < self.training.samples:
+                        raise _Stopped
+                    if now - saved > SAVE_SECONDS:
+                        self._save(state)
+                        saved = time.monotonic()
+                show = partial(self._show_evaluation, stop, self.judge.count)
+                result = evaluate(learner, state.parameters, self.judge, run, show)
+            require_finite(learner, state, result, self.chooses)
+            return self._finish_epoch(state, result)
+        except (DivergedError, OutOfMemoryError):  # last.h5 holds the state before divergence, or was just saved
+            raise
+        except BaseException as error:  # a signal, out of memory, a full disk: save what was learned
+            self._save(state)
+            if isinstance(error, (_Stopped, Interrupted)):
+                return state
+            raise
+
+    def _updates(self, state: State, run: Map) -> Iterator[State]:
+        """Yield the state after every batch. If one does not fit in memory, save, and name a batch size that would."""
+        learner = self.session.learner
+        try:
+            with memory_errors():
+                for after in train_epoch(learner, state, self.training, run):
+                    state = after
+                    yield state
+        except MemoryError as error:
+            text = " ".join(str(error).split())[:120]  # the error itself would keep the arrays of the batch alive
+            reason = f" ({text})" if text else ""
+        else:
+            return
+        self._save(state)
+        x, labels = self.training.batch(state.epoch, state.batch, state.position)
+        try:
+            with memory_errors():
+                hint = f"--set training.batch_size={batch_that_fits(learner, state, x, labels, run)} would fit"
+        except MemoryError:
+            hint = "not even one sample would fit: a smaller network is needed"
+        raise OutOfMemoryError(f"out of memory with training.batch_size = {len(x)}{reason}; {hint}")
+
+    def _finish_epoch(self, state: State, result: Tally) -> State:
+        """Write metrics and checkpoints of a full epoch, and return the state at the start of the next."""
+        angles = {f"angle_{name}": angle for name, angle in alignment_angles(state.parameters).items()}
+        rate = max(self.session.learner.update.rates(state.epoch).values())
+        self.folder.append_metrics(_metrics(state, self.chooses, result, rate) | angles)
+        after = next_epoch(state)
+        if result.error < state.best_error:
+            after = replace(after, best_error=result.error, best_epoch=after.epoch)
+            self.write(self.folder.best_path, after)
+        self.write(self.folder.last_path, after)
+        self.report.message(_epoch_line(state, self.chooses, result, self.epochs))
+        return after
+
+    def _save(self, state: State) -> None:
+        """Save a state, unless its weights are not finite."""
+        require_finite(self.session.learner, state)
+        with self.stop.interruptible(False):
+            self.write(self.folder.last_path, state)
+
+    def write(self, path: Path, state: State) -> None:
+        """Write a checkpoint, with the configuration that made it."""
+        checkpoint.save(path, to_content(state) | {CONFIG: to_toml(self.session.config)}, kind=KIND)
+
+    def _show(self, state: State, rate: float) -> None:
+        tally, rest = state.tally, batches_left(self.training, state.position)
+        left = (rest + (self.epochs - state.epoch - 1) * self.training.count) / rate
+        self.report.update(
+            [
+                f"epoch {state.epoch + 1}/{self.epochs}  batch {state.batch}/{state.batch + rest}",
+                f"error {tally.error:.1f} %",
+                f"left {clock(left)}",
+                f"loss {tally.loss:.3f}",
+                f"{rate:.1f} batch/s" if rate >= 1 else f"{1 / rate:.1f} s/batch",
+                f"residual {tally.residual:.0e}",
+            ]
+        )
+
+    def _show_evaluation(self, stop: StopRequest, count: int, index: int) -> None:
+        if stop.exit_code is not None:
+            raise _Stopped
+        self.report.update([f"evaluating  batch {index}/{count}"])
+
+    def _stopped(self, state: State) -> str:
+        """Return the message after a stop: what was dropped, and how to resume."""
+        if self.stop.at_once and state.position < self.training.samples:
+            return (
+                f"stopped at once, without batch {state.batch + 1} of epoch {state.epoch + 1}; "
+                f"`{self._resume}` continues before it"
+            )
+        return f"stopped; `{self._resume}` continues from here"
+
+    def _title(self, state: State) -> str:
+        config, network = self.session.config, self.session.learner.network
+        weights = sum(p.size for p in state.parameters.values())
+        where = f"epoch {state.epoch + 1}, batch {state.batch + 1}" if state.epoch or state.batch else "the start"
+        held = ""
+        if self.chooses == "validation":
+            train, validation = map(self.session.count, ("train", "validation"))
+            held = f" ({train} samples to train on, {validation} for validation)"
+        return (
+            f"{config.name}: {' - '.join(map(str, network.architecture.layers))} on {self.session.dataset.name}{held}, "
+            f"{weights} parameters, {_method(config, self.session.learner.bptt)}, from {where}, "
+            f"in {self.folder.path}"
+        )
+
+
+def _method(config: Config, bptt: BPTT | None) -> str:
+    """Return the learning method in words: an estimator, or ``bptt``."""
+    kind = "vector field, " if config.model.kind == "vector-field" else ""
+    common = ", common update (KP-VF)" if config.training.common_update else ""
+    algorithm = f"{config.training.estimator} estimator"
+    if bptt is not None:
+        short = bptt.segment < config.dynamics.T2
+        algorithm = f"BPTT with recomputed states, in segments of {bptt.segment} steps" if short else "BPTT"
+    return f"{kind}{algorithm}{common}"
+
+
+def _epoch_line(state: State, split: str, result: Tally, epochs: int) -> str:
+    return (
+        f"epoch {state.epoch + 1}/{epochs}: train loss {state.tally.loss:.4f} error {state.tally.error:.2f} %, "
+        f"{split} loss {result.loss:.4f} error {result.error:.2f} %, residual {state.tally.residual:.1e}, "
+        f"{clock(state.seconds)}"
+    )
+
+
+def _metrics(state: State, split: str, result: Tally, rate: float) -> dict[str, float]:
+    """Return a row of metrics.csv with the ``result`` on ``split``; errors in percent, training time in seconds."""
+    return {
+        "epoch": state.epoch + 1,
+        "train_loss": state.tally.loss,
+        "train_error_percent": state.tally.error,
+        f"{split}_loss": result.loss,
+        f"{split}_error_percent": result.error,
+        "train_residual": state.tally.residual,
+        f"{split}_residual": result.residual,
+        "largest_rate": rate,
+        "seconds": round(state.seconds, 3),
+    }

@@ -1,0 +1,45 @@
+"""Dropout in a network that settles: masks that hold through all phases, and what makes up for the masked units.
+
+A mask holds zeros and ones m (N, ...) for every unit of a state. It stays as it is through all phases of a batch; a
+masked unit is not there. Its layer keeps a share q of its units, and ``Architecture.dropout_scaling`` says what makes
+up for the others:
+
+    weights    s <- m sigma(F), and the weights that leave the layer upwards are divided by q, both ways
+    states     s <- (m / q) sigma(F), and no weight is scaled
+
+Either way the layer above is driven as strongly as by all units. With ``weights`` the masked layer sends down weaker
+feedback (by q) and gets stronger feedback from above (by 1 / q) than without dropout; with ``states`` both have their
+size without dropout. Evaluation has no masks and divides by nothing.
+
+Both have a Phi if the whole network has one. With ``states`` s is the scaled state, and the energy of a unit that is
+kept is q / 2 |s|^2 instead of 1 / 2 |s|^2 (for a clip), which is stationary where s / (1 / q) = dPhi/ds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from eqnp.architecture import Architecture
+from eqnp.backends.backend import Array
+
+Masks = Sequence[Array | None]  # of s^1 .. s^L, each (N, ...) or None
+
+
+def weight_scales(architecture: Architecture) -> dict[str, float]:
+    """Return 1 / q, by name, for the weights that leave a layer with dropout upwards, both ways, if they are scaled."""
+    scales: dict[str, float] = {}
+    if architecture.dropout_scaling == "states":
+        return scales
+    for n, keep in enumerate(architecture.keep, start=1):
+        is_last = n == len(architecture.keep)  # of the states: a readout stands above it, or it has no dropout
+        names = ("readout.weight",) if is_last else (f"forward.{n}.weight", f"backward.{n}.weight")
+        if keep < 1:
+            scales |= dict.fromkeys(names, 1 / keep)
+    return scales
+
+
+def scaled_masks(masks: Masks, architecture: Architecture) -> list[Array | None]:
+    """Return the masks m, each (N, ...) or None, or m / q if states are scaled."""
+    if architecture.dropout_scaling == "weights":
+        return list(masks)
+    return [m if m is None else m / keep for m, keep in zip(masks, architecture.keep, strict=True)]

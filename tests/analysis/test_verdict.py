@@ -1,0 +1,231 @@
+"""The verdict of ``eqnp check`` on networks in which it is known what is the matter."""
+
+from __future__ import annotations
+
+import nets
+import numpy as np
+import pytest
+from tolerances import ORACLE
+
+from eqnp import dynamics
+from eqnp.analysis.cures import find_cure
+from eqnp.analysis.diagnostics import cosine
+from eqnp.analysis.quality import GOOD, Setting, grade, make_stencil, word, worst_layer
+from eqnp.analysis.steady import Phases
+from eqnp.analysis.verdict import judge
+from eqnp.cli.verdicts import verdict_lines
+from eqnp.contrasts import common_contrast, vector_field_contrast
+from eqnp.estimators import estimate
+from eqnp.stencils import one_sided, symmetric
+
+
+def phases_of(case, steps=800, **options):
+    return Phases(case.network, case.parameters, case.x, case.target, steps, **options)
+
+
+def verdict(case, T1=200, T2=100, beta=0.05, estimator="symmetric", **options):
+    return judge(phases_of(case, **options), Setting(T1, T2, beta, estimator))
+
+
+def curved():
+    """A net without kinks, in which a nudge and an input take several steps from end to end."""
+    return nets.make("deep dense", "squared_error", "tanh", 0.5, samples=6)
+
+
+def kinked():
+    """A net with pools and saturated units, where a large nudge switches some."""
+    return nets.make("max", "squared_error", "half_hard_sigmoid", 1.5, samples=12)
+
+
+def untied():
+    return nets.make_settling("max", "squared_error", kind="own winners")
+
+
+def test_all_settled_and_a_small_beta_is_good_and_needs_no_cure():
+    result = verdict(curved())
+    assert word(result["quality"]) == "good" and "cure" not in result
+    assert result["samples"] == result["of"] == 6 and result["length"] == pytest.approx(1, abs=0.01)
+
+
+WRONG = {
+    "free": (curved, {"T1": 2, "estimator": "one-sided"}),
+    "nudged": (curved, {"T2": 1}),
+    "bias": (curved, {"beta": 0.8}),
+    "switches": (kinked, {"beta": 1.0}),
+    "field": (untied, {}),
+}
+
+
+WORDS = {
+    "free": "free phase has not settled after T1 = 2 steps",
+    "nudged": "nudged phases have not settled after T2 = 1 steps",
+    "bias": "the bias at beta 0.8",
+    "switches": "12 of 12 samples switch their activity pattern at beta 1",
+    "field": "(vector field, mean angle",
+}
+
+
+@pytest.mark.parametrize("cause", WRONG)
+def test_the_verdict_names_what_is_the_matter(cause):
+    make, settings = WRONG[cause]
+    result = verdict(make(), **settings)
+    configured = {"T1": 200, "T2": 100, "beta": 0.05, "estimator": "symmetric"} | settings
+    shown = {"settings": configured | {"steps": 800, "tolerance": 0.0, "common_update": False}, "angle": 90.0}
+    lines = verdict_lines(shown | {"verdict": result}, ["eqnp", "train"])
+    text = " ".join(" ".join(lines).split())
+    assert f"verdict {word(result['quality'])}: cosine {result['cosine']:.3f}" in text and WORDS[cause] in text
+    assert ("eqnp train --set" in text) == ("cure" in result) and ("common_update" in text) == (cause == "field")
+    assert result["cause"] == cause, result["parts"]
+    assert word(result["quality"]) != "good"
+    assert sum(result["parts"].values()) == pytest.approx(1 - result["cosine"])
+
+
+@pytest.mark.parametrize(("cause", "key"), [("free", "T1"), ("nudged", "T2"), ("bias", "beta"), ("switches", "beta")])
+def test_the_cure_changes_what_is_the_matter_and_holds(cause, key):
+    make, settings = WRONG[cause]
+    case, before = make(), {"T1": 200, "T2": 100, "beta": 0.05, "estimator": "symmetric"} | WRONG[cause][1]
+    cure = verdict(case, **settings)["cure"]
+    assert cure["enough"] and cure["quality"] >= GOOD
+    assert [k for k in before if cure[k] != before[k]] == [key]
+    after = verdict(case, **{k: cure[k] for k in before})
+    assert after["cosine"] == pytest.approx(cure["cosine"]) and "cure" not in after
+
+
+def test_the_cheapest_cure_wins_and_two_faults_need_two_cures():
+    cure = verdict(curved(), T2=1, beta=0.8)["cure"]
+    assert cure["T1"] == 200 and cure["T2"] > 1 and cure["beta"] < 0.8 and cure["enough"]
+    assert len(cure["tried"]["cosine"]) == len(cure["tried"]["T1"]) > 2
+
+
+def test_the_configured_estimate_is_the_one_of_training():
+    case = curved()
+    for way in (("synchronous", 1.0), ("even-odd", 1.3)):
+        result = verdict(case, 4, 3, 0.5, "one-sided", way=way)
+        arguments = (case.network, case.parameters, case.x, case.target, one_sided(0.5))
+        found = estimate(*arguments, dynamics.Phases(4, 3, 0.0, *way))
+        exact = phases_of(case, way=way).exact().gradient
+        assert result["cosine"] == pytest.approx(cosine(found.gradient, exact), rel=ORACLE[np.float64])
+        assert result["residual"] == found.free.residual
+
+
+def test_of_a_random_sign_the_worse_one_is_judged():
+    case = kinked()
+    both = [verdict(case, 20, 10, beta, "one-sided")["cosine"] for beta in (1.0, -1.0)]
+    result = verdict(case, 20, 10, 1.0, "random-sign")
+    assert result["cosine"] == min(both) and result["sign"] == (1 if both[0] < both[1] else -1)
+    assert make_stencil(Setting(1, 1, 1.0, "random-sign"), -1).points[0][0] == -1
+
+
+def test_samples_that_never_settle_are_left_out_and_counted():
+    case = curved()
+    case.x[0] *= 1e3  # far from the others, so it takes more steps
+    phases = phases_of(case, steps=800)
+    slow = phases.free.moves.copy()
+    phases.free.moves[0] = 1.0
+    result = judge(phases, Setting(200, 100, 0.05, "symmetric"))
+    assert result["of"] == 6 and result["samples"] == 5 and slow[0] < 1
+    assert judge(phases_of(case, steps=2), Setting(2, 1, 0.05, "symmetric")) == {"of": 6, "samples": 0}
+
+
+def test_a_gradient_of_zero_has_no_verdict():
+    case = nets.make("max")
+    for name in case.parameters:
+        if name.endswith("bias"):
+            case.parameters[name] -= 10
+    assert verdict(case)["unknown"] == "zero"
+
+
+def test_a_vector_field_is_as_far_as_beta_to_zero_leaves_it():
+    result = verdict(untied(), contrast=vector_field_contrast)
+    assert result["limit"] < GOOD and result["cosine"] == pytest.approx(result["limit"], abs=0.01)
+    assert "cure" not in result and result["stages"]["limit"]["cosine"] == result["limit"]
+    tied = nets.make_settling("max", "squared_error", kind="own winners", tied=True)
+    assert verdict(tied)["cause"] != "field"
+
+
+def test_where_both_weights_learn_from_one_gradient_the_exact_one_is_averaged_too():
+    exact = phases_of(untied(), contrast=common_contrast).exact().gradient
+    np.testing.assert_array_equal(exact["forward.1.weight"], exact["backward.1.weight"])
+
+
+def test_a_layer_that_is_much_worse_is_named():
+    assert worst_layer({"forward.0.weight": 0.2, "readout.weight": 1.0}, 0.9) == "forward.0.weight"
+    assert worst_layer({"forward.0.weight": 0.85, "readout.weight": 1.0}, 0.9) == ""
+
+
+def test_a_cure_that_reaches_the_goal_no_way_is_the_best_one():
+    phases = phases_of(kinked())
+    exact = phases.exact().gradient
+    cure = find_cure(phases, Setting(2, 1, 3.0, "symmetric"), 1, exact, -1.0, goal=2.0)
+    assert not cure["enough"] and cure["quality"] == max(cure["tried"]["quality"])
+
+
+def test_a_setting_that_nothing_betters_stays():
+    phases, setting = phases_of(curved()), Setting(20, 10, 0.05, "symmetric")
+    cure = find_cure(phases, setting, 1, phases.exact().gradient, now=1.5, goal=2.0)
+    assert Setting(*(cure[key] for key in ("T1", "T2", "beta", "estimator"))) == setting and not cure["enough"]
+
+
+def test_a_wrong_layer_is_not_hidden_by_a_larger_one_that_is_right():
+    exact = {"forward.0.weight": np.array([0.01, 0.0]), "readout.weight": np.array([1.0, 0.0])}
+    assert grade(exact, exact) == pytest.approx(1)
+    wrong = exact | {"forward.0.weight": np.array([-0.01, 0.0])}
+    assert cosine(wrong, exact) > 0.999 and word(grade(wrong, exact)) == "poor"
+    aside = exact | {"forward.0.weight": np.array([0.01, 0.01])}  # 45 degrees
+    assert word(grade(aside, exact)) == "usable"
+    dead = exact | {"forward.1.weight": np.zeros(2)}
+    assert grade(exact | {"forward.1.weight": np.ones(2) / 1e3}, dead) > 0.99
+
+
+def test_float32_is_judged_with_the_tolerances_of_float32():
+    case = curved()
+    case.parameters = {name: p.astype(np.float32) for name, p in case.parameters.items()}
+    case.x, case.target = case.x.astype(np.float32), case.target.astype(np.float32)
+    result = verdict(case)
+    assert result["samples"] == 6 and word(result["quality"]) == "good" and result["limit"] > GOOD
+
+
+# ---- the phases
+
+
+def test_samples_settle_one_by_one_to_where_all_settle_together():
+    case = kinked()
+    phases, together = phases_of(case, steps=3000), case.settle(3000)
+    assert phases.settled().all() and phases.free.steps <= together.steps + 50
+    for own, expected in zip(phases.free.states, together.states, strict=True):
+        np.testing.assert_allclose(own, expected, atol=1e3 * ORACLE[np.float64])
+
+
+def test_a_part_of_the_samples_has_the_gradients_of_a_batch_of_its_own():
+    case = kinked()
+    phases, which = phases_of(case), np.arange(12) % 3 == 0
+    phases.nudged(0.1)
+    part = phases.only(which)
+    assert len(part) == 4
+    for own, other in (
+        (part.exact().gradient, phases.exact(which).gradient),
+        (part.settled_estimate(symmetric(0.1)), phases.settled_estimate(symmetric(0.1), which)),
+    ):
+        assert cosine(own, other) == pytest.approx(1, abs=1e-9)
+
+
+def test_steps_of_a_free_phase_go_on_from_fewer():
+    case = curved()
+    phases = phases_of(case)
+    few, more = phases.free_after(3), phases.free_after(7)
+    assert few.residual > more.residual
+    direct = phases_of(case).free_after(7)
+    for a, b in zip(more.states, direct.states, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_rounding_is_as_large_as_what_is_seen_and_grows_as_beta_falls():
+    phases = phases_of(nets.make("deep dense", "cross_entropy_readout"))
+    exact = phases.exact().gradient
+    for beta in (1e-3, 1e-5):  # the bias of order beta^2 is far below rounding at the second
+        level = phases.rounding(symmetric(beta))
+        found = phases.settled_estimate(symmetric(beta))
+        seen = np.sqrt(sum(float(((found[n] - g) ** 2).sum()) for n, g in exact.items()))
+        if beta == 1e-5:
+            assert level / 100 < seen < 10 * level
+    assert phases.rounding(symmetric(1e-5)) == pytest.approx(100 * phases.rounding(symmetric(1e-3)), rel=0.01)

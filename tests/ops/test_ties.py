@@ -1,0 +1,121 @@
+"""Equal outputs of a pooling window tie for the first place, in every form, dtype and BLAS; true gaps are seen."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import fakecuda
+import numpy as np
+import pytest
+import standin
+import ties
+from places import TESTS
+from threadpoolctl import threadpool_info
+from tolerances import ORACLE, relative_error
+
+from eqnp.architecture import Architecture
+from eqnp.backends.device import CudaDevice
+from eqnp.backends.mkl import MklProducts
+from eqnp.backends.products import SlabProducts
+from eqnp.connections.layers import ConvLayer, DenseLayer
+from eqnp.dynamics import Phases
+from eqnp.estimators import estimate
+from eqnp.losses import one_hot
+from eqnp.networks import SymmetricNetwork
+from eqnp.stencils import symmetric
+
+FORMS = ("direct", "winograd-2x2", "winograd-4x4")
+DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+# Kernels of OpenBLAS that differ in how they add up rows; each is refused where the CPU lacks its instructions.
+CORE_TYPES = ("Haswell", "Sandybridge", "Nehalem", "SkylakeX")
+
+
+@DTYPES
+@pytest.mark.parametrize("form", FORMS)
+def test_exact_ties_choose_the_first_place(form, dtype):
+    ties.check_exact_ties(dtype, form)
+
+
+@DTYPES
+@pytest.mark.parametrize("form", FORMS[1:])
+def test_exact_ties_by_slabs(form, dtype):
+    ties.check_exact_ties(dtype, form, means=SlabProducts(), layers=ties.LAYERS[:1])
+
+
+@DTYPES
+@pytest.mark.parametrize("form", FORMS[1:])
+def test_exact_ties_by_mkl(form, dtype):
+    pytest.importorskip("mkl", reason="oneMKL is not installed")
+    ties.check_exact_ties(dtype, form, means=MklProducts())
+
+
+@pytest.mark.skipif(fakecuda.COMPILER is None, reason="no C++ compiler")
+@DTYPES
+@pytest.mark.parametrize("form", FORMS)
+def test_exact_ties_and_true_gaps_by_kernels(form, dtype):
+    ties.check_exact_ties(dtype, form, standin.asarray, CudaDevice(standin), ties.LAYERS[1:3])
+    ties.check_true_gaps(dtype, form, standin.asarray, CudaDevice(standin))
+
+
+@DTYPES
+@pytest.mark.parametrize("form", FORMS)
+def test_true_gaps_are_never_overridden(form, dtype):
+    ties.check_true_gaps(dtype, form)
+
+
+@pytest.mark.skipif(
+    not any(b["internal_api"] == "openblas" for b in threadpool_info()), reason="NumPy's BLAS is not OpenBLAS"
+)
+@pytest.mark.parametrize("core", CORE_TYPES)
+def test_exact_ties_on_other_cpus(core):
+    flags = Path("/proc/cpuinfo").read_text() if os.path.exists("/proc/cpuinfo") else ""
+    if (core == "SkylakeX" and "avx512f" not in flags) or (core == "Haswell" and "avx2" not in flags):
+        pytest.skip(f"this CPU cannot run OpenBLAS's kernels for {core}")
+    path = os.pathsep.join([str(TESTS), *sys.path])
+    environment = os.environ | {"OPENBLAS_CORETYPE": core, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"}
+    result = subprocess.run([sys.executable, TESTS / "ties.py"], env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
+# ---- what ties do to a network
+
+LAYERS = {
+    "stride 1": (ConvLayer(8, (3, 3), padding=1, pool="max"), ConvLayer(16, (3, 3), padding=1, pool="max")),
+    "stride 2": (ConvLayer(8, (3, 3), stride=2, padding=1, pool="max"), ConvLayer(16, (3, 3), padding=1, pool="max")),
+}
+
+
+def gradient(name, form="auto", dtype=np.float64, shards=(slice(0, 6),)):
+    """Return free states and gradient of images with flat regions by a net as it is drawn."""
+    architecture = Architecture((28, 28, 1), (*LAYERS[name], DenseLayer(10)), loss="cross_entropy_readout")
+    parameters = architecture.initial_parameters(np.random.default_rng(0), 1.5, dtype)
+    generator = np.random.default_rng(1)
+    x = np.zeros((6, 28, 28, 1), dtype)
+    x[:, 8:20, 9:19] = generator.random((6, 12, 10, 1))
+    x[:, 4:6, 4:24] = 1
+    target = one_hot(np.arange(6), 10, dtype)
+    network, states, total = SymmetricNetwork(architecture, form), [], 0.0
+    for shard in shards:
+        result = estimate(network, parameters, x[shard], target[shard], symmetric(0.5), Phases(25, 10))
+        states.append(np.concatenate([s.reshape(len(s), -1) for s in result.free.states], axis=1))
+        total = total + np.concatenate([g.ravel() for g in result.gradient.values()])
+    return np.concatenate(states), total
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", LAYERS)
+def test_forms_settle_in_the_same_states(name, form):
+    for found, expected in zip(gradient(name, form), gradient(name, "direct"), strict=True):
+        assert relative_error(found, expected) <= ORACLE[np.float64]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_batch_may_be_cut_anywhere(name, form, dtype):
+    cut = (slice(0, 1), slice(1, 4), slice(4, 6))
+    for found, expected in zip(gradient(name, form, dtype, cut), gradient(name, form, dtype), strict=True):
+        assert relative_error(found, expected) <= 10 * ORACLE[dtype]
