@@ -1,1 +1,1 @@
-"""Measurements: each module is a command, its results are in results/."""
+"""Measurements: each module is a command. README.md says what each shows; the results are in results/."""

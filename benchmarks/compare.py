@@ -1,10 +1,10 @@
-"""A step of eqnp beside PyTorch's: the published way (autograd of Phi) and its explicit operators, interleaved.
+"""Compares a step of eqnp with PyTorch: the published method (autograd of Phi) and explicit operators, interleaved.
 
     python -m benchmarks.compare --presets cifar10-mse-symmetric mnist-cnn mnist-mlp --out benchmarks/results/pytorch.md
 
-Needs PyTorch (pip install torch); ``--mkl`` times eqnp with oneMKL's products (pip install mkl) too. All are checked
-first to compute the same numbers, states and gradient. A run is a phase of ``--steps`` steps; peak memory is that of
-a process that does one batch.
+Needs PyTorch (pip install torch). ``--mkl`` also times eqnp with oneMKL's products (pip install mkl). First all are
+checked to compute the same states and the same gradient. A run is a phase of ``--steps`` steps. Peak memory is that of
+a process that computes one batch.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ BASELINES: dict[str, type[Baseline]] = {"published": Published, "explicit": Expl
 
 
 def check_same_numbers(preset: str) -> str:
-    """Compare states and gradient in float64 on a few samples, and return how far they are apart."""
+    """Compare states and gradient in float64 on a few samples, and return the differences."""
     _, learner, parameters, x = prepared_preset(preset, "training.batch_size=4")
     parameters, x = {name: p.astype(np.float64) for name, p in parameters.items()}, x.astype(np.float64)
     architecture = learner.network.architecture
@@ -60,7 +60,7 @@ def check_same_numbers(preset: str) -> str:
 
 
 def measure(preset: str, steps: int, runs: int, mkl: bool) -> tuple[dict[str, list[float]], int]:
-    """Return milliseconds a step by way, and the batch size."""
+    """Return milliseconds per step by method, and the batch size."""
     _, learner, parameters, x = prepared_preset(preset)
     torch.set_num_threads(available_cores())
     work, held = {}, {}
@@ -99,7 +99,7 @@ def main() -> None:
     own_mkl = f", oneMKL {version('mkl')} in the last two columns" if options.mkl else ""
     lines = [f"{where_measured(options.runs)} PyTorch {torch.__version__}{own_mkl}.", ""]
     same = [f"- `{preset}`: {check_same_numbers(preset)}" for preset in options.presets]
-    lines += ["They compute the same (float64, 4 samples, T1 12, T2 4), differences at most:", "", *same, ""]
+    lines += ["Both compute the same numbers (float64, 4 samples, T1 12, T2 4). Largest differences:", "", *same, ""]
     lines += ["| preset | batch | published, ms | explicit, ms | eqnp, ms | sweep, ms "]
     lines[-1] += "| published / eqnp | explicit / eqnp | sweep / eqnp | over-relaxed / eqnp |"
     lines[-1] += " eqnp with oneMKL, ms | published / it |" if options.mkl else ""
@@ -113,7 +113,7 @@ def main() -> None:
             cells += [f"{median(times['mkl']):.3g}", ratio(times["published"], times["mkl"])]
         lines.append(f"| `{preset}` | {batch} | " + " | ".join(cells) + " |")
         print(lines[-1], flush=True)
-    lines += ["", "Peak memory of a process that does one update, all imports counted; medians (least, most):", ""]
+    lines += ["", "Peak memory of a process that computes one update, including all imports; medians (min, max):", ""]
     lines += ["| preset | published, MB | eqnp, MB | ratio |", "|---|---|---|---|"]
     for preset in options.presets:
         published, own = (peak_memory(preset, way, options.runs) for way in ("published", "eqnp"))
@@ -121,7 +121,7 @@ def main() -> None:
         lines.append(f"| `{preset}` | {' | '.join(cells)} | {median(published) / median(own):.2f} |")
         print(lines[-1], flush=True)
     if options.out:
-        options.out.write_text("# A step beside PyTorch's\n\n" + "\n".join(lines) + "\n")
+        options.out.write_text("# A step compared with PyTorch\n\n" + "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""Training a dense net on MNIST to the same error: eqnp beside the published loop in PyTorch.
+"""Trains a dense network on MNIST to the same error: eqnp compared with the published training loop in PyTorch.
 
     python -m benchmarks.epoch --epochs 2 --seeds 3 --set dynamics.schedule=even-odd --set dynamics.T1=10 ...
 
-The preset ``mnist-mlp`` from the same weights on the same batches, T1 30 and T2 10 synchronous with autograd of Phi and
-PyTorch's Adam on one side, eqnp with ``--set`` on the other; epochs take turns. Needs PyTorch and MNIST.
+Both train the preset ``mnist-mlp`` from the same weights on the same batches. PyTorch takes synchronous steps, T1 30
+and T2 10, with autograd of Phi and its own Adam; eqnp takes the settings of ``--set``. The epochs are interleaved.
+Needs PyTorch and MNIST.
 """
 
 from __future__ import annotations

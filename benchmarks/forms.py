@@ -1,8 +1,8 @@
-"""Drive and feedback of single convolutions by every form: time, and whether ``auto`` takes the fastest.
+"""Times drive and feedback of single convolutions in every form, and checks whether ``auto`` takes the fastest.
 
     python -m benchmarks.forms --presets cifar10-mse-symmetric mnist-cnn --out benchmarks/results/forms.md
 
-32 samples, one thread, one BLAS thread, as in a shard; the forms take turns.
+It uses 32 samples, one thread and one BLAS thread, as in a shard. The forms are interleaved.
 """
 
 from __future__ import annotations

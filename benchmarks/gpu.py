@@ -1,9 +1,10 @@
-"""Everything about a GPU in one command, under 8 minutes: its tests, then times beside PyTorch, kernels, memory.
+"""Runs everything about a GPU in one command, in under 8 minutes: tests, times compared with PyTorch, kernels, memory.
 
     python -m benchmarks.gpu --out benchmarks/results/gpu
 
-The paper's net on noise, batch 128. PyTorch in the published way (autograd of Phi) and by explicit operators, each in
-strict float32 and in TF32, takes turns with eqnp. Without PyTorch eqnp is measured alone.
+It measures the paper's network on random data, batch 128. eqnp is interleaved with PyTorch in the published method
+(autograd of Phi) and with explicit operators, each in strict float32 and in TF32. Without PyTorch it measures eqnp
+alone.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ BATCHES = 391  # of an epoch of CIFAR-10
 
 
 class Case:
-    """A learner on a backend with its parameters and a batch of noise."""
+    """A learner on a backend with its parameters and a batch of random data."""
 
     def __init__(self, backend: Backend, preset: str, batch: int, *overrides: str) -> None:
         self.config = load(preset, [f"training.batch_size={batch}", "training.threads=1", *overrides])
@@ -86,7 +87,7 @@ def on_host(parameters: dict) -> dict[str, np.ndarray]:
 
 
 def baseline_phase(make: type[Baseline], case: Case, steps: int, tf32: bool) -> Callable[[], object]:
-    """Return a free phase of PyTorch's, in strict float32 or TF32."""
+    """Return a free phase in PyTorch, in strict float32 or TF32."""
     baseline = make(case.learner.network.architecture, on_host(case.state.parameters), case.x, "cuda")
     held = [baseline.zero_states()]
 
@@ -100,7 +101,7 @@ def baseline_phase(make: type[Baseline], case: Case, steps: int, tf32: bool) -> 
 
 
 def published_gradient(case: Case, tf32: bool) -> Callable[[], object]:
-    """Return one gradient in the published way, with the learner's T1 and T2."""
+    """Return one gradient by the published method, with the learner's T1 and T2."""
     learner = case.learner
     baseline = Published(learner.network.architecture, on_host(case.state.parameters), case.x, "cuda")
     target = baseline.tensor(one_hot(case.labels, 10, np.float32))
@@ -114,7 +115,7 @@ def published_gradient(case: Case, tf32: bool) -> Callable[[], object]:
 
 
 class TimedDevice:
-    """A device that puts an event before and after everything that it is asked for."""
+    """A device that records an event before and after each of its operations."""
 
     def __init__(self, device, cupy) -> None:
         self.device, self.cupy, self.exact = device, cupy, device.exact
@@ -145,7 +146,7 @@ class TimedDevice:
 
 
 def kernel_rows(backend: Backend, preset: str, batch: int, steps: int, copied: float) -> list[str]:
-    """Return a row for every kernel and product of ours in a step: its time against its floor."""
+    """Return a row for each of eqnp's kernels and products in a step: its time and its lower bound."""
     device = TimedDevice(backend.device, backend.xp)
     phase = Case(replace(backend, device=device), preset, batch).phase(steps)
     phase()
@@ -184,7 +185,7 @@ def steps_beside_pytorch(backend: Backend, preset: str, batch: int, runs: int, s
         work[kind] = baseline_phase(make, strict, steps, False)
         work[f"{kind}, TF32"] = baseline_phase(make, strict, steps, True)
     times = interleave(work, runs)
-    lines = [f"## A step, batch {batch}", "", "| way | ms a step (least, most) |", "|---|---|"]
+    lines = [f"## A step, batch {batch}", "", "| way | ms a step (min, max) |", "|---|---|"]
     for name, each in times.items():
         count = max(1, steps // 5) if name == "eqnp, simple tier" else steps
         per_step = [1e3 * t / count for t in each]
@@ -213,7 +214,7 @@ def batches_beside_pytorch(backend: Backend, preset: str, batch: int, runs: int)
         batches["published, TF32"] = published_gradient(strict, True)
     times = interleave(batches, runs)
     lines = ["## A batch, and the epoch and 120 epochs that it makes", ""]
-    lines += ["| way | s a batch (least, most) | min an epoch | h for 120 |", "|---|---|---|---|"]
+    lines += ["| way | s a batch (min, max) | min an epoch | h for 120 |", "|---|---|---|---|"]
     for name, each in times.items():
         t = median(each)
         epoch = t * BATCHES
@@ -222,14 +223,14 @@ def batches_beside_pytorch(backend: Backend, preset: str, batch: int, runs: int)
 
 
 def memory(backend: Backend, preset: str, batch: int) -> list[str]:
-    """Return the section about the most memory of an update."""
+    """Return the section about the peak memory of an update."""
     case = Case(backend, preset, batch)
     lines = ["## Memory of an update", "", f"eqnp: {backend.peak_of(case.update) / 2**20:.0f} MB in CuPy's pool."]
     if torch:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
         published_gradient(case, False)()
-        lines.append(f"Published: {torch.cuda.max_memory_allocated() / 2**20:.0f} MB of PyTorch's.")
+        lines.append(f"Published: {torch.cuda.max_memory_allocated() / 2**20:.0f} MB in PyTorch.")
     return lines
 
 

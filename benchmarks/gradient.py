@@ -1,12 +1,12 @@
-"""A whole gradient on a trained net, at the quality of the published schedule: eqnp beside autograd of Phi.
+"""Compares a whole gradient on a trained network, at equal quality, with autograd of Phi at the published schedule.
 
     python -m benchmarks.gradient RUN --out benchmarks/results/gradient.md
 
-Quality is the cosine of a gradient with its own settled one, that of the same schedule and omega, the mean over groups
-of 16 samples: a few samples near a switch of a winner decide about the sum of many. The published schedule is
-synchronous, T1 250, T2 30 (twice). For even-odd sweeps with ``--omega`` the cheapest T1 and T2 are chosen that are no
-worse on each of two sets of ``--samples`` test samples, if ``--steps`` does not say them; a third set judges them. The
-time is that of a batch of the run's size, float32, on all cores. Needs PyTorch.
+Quality is the cosine of a gradient with the converged gradient of the same schedule and omega. It is the mean over
+groups of 16 samples, since a few samples near a switch of a winner dominate the sum of many. The published schedule is
+synchronous, T1 250, T2 30 (twice). For even-odd sweeps with ``--omega`` the benchmark chooses the cheapest T1 and T2
+that are at least as good on each of two sets of ``--samples`` test samples, unless ``--steps`` gives them. A third set
+judges the choice. The time is that of a batch of the run's size in float32 on all cores. Needs PyTorch.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ STILL, MOST = 1e-9, 3000
 
 
 class Quality:
-    """Gradients of groups of samples in float64, and how near they come to their own settled one."""
+    """Gradients of groups of samples in float64, and their cosine with the converged gradient."""
 
     def __init__(self, session: Session, parameters: dict, indices: list[int], beta: float) -> None:
         x, labels = session.samples("test", indices)
@@ -68,7 +68,7 @@ class Quality:
             return run(gradient, [slice(i, i + GROUP) for i in range(0, len(self.x), GROUP)])
 
     def unsettled(self, way: Way) -> int:
-        """Return how many samples still move after the most steps."""
+        """Return how many samples still move after the largest number of steps."""
         prepared = PreparedNetwork(self.network, self.parameters, self.x)
         free = relax(prepared, prepared.zero_states(), Phase(MOST, STILL, *way))
         new = relax(prepared, free.states, Phase(1, 0.0, *way)).states
@@ -76,7 +76,7 @@ class Quality:
 
 
 def cheapest(sets: list[Quality], way: Way) -> tuple[int, int]:
-    """Return the cheapest (T1, T2) that is no worse than the published schedule on every set, or the dearest."""
+    """Return the cheapest (T1, T2) that is no worse than the published schedule on every set, or the most expensive."""
     wanted = [quality.cosine(*PUBLISHED) for quality in sets]
     for T1, T2 in sorted(LADDER, key=lambda pair: (pair[0] + 2 * pair[1], pair[0])):
         if all(quality.cosine(way, T1, T2) >= least for quality, least in zip(sets, wanted, strict=True)):
@@ -128,7 +128,7 @@ def main() -> None:
     lines = [
         f"{where_measured(options.runs)} PyTorch {torch.__version__}. Batch {len(x)}, beta {beta:g}.",
         "",
-        f"| schedule | T1 + T2 + T2 | cosine, {n} samples | {n} more | {n} that nothing was chosen on | s a gradient |",
+        f"| schedule | T1 + T2 + T2 | cosine, {n} samples | {n} more | {n} held out | s a gradient |",
         "|---|---|---|---|---|---|",
         _row("published, PyTorch", sets, *PUBLISHED, times["published"]),
         _row(f"even-odd, omega {options.omega:g}, eqnp", sets, way, T1, T2, times["own"]),
@@ -138,7 +138,7 @@ def main() -> None:
     ]
     print("\n".join(lines))
     if options.out:
-        options.out.write_text("# A gradient on a trained net\n\n" + "\n".join(lines) + "\n")
+        options.out.write_text("# A gradient on a trained network\n\n" + "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""Peak memory of one gradient against T2: Equilibrium Propagation, BPTT, and BPTT that computes states twice.
+"""Measures the peak memory of one gradient against T2: EP, BPTT, and BPTT that computes states twice.
 
     python -m benchmarks.memory --out benchmarks/results/memory
 
-The net of the preset ``digits``, batch 50, float32. NumPy reports its arrays to tracemalloc, which counts them here.
+It uses the network of the preset ``digits``, batch 50, float32. NumPy reports its arrays to tracemalloc, which sums
+them.
 """
 
 from __future__ import annotations

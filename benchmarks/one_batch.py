@@ -1,4 +1,4 @@
-"""One update of a preset in a few steps, and this process's peak memory in MB: for benchmarks.compare.
+"""Computes one short update of a preset and prints this process's peak memory in MB, for benchmarks.compare.
 
 python -m benchmarks.one_batch cifar10-mse-symmetric eqnp
 """

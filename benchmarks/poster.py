@@ -1,8 +1,8 @@
-"""The poster's table at a CPU's size: every row's preset, several seeds, mean and spread.
+"""Trains the rows of the poster's table on a smaller network, with several seeds: mean and standard deviation.
 
     python -m benchmarks.poster --seeds 3 --jobs 2 --out benchmarks/results/poster
 
-Runs that are done already are not done again. Each job has one thread, for the network and for the BLAS.
+Runs that are done are not repeated. Each job has one thread, for the network and for the BLAS.
 """
 
 from __future__ import annotations

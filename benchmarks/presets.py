@@ -2,7 +2,7 @@
 
     python -m benchmarks.presets --data FOLDER --out benchmarks/results/presets.md
 
-Nothing is changed but the numbers of samples and the batch: T1, T2, channels and all else are the preset's.
+It changes only the number of samples and the batch size. T1, T2, channels and everything else are those of the preset.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ FEW = {"data.train_samples": 8, "data.test_samples": 4, "training.batch_size": 4
 
 
 def row(preset: str, data: str, folder: Path) -> str:
-    """Train an epoch of two batches, go on for another, and return the losses and the time as a row of a table."""
+    """Train an epoch of two batches, resume for another, and return losses and time as a row of a table."""
     settings = [f"{key}={value}" for key, value in FEW.items()]
     settings += [f"data.folder={data}", "training.epochs=1"]
     train(preset, "--out", str(folder), settings=settings)
@@ -38,8 +38,8 @@ def main() -> None:
         "# Every full-size row starts, steps and resumes",
         "",
         f"`python -m benchmarks.presets --data FOLDER --out {options.out}`, on 2 cores.",
-        "Two batches of 4 samples of CIFAR-10 make an epoch; the run is ended after one and resumed for another.",
-        "T1, T2, channels and all else are the preset's. This shows that the rows run, nothing about their error.",
+        "Two batches of 4 samples of CIFAR-10 make an epoch. The run stops after one epoch and is resumed for another.",
+        "T1, T2, channels and everything else are those of the preset. This shows that the rows run, not their error.",
         "",
         "| preset | training loss of the two epochs | residual | s a batch of 4 |",
         "|---|---|---|---|",

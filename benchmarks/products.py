@@ -1,9 +1,10 @@
-"""Where the time of a step goes: the share of matrix products, and their rate against the machine's.
+"""Measures the share of matrix products in a step, and their speed relative to the machine's.
 
     python -m benchmarks.products --presets cifar10-mse-symmetric mnist-cnn --out benchmarks/results/products.md
 
-One shard on one thread with one BLAS thread, as one of several in training. Every product is timed by a wrapper around
-``np.matmul``, so small ones look a little slower than they are. The machine's rate is that of a product of 2048 cubed.
+It uses one shard on one thread with one BLAS thread, as in training. A wrapper around ``np.matmul`` times every
+product, so small products look a little slower than they are. The machine's speed is that of a product of two matrices
+of 2048 x 2048.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from eqnp.prepared import PreparedNetwork
 
 
 class Counter:
-    """Stands in for ``np.matmul`` and sums seconds and multiplications."""
+    """Replaces ``np.matmul`` and sums seconds and multiplications."""
 
     def __init__(self) -> None:
         self.matmul, self.seconds, self.multiplications = np.matmul, 0.0, 0

@@ -1,8 +1,8 @@
-"""The alternatives that eqnp is measured against, in PyTorch and written from the paper's equations.
+"""The alternatives with which eqnp is compared, in PyTorch, written from the paper's equations.
 
-``Published`` is the published way: Phi as one expression, its derivative by autograd. ``Explicit`` computes the same
-step with PyTorch's own operators and no autograd. Both take eqnp's parameters and architecture and hold samples first,
-channels second, as PyTorch does. PyTorch is needed here and nowhere else: pip install torch.
+``Published`` is the published method: Phi as one expression, its derivative by autograd. ``Explicit`` computes the same
+step with PyTorch's operators and no autograd. Both take eqnp's parameters and architecture. Their arrays have samples
+first and channels second, as usual in PyTorch. Only these benchmarks need PyTorch: pip install torch.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Tensors = list[torch.Tensor]
 
 
 class Baseline:
-    """What the two have in common: the weights, the input and the loss."""
+    """What all of them share: the weights, the input and the loss."""
 
     def __init__(
         self, architecture: Architecture, parameters: Mapping[str, np.ndarray], x: np.ndarray, device: str = "cpu"
@@ -73,7 +73,7 @@ class Baseline:
 
 
 class Published(Baseline):
-    """s <- sigma(d/ds (Phi - beta l)) by autograd: all layers at once, nothing kept between steps."""
+    """s <- sigma(d/ds (Phi - beta l)) by autograd: all layers at once, nothing stored between steps."""
 
     def __init__(self, *args: object) -> None:
         super().__init__(*args)
@@ -175,7 +175,7 @@ class Explicit(Baseline):
 
 
 class ExplicitChannelsFirst(Explicit):
-    """The same in PyTorch's own order, which a GPU may prefer."""
+    """The same with channels first, which may be faster on a GPU."""
 
     memory_format = torch.contiguous_format
 

@@ -1,4 +1,4 @@
-"""What float32, Winograd's forms and TF32 cost: how far gradient and free states are from the direct form's in float64.
+"""Measures how far gradients and free states in float32, Winograd's forms and TF32 are from the direct form in float64.
 
 python -m benchmarks.rounding RUN --batches 12 --set dynamics.T1=40
 """
@@ -61,7 +61,7 @@ def main() -> None:
             found = [gradient(form, dtype, beta, first) for first in starts]
             apart = [np.linalg.norm(g - e) / np.linalg.norm(e) for g, e in zip(found, exact, strict=True)]
             print(f"| {beta:g} | {form} | {dtype.__name__} | {np.median(apart):.1e} | {max(apart):.1e} |", flush=True)
-    print("\n| form | samples whose free state is another one | median distance |\n|---|---|---|")
+    print("\n| form | samples with another free state | median distance |\n|---|---|---|")
     x, _ = session.samples("test", list(range(options.settled)))
 
     def settle(form: str, dtype: type) -> list[np.ndarray]:

@@ -1,9 +1,9 @@
-"""How the time of a gradient grows with threads, batch, steps and layers.
+"""Measures how the time of a gradient grows with threads, batch size, steps and layers.
 
     python -m benchmarks.scaling --out benchmarks/results/scaling
 
-A step of the paper's net on 1 and 2 threads, in turn. The gradient of a net of 3x3 convolutions with 64 channels on
-16x16 numbers, no pooling: its time against the batch, T1 and the number of layers, each alone; one plot.
+A step of the paper's network is timed on 1 and 2 threads, interleaved. Then a gradient of a network of 3x3 convolutions
+with 64 channels on 16x16 inputs, without pooling, is timed against batch size, T1 and number of layers, each alone.
 """
 
 from __future__ import annotations

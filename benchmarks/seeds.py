@@ -1,9 +1,10 @@
-"""Learning curves of the fast path and of the simple one, over seeds.
+"""Compares learning curves of the fast settings and of the simple ones, over seeds.
 
     python -m benchmarks.seeds --seeds 4 --epochs 3 --out benchmarks/results/seeds
 
-The digits' net. Simple: direct convolutions, synchronous steps, one thread. Fast: Winograd's and even/odd sweeps with
-the steps that `eqnp check --settle` advises, over-relaxed or not, two threads.
+It trains the network of the preset ``digits``. Simple: direct convolutions, synchronous steps, one thread. Fast:
+Winograd's forms, and even-odd sweeps with the steps that `eqnp check --settle` advises, over-relaxed or not, on two
+threads.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ WAYS = {
 
 
 def errors(preset: str, settings: tuple[str, ...], seed: int, epochs: int) -> tuple[list[float], float]:
-    """Train, and return the test error of every epoch in percent and the seconds of training an epoch."""
+    """Train, and return the test error of every epoch in percent and the seconds of training per epoch."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
         train(preset, "--out", str(out), settings=[*settings, f"training.seed={seed}", f"training.epochs={epochs}"])
@@ -57,7 +58,7 @@ def main() -> None:
         print(lines[-1], flush=True)
     figure = plot_curves(range(1, options.epochs + 1), curves, "epoch", "test error, %")
     save_figure(figure, options.out / "seeds.svg")
-    text = "\n".join(["# Fast and simple, over seeds", "", this_command(), "", *lines])
+    text = "\n".join(["# Fast and simple settings, over seeds", "", this_command(), "", *lines])
     (options.out / "seeds.md").write_text(text + "\n")
 
 

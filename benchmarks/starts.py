@@ -1,10 +1,10 @@
-"""Whether another start settles sooner: of the free phase, and of the second nudged phase.
+"""Tests whether another start settles sooner, in the free phase and in the second nudged phase.
 
     python -m benchmarks.starts RUN --samples 40 --beta 0.125 --out benchmarks/results/starts.md
 
-Free phase: from zeros, from the mean steady state of other samples, from one pass upwards. Second nudged phase: from
-the free state, or mirrored from where the first one ended, 2 s - s_beta. Float64, even-odd; cosines with the settled
-gradient of the same start.
+The free phase starts from zeros, from the mean steady state of other samples, or from one pass upwards. The second
+nudged phase starts from the free state, or from the mirrored end of the first one, 2 s - s_beta. It computes in float64
+with even-odd sweeps. Cosines are with the converged gradient from the same start.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Study:
 
 def free_rows(study: Study) -> list[str]:
     """Return the table about the free phase."""
-    rows = ["| start | T1 | median residual | largest | cosine, T2 8 | samples that end where they do from zeros |"]
+    rows = ["| start | T1 | median residual | largest | cosine, T2 8 | samples with the same end as from zeros |"]
     rows += ["|---" * 6 + "|"]
     reference = None
     for name, start in study.starts().items():

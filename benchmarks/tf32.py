@@ -1,4 +1,4 @@
-"""Products of convolutions in TF32, as a GPU's tensor cores take their factors, on a CPU."""
+"""Products of convolutions in TF32 on a CPU: factors are rounded as tensor cores of a GPU round them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from eqnp.networks import Network
 
 
 def to_tf32(a: np.ndarray) -> np.ndarray:
-    """Return float32 numbers with 10 bits behind the point instead of 23, to the nearest."""
+    """Return float32 numbers rounded to the nearest with 10 bits of mantissa instead of 23."""
     return ((a.view(np.uint32) + np.uint32(0x1000)) & np.uint32(0xFFFFE000)).view(np.float32)
 
 
 class Tf32Connection(ConvPoolConnection):
-    """P(w * s) + b with the factors of every product rounded; to round is to round what columns are copies of."""
+    """P(w * s) + b with the factors of every product rounded. Columns are copies, so their source is rounded."""
 
     def prepare(self, w: np.ndarray) -> Direct:
         return super().prepare(to_tf32(w))
@@ -37,7 +37,7 @@ class Tf32Connection(ConvPoolConnection):
 
 
 def in_tf32(network: Network) -> Network:
-    """Return the network, which computes directly, with its convolutions in TF32."""
+    """Return the network, which uses the direct form, with its convolutions in TF32."""
     network.connections = tuple(
         Tf32Connection(each.below, each.layer) if isinstance(each, ConvPoolConnection) else each
         for each in network.connections

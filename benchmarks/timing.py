@@ -1,4 +1,4 @@
-"""What the benchmarks share: the line about the machine, and a preset's learner."""
+"""What the benchmarks share: the line about the machine, and the learner of a preset."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from eqnp.training import initial_state
 
 
 def this_command() -> str:
-    """Return the command that is running, with which a file of results begins."""
+    """Return the running command, for the head of a file of results."""
     return f"`{shlex.join(['python', '-m', f'benchmarks.{Path(sys.argv[0]).stem}', *sys.argv[1:]])}`"
 
 
@@ -32,7 +32,7 @@ def where_measured(runs: int) -> str:
 
 
 def prepared_preset(preset: str, *overrides: str):
-    """Return (config, learner, parameters, x): a preset's learner, its initial parameters and a batch of noise.
+    """Return (config, learner, parameters, x): a preset's learner, its initial parameters and a batch of random data.
 
     Products are NumPy's, oneMKL installed or not, unless the overrides say something else.
     """

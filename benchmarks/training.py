@@ -1,4 +1,4 @@
-"""What the benchmarks share that train by the command line: one quiet run, and its metrics."""
+"""What benchmarks share that train through the command line: one quiet run, and its metrics."""
 
 from __future__ import annotations
 

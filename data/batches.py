@@ -119,7 +119,7 @@ class Batches:
     last one may be smaller.
 
     Raises:
-        ValueError: images or labels have another shape or dtype, or the batch size is below 1.
+        ValueError: ``normalisation`` does not take the images, labels are not (N,), or the batch size is below 1.
     """
 
     def __init__(

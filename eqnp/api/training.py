@@ -43,9 +43,9 @@ class Ended(NamedTuple):
 def start_run(
     config: Config, backend: OpenBackend, out: Path | None, report: Report, read: Read | None = None
 ) -> Ended:
-    """Train from the start in a new run folder. ``read`` returns the data, as ``Session.start`` takes it.
+    """Train from the start in a new run folder. ``read`` is where data comes from, as ``Session.start`` takes it.
 
-    Everything that can be wrong with the input is found before a folder is made.
+    Wrong input is found before a folder is made.
     """
     config = with_lasting_folder(with_threads(config))
     session = Session.start(config, backend(), read=read)

@@ -263,11 +263,11 @@ def _check_arrays(config: Config) -> None:
             "data.name: arrays are given in Python, eqnp.train(..., data=...); name a dataset here"
         )
     if d.name != "arrays" and d.shape:
-        raise ConfigurationError("data.shape: belongs to data.name = arrays")
+        raise ConfigurationError("data.shape: needs data.name = arrays")
     if d.name != "arrays" and d.normalisation == "none":
-        raise ConfigurationError("data.normalisation: none belongs to data.name = arrays, of floats")
+        raise ConfigurationError("data.normalisation: none needs data.name = arrays, of floats")
     if len(d.shape) == 1 and (d.flip or d.crop):
-        raise ConfigurationError("data.flip and data.crop: belong to images, not to samples of shape (D,)")
+        raise ConfigurationError("data.flip and data.crop: need images, not samples of shape (D,)")
 
 
 def _check_kind(config: Config) -> None:

@@ -127,7 +127,7 @@ def make_products(name: str) -> Products:
 
 
 def _bptt(config: Config, architecture: Architecture, backend: Backend, samples: int | None) -> BPTT:
-    """Return for how many steps BPTT keeps the states at once.
+    """Return BPTT with as many steps' states kept at once as fit in memory.
 
     Raises:
         OutOfMemoryError: the available memory is too small even for segments.

@@ -14,14 +14,16 @@ import datafiles
 import numpy as np
 import pytest
 from commands import SMALL, overrides, run
+from places import ROOT
 
 import eqnp
 from eqnp.analysis.diagnostics import cosine
 from eqnp.runs.config import Config, Layer
 
-ROOT = Path(__file__).parent.parent
 QUICK = overrides(*(setting for setting in SMALL if not setting.startswith("model")))
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+BENCHMARKS = ROOT / "benchmarks"
+LINKING = [*DOCUMENTS, BENCHMARKS / "README.md", *sorted((BENCHMARKS / "results").rglob("*.md"))]
 
 
 def blocks(path, language):
@@ -81,10 +83,28 @@ def test_the_plot_of_the_states(capsys, machine):
     assert Path("states.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def anchors(path):
+    """Return the anchors of a document's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("path", LINKING, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_lead_somewhere(path):
-    for target in re.findall(r"\]\((?!https?://)([^)#]+)", path.read_text()):
-        assert (path.parent / target).exists(), target
+    for target, anchor in re.findall(r"\]\((?!https?://)([^)#]*)#?([^)]*)\)", path.read_text()):
+        place = path.parent / target if target else path
+        assert place.exists(), target
+        assert not anchor or anchor in anchors(place), f"{target}#{anchor}"
+
+
+def test_every_benchmark_and_result_is_in_the_benchmarks_readme():
+    text = (BENCHMARKS / "README.md").read_text() + (ROOT / "docs" / "poster.md").read_text()
+    for path in BENCHMARKS.glob("[!_]*.py"):
+        assert f"({path.name})" in text, path.name
+        if "argparse" in path.read_text() and path.name != "one_batch.py":
+            assert f"python -m benchmarks.{path.stem} " in text, f"{path.name}: its command"
+    for path in (BENCHMARKS / "results").iterdir():
+        assert f"results/{path.name}" in text, path.name
 
 
 def test_names_in_the_symbol_table_exist():

@@ -13,10 +13,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from places import ROOT
 
 pytestmark = pytest.mark.install
 
-ROOT = Path(__file__).parent.parent
 CHECK = """
 import importlib.resources, pkgutil, sys, sysconfig, pathlib
 import eqnp

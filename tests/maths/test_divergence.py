@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from commands import overrides, train_small
-from test_precision import batch, learner, trained
+from learners import batch, learner, trained
 
 from eqnp.analysis.diagnostics import angle
 from eqnp.analysis.settling import check_settling

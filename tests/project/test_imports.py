@@ -5,9 +5,9 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+from places import ROOT
+
 LADDER = [
     "errors __init__ clone lazy",
     "backends.limits backends.device",

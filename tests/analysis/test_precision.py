@@ -7,24 +7,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from commands import overrides, run, train_small
+from learners import batch, learner, trained
 from tolerances import ROUNDING_ESTIMATE
 
 from eqnp.analysis.diagnostics import squared_norm
 from eqnp.analysis.precision import ENOUGH, Rounding, estimate_rounding, rounding_warning
 from eqnp.backends.backend import get_backend
-from eqnp.backends.sharding import serial_map
-from eqnp.data import load as load_data
 from eqnp.estimators import estimate
 from eqnp.losses import one_hot
 from eqnp.prepared import PreparedNetwork
-from eqnp.runs.configfile import load
-from eqnp.runs.experiment import make_learner
 from eqnp.stencils import make_stencil
 from eqnp.step import vector_field
-from eqnp.training import initial_state, train_batch
+from eqnp.training import initial_state
 
 NUMPY = get_backend("numpy")
-LAYERS = "model.layers=[{conv=6,kernel=5,stride=2,pool='max'},{dense=20},{dense=10}]"
 KINDS = {
     "symmetric": [],
     "one-sided": ["training.estimator=one-sided", "model.loss=squared_error"],
@@ -33,23 +29,6 @@ KINDS = {
     "four-point": ["training.estimator=four-point", "dynamics.schedule=even-odd", "dynamics.omega=1.6"],
     "smooth": ["model.activation=sigmoid", "model.layers.0.pool=average", "model.loss=cross_entropy"],
 }
-
-
-def learner(extra=(), backend=NUMPY, dtype="float32"):
-    sizes = ["dynamics.T1=30", "dynamics.T2=8", "training.threads=1", f"training.dtype={dtype}"]
-    return make_learner(load("digits", [LAYERS, *sizes, *extra]), (28, 28, 1), 10, backend)
-
-
-def batch(count=16, dtype=np.float32):
-    data = load_data("mnist-small", None, count, 10)
-    return (data.train_images / 255).astype(dtype), data.train_labels
-
-
-def trained(made, updates, dtype="float32"):
-    state, (x, labels) = initial_state(made, 1.0, dtype), batch(16, dtype)
-    for _ in range(updates):
-        state = train_batch(made, state, x, labels, serial_map)
-    return state.parameters
 
 
 def estimates(made, parameters, x, labels):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import standin
 import ties
+from places import TESTS
 from threadpoolctl import threadpool_info
 from tolerances import ORACLE, relative_error
 
@@ -70,13 +71,12 @@ def test_true_gaps_are_never_overridden(form, dtype):
 )
 @pytest.mark.parametrize("core", CORE_TYPES)
 def test_exact_ties_on_other_cpus(core):
-    here = Path(__file__).parent
     flags = Path("/proc/cpuinfo").read_text() if os.path.exists("/proc/cpuinfo") else ""
     if (core == "SkylakeX" and "avx512f" not in flags) or (core == "Haswell" and "avx2" not in flags):
         pytest.skip(f"this CPU cannot run OpenBLAS's kernels for {core}")
-    path = os.pathsep.join([str(here), *sys.path])
+    path = os.pathsep.join([str(TESTS), *sys.path])
     environment = os.environ | {"OPENBLAS_CORETYPE": core, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"}
-    result = subprocess.run([sys.executable, here / "ties.py"], env=environment, capture_output=True, text=True)
+    result = subprocess.run([sys.executable, TESTS / "ties.py"], env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
 
 
