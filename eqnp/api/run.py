@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from eqnp.api.results import progress_of
 from eqnp.api.session import Read, Session, read_dataset
 from eqnp.backends.backend import Array, to_host
 from eqnp.backends.sharding import thread_map
@@ -23,7 +24,7 @@ from eqnp.runs.runfolder import RunFolder
 from eqnp.training import State, Tally, evaluate
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Run:
     """A trained network in its run folder, as ``eqnp.train`` and ``eqnp.open_run`` return it.
 
@@ -38,6 +39,11 @@ class Run:
     """The state in that checkpoint, after ``state.epoch`` epochs."""
     _session: Session
     _read: Read = read_dataset
+
+    def __repr__(self) -> str:
+        """Return one line: the folder, the checkpoint, the configuration and the data."""
+        weights = f"{self.checkpoint}.h5 after {progress_of(self.state)}"
+        return f"<Run {self.path}: {weights}, {self.config.name} on {self.config.data.name}>"
 
     @property
     def config(self) -> Config:

@@ -95,6 +95,7 @@ def test_training_is_quiet_unless_asked(tmp_path, capfd):
 def test_predictions_are_those_of_the_outputs_and_of_the_states(trained):
     last = eqnp.open_run(str(trained.path), checkpoint="last")
     assert last.state.epoch == 2 and last.checkpoint == "last"
+    assert repr(last) == f"<Run {trained.path}: last.h5 after 2 epochs, digits on mnist-small>"
     outputs, states = last.outputs(PIXELS), last.states(PIXELS)
     assert outputs.shape == (12, 10) and [s.shape for s in states] == [(12, 6, 6, 3)]
     assert (last.predict(PIXELS) == outputs.argmax(axis=1)).all()
