@@ -56,12 +56,12 @@ def take_inputs(name: str, x: Array, shape: Shape | None = None) -> np.ndarray:
         ValueError: another shape or dtype, NaN, or floats that may be unscaled pixels.
     """
     require_array(name, x)
-    x = to_host(x)
-    if x.ndim == 3 and (shape is None or (len(shape) == 3 and shape[2] == 1 and x.shape[1:] == shape[:2])):
-        x = x[..., None]
-    require_sample_shape(name, x, shape)
-    require_values(name, x)
-    return x
+    inputs: np.ndarray = to_host(x)
+    if inputs.ndim == 3 and (shape is None or (len(shape) == 3 and shape[2] == 1 and inputs.shape[1:] == shape[:2])):
+        inputs = inputs[..., None]
+    require_sample_shape(name, inputs, shape)
+    require_values(name, inputs)
+    return inputs
 
 
 def take_labels(name: str, y: Array, samples: int, classes: int | None = None) -> tuple[np.ndarray, int]:

@@ -45,7 +45,7 @@ _OWN = Config(
 )
 
 
-class EquilibriumClassifier(ClassifierMixin, BaseEstimator):
+class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """A classifier that learns by Equilibrium Propagation.
 
     Args:
@@ -118,15 +118,16 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):
     def predict(self, X: Any) -> np.ndarray:
         """Return the class of every row: (N, D) -> (N,)."""
         o = self._outputs(X)
-        return self.classes_[o.argmax(axis=1)]
+        classes: np.ndarray = self.classes_[o.argmax(axis=1)]
+        return classes
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the probability of every class: (N, D) -> (N, classes). By softmax, or of squared error by shares."""
         o = self._outputs(X)
-        if self._config.model.loss != "squared_error":
-            return softmax(o)
-        shares = np.maximum(o, 0) + np.finfo(o.dtype).tiny
-        return shares / shares.sum(axis=1, keepdims=True)
+        squared = self._config.model.loss == "squared_error"
+        shares: np.ndarray = np.maximum(o, 0) + np.finfo(o.dtype).tiny if squared else softmax(o)
+        shares /= shares.sum(axis=1, keepdims=True)
+        return shares
 
     # ---- inside
 
@@ -193,8 +194,15 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):
         training = self._config.training
         x = X.reshape(len(X), *(self.image_shape or X.shape[1:]))
         x = x.astype(training.dtype) / 255 if self._pixels else x
-        options = {"normalisation": AsGiven(), "seed": training.seed, "dtype": training.dtype, "in_order": in_order}
-        return Batches(x, labels, training.batch_size, **options)
+        return Batches(
+            x,
+            labels,
+            training.batch_size,
+            normalisation=AsGiven(),
+            seed=training.seed,
+            dtype=training.dtype,
+            in_order=in_order,
+        )
 
     def _learner(self, samples: int) -> Learner:
         shape = tuple(self.image_shape or (self.n_features_in_,))
@@ -211,7 +219,9 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):
             "optimizer.rates": self.learning_rate,
             "dynamics.beta": self.beta,
         }
-        keys = {"training.seed": seed} | {key: value for key, value in given.items() if value is not None}
+        keys: dict[str, Any] = {"training.seed": seed} | {
+            key: value for key, value in given.items() if value is not None
+        }
         if self.preset is None:
             keys["model.layers"] = self.layers or [*({"dense": units} for units in self._hidden()), {"dense": classes}]
         config = configure(self.preset or _OWN, keys | dict(self.settings or {}))

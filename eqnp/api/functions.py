@@ -27,6 +27,7 @@ from eqnp.architecture import Architecture
 from eqnp.backends.backend import Array, array_module, get_backend
 from eqnp.contrasts import Contrast
 from eqnp.data import Dataset, from_arrays, hold_out
+from eqnp.dropout import Masks
 from eqnp.dynamics import Observer, Phase, Phases, Relaxation
 from eqnp.dynamics import relax as relax_prepared
 from eqnp.errors import ConfigurationError, memory_errors
@@ -35,7 +36,7 @@ from eqnp.inputs import require_array
 from eqnp.learner import PARAMETERS
 from eqnp.losses import one_hot
 from eqnp.networks import Network, Parameters, SymmetricNetwork, VectorFieldNetwork
-from eqnp.prepared import Beta, Masks, PreparedNetwork, PreparedWeights
+from eqnp.prepared import Beta, PreparedNetwork, PreparedWeights
 from eqnp.reference import Implicit
 from eqnp.runs.config import Config, check
 from eqnp.runs.configfile import load
@@ -198,6 +199,10 @@ def estimate(
         ValueError: an array has another shape, dtype or module than the network needs.
         ConfigurationError: the contrast is for the other kind of network.
     """
+    if not isinstance(stencil, Stencil):
+        raise ValueError(f"stencil: must be a Stencil such as eqnp.symmetric(0.1), not {stencil!r}")
+    if not isinstance(phases, Phases):
+        raise ValueError(f"phases: must be eqnp.Phases(T1=60, T2=20), free and nudged steps, not {phases!r}")
     target = _target(network, y, x)
     return estimators.estimate(network, parameters, x, target, stencil, phases, contrast=contrast, masks=masks)
 

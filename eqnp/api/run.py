@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from eqnp.api.results import progress_of
 from eqnp.api.session import Read, Session, read_dataset
 from eqnp.backends.backend import Array, to_host
 from eqnp.backends.sharding import thread_map
@@ -23,7 +24,7 @@ from eqnp.runs.runfolder import RunFolder
 from eqnp.training import State, Tally, evaluate
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Run:
     """A trained network in its run folder, as ``eqnp.train`` and ``eqnp.open_run`` return it.
 
@@ -38,6 +39,11 @@ class Run:
     """The state in that checkpoint, after ``state.epoch`` epochs."""
     _session: Session
     _read: Read = read_dataset
+
+    def __repr__(self) -> str:
+        """Return one line: the folder, the checkpoint, the configuration and the data."""
+        weights = f"{self.checkpoint}.h5 after {progress_of(self.state)}"
+        return f"<Run {self.path}: {weights}, {self.config.name} on {self.config.data.name}>"
 
     @property
     def config(self) -> Config:
@@ -65,7 +71,8 @@ class Run:
         Raises:
             ValueError: images of another shape or dtype than the network takes.
         """
-        return self.outputs(images).argmax(axis=1)
+        classes: np.ndarray = self.outputs(images).argmax(axis=1)
+        return classes
 
     def outputs(self, images: Array) -> np.ndarray:
         """Return the output units, or the logits of a readout, at the free steady state: (N, ...) -> (N, classes).
@@ -127,17 +134,17 @@ class Run:
         Raises:
             ValueError: they are not, or it is in doubt.
         """
-        images = take_inputs("images", images, self.network.architecture.input_shape)
+        given = take_inputs("images", images, self.network.architecture.input_shape)
         scaled = self.config.data.normalisation
-        if scaled == "none" and images.dtype == np.uint8:
+        if scaled == "none" and given.dtype == np.uint8:
             raise ValueError("images are uint8: this run was trained on floats; scale them as the training images were")
-        if scaled == "unit" and images.dtype != np.uint8 and (images.min() < 0 or images.max() > 1):
-            low, high = images.min(), images.max()
+        if scaled == "unit" and given.dtype != np.uint8 and (given.min() < 0 or given.max() > 1):
+            low, high = given.min(), given.max()
             raise ValueError(
-                f"images are {images.dtype} from {low:.4g} to {high:.4g}: this run was trained on pixels / 255, "
+                f"images are {given.dtype} from {low:.4g} to {high:.4g}: this run was trained on pixels / 255, "
                 "from 0 to 1; give those, or uint8 pixels"
             )
-        return images
+        return given
 
 
 def settled(learner: Learner, weights: PreparedWeights, x: np.ndarray) -> list[Array]:

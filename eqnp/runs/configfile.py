@@ -27,7 +27,7 @@ DEFAULT_PRESET = "digits"
 def load(source: str | Config | None = None, overrides: Sequence[str] = (), said: str = "--set ") -> Config:
     """Return the configuration of ``source``, a preset or a TOML file (None: the preset ``digits``), overridden.
 
-    ``source`` may be a configuration itself. ``said`` is what stands before an override in messages.
+    ``source`` may be a configuration itself. ``said`` stands before an override in messages.
 
     Raises:
         ConfigurationError: no such preset or file, not TOML, or a key that is wrong.

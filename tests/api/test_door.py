@@ -95,6 +95,7 @@ def test_training_is_quiet_unless_asked(tmp_path, capfd):
 def test_predictions_are_those_of_the_outputs_and_of_the_states(trained):
     last = eqnp.open_run(str(trained.path), checkpoint="last")
     assert last.state.epoch == 2 and last.checkpoint == "last"
+    assert repr(last) == f"<Run {trained.path}: last.h5 after 2 epochs, digits on mnist-small>"
     outputs, states = last.outputs(PIXELS), last.states(PIXELS)
     assert outputs.shape == (12, 10) and [s.shape for s in states] == [(12, 6, 6, 3)]
     assert (last.predict(PIXELS) == outputs.argmax(axis=1)).all()
@@ -346,6 +347,13 @@ def test_wrong_calls(x, y, words):
     ):
         with says(ValueError, *words):
             gradient()
+
+
+def test_what_is_no_stencil_and_no_phases():
+    with says(ValueError, "stencil", "eqnp.symmetric"):
+        eqnp.estimate(NETWORK, PARAMETERS, IN, LABELS, 0.1, eqnp.Phases(2, 1))
+    with says(ValueError, "phases", "eqnp.Phases", "Phase"):
+        eqnp.estimate(NETWORK, PARAMETERS, IN, LABELS, eqnp.symmetric(0.1), eqnp.Phase(2))
 
 
 # ---- parts of a user's own

@@ -22,11 +22,14 @@ import importlib.resources, pkgutil, sys, sysconfig, pathlib
 import eqnp
 assert not {'numpy', 'cupy', 'h5py'} & set(sys.modules), 'import eqnp must stay quick'
 for module in pkgutil.walk_packages(eqnp.__path__, 'eqnp.'):
-    __import__(module.name)
+    if module.name != 'eqnp.sklearn':  # needs the extra of that name
+        __import__(module.name)
 import eqnp.data, eqnp.cli.main, eqnp.runs.presets
 assert len(eqnp.data.load('mnist-small').train_images) == 5000
 assert 'digits' in eqnp.runs.presets.names()
 assert importlib.resources.files('eqnp').joinpath('py.typed').is_file()
+assert importlib.resources.files('eqnp').joinpath('__init__.pyi').is_file()
+assert eqnp.build('digits')[0].architecture.classes == 10
 assert 'cupy' not in sys.modules
 print('ok')
 """
