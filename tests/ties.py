@@ -24,6 +24,8 @@ LAYERS = (
     ((13, 9, 8), ConvLayer(7, (5, 5), padding=2, pool="max")),
     ((12, 11, 64), ConvLayer(16, (3, 3), stride=2, padding=1, pool="max")),
     ((9, 14, 1), ConvLayer(16, (5, 3), pool="max")),
+    ((8, 9, 64), ConvLayer(12, (3, 3), pool="max")),
+    ((9, 8, 24), ConvLayer(10, (5, 5), padding=2, pool="max")),
 )
 
 

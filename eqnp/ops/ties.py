@@ -24,16 +24,20 @@ mixed signs, r is near |w|. With weights of one sign, it grows with the sum of |
 If all inputs are equal, |x| r(w) is the root mean square of the running sums times the square root of their number:
 the size to which independent rounding errors add up, apart from a factor below one. The multiple covers this factor,
 large deviations and, for Winograd's forms, what the transforms add. Exact ties were seen to differ by at most the
-second number, for weights of random, equal, alternating and blockwise sign, for saturated, flat, sparse and uneven
-states, 1 to 256 channels (kernels of OpenBLAS for Haswell; tests/ops/test_ties.py tries four kinds of kernels):
+number in brackets, for weights of random, equal, alternating and blockwise sign, for saturated, flat, sparse and uneven
+states, 1 to 256 channels (kernels of OpenBLAS for Haswell; tests/ops/test_ties.py tries four kinds of kernels). Over
+many terms errors average out, and BLAS cuts long sums into blocks:
 
-    direct 2.5 (seen 1.7)      4 points 1 (seen 0)      6 points 2.5 (seen 1.5)      8 points 6 (seen 3.8, C = 1)
+    terms KH KW C   direct       4 points   6 points      8 points
+    below 500       2.5 (1.7)    1 (0)      2.5 (1.5)     6 (3.8)
+    from 500 on     1 (0.6)      1 (0)      1.25 (0.7)    2 (0.9)
 
 Letters: N samples, (H, W) input size, C input and K output channels, (P, Q) number of windows or tiles.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -42,7 +46,9 @@ import numpy as np
 from eqnp.backends.backend import Array, array_module
 from eqnp.backends.workspace import Workspace
 
-MULTIPLES = {0: 2.5, 4: 1.0, 6: 2.5, 8: 6.0}  # by the points t of a Winograd transform; 0: the direct form
+# By the points t of a Winograd transform (0: the direct form): for few terms, for many.
+MULTIPLES = {0: (2.5, 1.0), 4: (1.0, 1.0), 6: (2.5, 1.25), 8: (6.0, 2.0)}
+MANY = 500  # terms KH KW C of an output
 LANES = (1, 2, 4)  # sums into which BLAS may add neighbouring weights
 
 
@@ -88,7 +94,9 @@ def prepare_ties(w: Array, rows: Axis, columns: Axis, points: int = 0) -> Ties:
     ``points``: those of the Winograd transform that computes the outputs; 0: the direct form.
     """
     xp = array_module(w)
-    spread = running_sums(w) * w.dtype.type(MULTIPLES[points] * np.finfo(w.dtype).eps)
+    few, many = MULTIPLES[points]
+    multiple = few if math.prod(w.shape[:3]) < MANY else many
+    spread = running_sums(w) * w.dtype.type(multiple * np.finfo(w.dtype).eps)
     return Ties(spread, *(xp.asarray(each, dtype=w.dtype) for each in (rows.matrix(), columns.matrix().T.copy())))
 
 
