@@ -10,7 +10,7 @@ import pytest
 import ties
 
 import eqnp.derivatives
-from eqnp import bptt, contrasts, ops
+from eqnp import contrasts, ops, reference
 from eqnp.connections.conv_pool import ConvPoolConnection
 from eqnp.connections.dense import DenseConnection
 from eqnp.connections.merged import MergedConnection
@@ -256,7 +256,7 @@ METHODS = [
     (eqnp.derivatives, "forward_gradient", scaled(-1), lambda: check_case(nets.make(*MAX))),
     (contrasts, "input_gradient", scaled(-1), lambda: derivatives.check_order(nets.make(*MAX))),
     (contrasts, "dphi_dtheta", scaled(-1), lambda: derivatives.check_order(nets.make(*DEEP))),
-    (bptt, "step_vjp", backwards, lambda: derivatives.check_bptt(nets.make(*MAX, *CURVED))),
+    (reference, "step_vjp", backwards, lambda: derivatives.check_bptt(nets.make(*MAX, *CURVED))),
     (DenseConnection, "drive_at_winners", scaled(-1), lambda: derivatives.check_bptt(nets.make(*DEEP, *CURVED))),
     (ConvPoolConnection, "drive_at_winners", scaled(-1), lambda: derivatives.check_bptt(nets.make(*MAX, *CURVED))),
     (eqnp.derivatives, "feedback_gradient", scaled(-1), lambda: derivatives.check_bptt(nets.make(*DEEP, *CURVED))),
