@@ -105,7 +105,8 @@ def check_true_gaps(dtype, form, put=np.asarray, means=None):
 
 def margin_of(connection, s, w):
     """Return the margin of every window (N, P, Q, K), those of a tile repeated."""
-    ties = prepare_ties(w, *connection.reach)
+    tiling = getattr(connection, "tiling", None)
+    ties = prepare_ties(w, *connection.reach, points=tiling.t if tiling else 0)
     margin = tie_margin(reach(s, ties), ties.spread, Workspace())
     p, q = connection.above[:2]
     times = -(-p // margin.shape[1])

@@ -31,7 +31,7 @@ from eqnp.ops.conv import (
 )
 from eqnp.ops.dense import dense, dense_transpose, dense_weight_gradient, flatten
 from eqnp.ops.pooling import average_pool, average_unpool, max_pool, max_unpool, pick_winners
-from eqnp.ops.ties import Axis, Ties, prepare_ties, reach, tie_margin, tie_spread
+from eqnp.ops.ties import Axis, Ties, prepare_ties, reach, running_sums, tie_margin
 from eqnp.ops.tiles import Tiling, from_tiles, to_tiles
 from eqnp.ops.toom_cook import toom_cook
 from eqnp.ops.winograd import (
@@ -69,8 +69,8 @@ __all__ = [
     "pick_winners",
     "prepare_ties",
     "reach",
+    "running_sums",
     "tie_margin",
-    "tie_spread",
     "to_tiles",
     "toom_cook",
     "transform_weights",

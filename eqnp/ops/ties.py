@@ -6,7 +6,7 @@ rounding, because BLAS adds the terms of identical rows in different orders, and
 every place of a tile. If rounding decided ties, two ways to compute the same layer could lead to different steady
 states. So one rule holds for all forms, dtypes and backends:
 
-    a later place wins only if its output is larger by more than     margin = MULTIPLE eps |x| r(w)
+    a later place wins only if its output is larger by more than     margin = multiple eps |x| r(w)
 
 With this rule, windows that tie in exact arithmetic choose the first place. A value that is larger than the others by
 more than two margins always wins; two, because a window is decided in two comparisons.
@@ -14,13 +14,20 @@ more than two margins always wins; two, because a window is decided in two compa
 |x| is the Euclidean norm of all inputs that enter the outputs of the window (for the Winograd forms, of its tile). r(w)
 measures how large the running sums of the weights become, because every addition is rounded relative to the sum so far:
 
-    r_k^2 = sum of w_ijck^2  +  mean over c of (sum over i, j of |w_ij1k + ... + w_ijck|)^2
+    r_k^2 = mean over all running sums of their square, in the order of memory (i, j, c)
+          + sum over i, j of the mean over c of (w_ij1k + ... + w_ijck)^2
 
-With mixed signs, running sums stay near |w|; with weights of one sign, they grow to the sum of |w|. If all inputs are
-equal, |x| r(w) is at least the root mean square of the running sums times the square root of their number. Independent
-rounding errors add up to this size, apart from a factor below one. MULTIPLE covers this factor and large deviations:
-exact ties differed by at most 1.7 eps |x| r(w), for weights of random, equal, alternating and blockwise sign, for
-saturated, flat, sparse and uneven states, and on five core types of OpenBLAS (tests/ops/test_ties.py).
+The first term is that of a product that adds up columns, the second that of the sums over channels in Winograd's forms.
+BLAS may add every second or fourth weight into a sum of its own; the first term is the largest of these orders. With
+mixed signs, r is near |w|. With weights of one sign, it grows with the sum of |w|.
+
+If all inputs are equal, |x| r(w) is the root mean square of the running sums times the square root of their number:
+the size to which independent rounding errors add up, apart from a factor below one. The multiple covers this factor,
+large deviations and, for Winograd's forms, what the transforms add. Exact ties were seen to differ by at most the
+second number, for weights of random, equal, alternating and blockwise sign, for saturated, flat, sparse and uneven
+states, 1 to 256 channels (kernels of OpenBLAS for Haswell; tests/ops/test_ties.py tries four kinds of kernels):
+
+    direct 2.5 (seen 1.7)      4 points 1 (seen 0)      6 points 2.5 (seen 1.5)      8 points 6 (seen 3.8, C = 1)
 
 Letters: N samples, (H, W) input size, C input and K output channels, (P, Q) number of windows or tiles.
 """
@@ -35,17 +42,19 @@ import numpy as np
 from eqnp.backends.backend import Array, array_module
 from eqnp.backends.workspace import Workspace
 
-MULTIPLE = 4
+MULTIPLES = {0: 2.5, 4: 1.0, 6: 2.5, 8: 6.0}  # by the points t of a Winograd transform; 0: the direct form
+LANES = (1, 2, 4)  # sums into which BLAS may add neighbouring weights
 
 
-def tie_spread(w: Array) -> Array:
-    """Return MULTIPLE eps r(w) for every output channel: (KH, KW, C, K) -> (K,)."""
-    xp = array_module(w)
+def running_sums(w: Array) -> Array:
+    """Return r(w) for every output channel: (KH, KW, C, K) -> (K,)."""
+    xp, (c, k) = array_module(w), w.shape[2:]
     largest = abs(w).max(axis=(0, 1, 2))
     w = w / xp.where(largest > 0, largest, 1).astype(w.dtype)  # so that no square overflows
-    running = abs(xp.cumsum(w, axis=2)).sum(axis=(0, 1))  # (C, K)
-    r = largest * xp.sqrt((w * w).sum(axis=(0, 1, 2)) + (running * running).mean(axis=0))
-    return r * w.dtype.type(MULTIPLE * np.finfo(w.dtype).eps)
+    orders = [w.reshape(-1, lanes, k) for lanes in LANES if c % lanes == 0]
+    sums = xp.stack([(xp.cumsum(each, axis=0) ** 2).sum(axis=1).mean(axis=0) for each in orders])
+    channels = (xp.cumsum(w, axis=2) ** 2).mean(axis=2).sum(axis=(0, 1))
+    return largest * xp.sqrt(sums.max(axis=0) + channels)
 
 
 @dataclass(frozen=True)
@@ -68,17 +77,19 @@ class Axis:
 class Ties(NamedTuple):
     """The arrays from which the margins of a layer are computed, in one dtype on one device."""
 
-    spread: Array  # (K,): MULTIPLE eps r(w)
+    spread: Array  # (K,): multiple eps r(w)
     rows: Array  # (P, H): 1 where a row enters a window, else 0
     columns: Array  # (W, Q): 1 where a column enters a window, else 0
 
 
-def prepare_ties(w: Array, rows: Axis, columns: Axis) -> Ties:
-    """Return ``Ties`` for weights w (KH, KW, C, K) and windows along both axes, in the dtype of w."""
+def prepare_ties(w: Array, rows: Axis, columns: Axis, points: int = 0) -> Ties:
+    """Return ``Ties`` for weights w (KH, KW, C, K) and windows along both axes, in the dtype of w.
+
+    ``points``: those of the Winograd transform that computes the outputs; 0: the direct form.
+    """
     xp = array_module(w)
-    return Ties(
-        tie_spread(w), *(xp.asarray(each, dtype=w.dtype) for each in (rows.matrix(), columns.matrix().T.copy()))
-    )
+    spread = running_sums(w) * w.dtype.type(MULTIPLES[points] * np.finfo(w.dtype).eps)
+    return Ties(spread, *(xp.asarray(each, dtype=w.dtype) for each in (rows.matrix(), columns.matrix().T.copy())))
 
 
 def reach(x: Array, ties: Ties) -> Array:

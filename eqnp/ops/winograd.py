@@ -73,7 +73,7 @@ def transform_weights(w: Array, tiling: Tiling, products: Products | None = None
     c, k = w.shape[2:]
     g = xp.asarray(np.kron(g, g), dtype=w.dtype)
     u = xp.matmul(g, w.reshape(tiling.r**2, c * k)).reshape(t * t, c, k)
-    ties = prepare_ties(w, *tiling.reach) if tiling.pool == "max" else None
+    ties = prepare_ties(w, *tiling.reach, points=t) if tiling.pool == "max" else None
     products = products or Products()
     return Kernel(
         (c, k),

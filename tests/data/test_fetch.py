@@ -566,7 +566,7 @@ def test_the_command_says_what_train_would_read(server, tmp_path, monkeypatch, n
     assert (result.code, result.out, result.err) == (0, f"mnist is in {own}\n", "")
     result = run(capsys, "data", "fetch", "mnist", "--folder=~/x")
     assert result.out == f"mnist is in {tmp_path}/HOME/x/MNIST/raw\n"
-    assert f"eqnp reads mnist from {own} unless told otherwise" in result.err and "--set data.folder=" in result.err
+    assert f"eqnp reads mnist from {own} by default" in result.err and "--set data.folder=" in result.err
     assert not any(path.name.startswith("~") for path in Path().iterdir())
     datafiles.write_mnist(tmp_path / "HOME" / "x", True, counts=(12, 9), like="mnist")
     (own / "train-labels-idx1-ubyte.gz").unlink()
