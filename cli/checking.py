@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from eqnp.analysis import theorem, verdict
-from eqnp.analysis.precision import rounding_warning
+from eqnp.analysis.precision import rounding_warning, smallest_beta
 from eqnp.analysis.quality import Setting
 from eqnp.analysis.settling import check_settling
 from eqnp.analysis.steady import Phases, Watch
@@ -27,6 +27,7 @@ def measure(
 ) -> dict[str, Any]:
     """Return the results of a check, nested by name as in check.h5."""
     learner, configured = session.learner, session.learner.phases
+    least_beta = smallest_beta(learner, parameters, *_samples(session, samples, split))
     x, target, parameters = _prepare(session, parameters, samples, split)
     watch.expect(verdict.STAGES + theorem.STAGES + 1)
     phases = Phases(learner.network, parameters, x, target, steps, learner.contrast, configured.way, watch)
@@ -46,7 +47,7 @@ def measure(
         },
         "tied": not learner.network.architecture.vector_field,
         "angle": verdict.mean_angle(parameters),
-        "verdict": verdict.judge(phases, setting, configured.tolerance, configured.every),
+        "verdict": verdict.judge(phases, setting, configured.tolerance, configured.every, least_beta),
         "bias": theorem.measure_bias(phases, learner.beta),
     }
     if setting.T2 <= setting.T1:  # BPTT goes back through the last T2 of T1 steps
@@ -74,8 +75,12 @@ def measure_settling(
 
 def rounding(session: Session, parameters: Mapping[str, Array], samples: str, split: str) -> str:
     """Return one line if the dtype of the run (not float64, as in the check) rounds too much for its beta."""
-    x, labels = session.samples(split, parse_selection("--samples", samples, session.count(split)))
-    return rounding_warning(session.learner, parameters, x, labels)
+    return rounding_warning(session.learner, parameters, *_samples(session, samples, split))
+
+
+def _samples(session: Session, samples: str, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return images (N, H, W, C) in the dtype of the run, and labels (N,)."""
+    return session.samples(split, parse_selection("--samples", samples, session.count(split)))
 
 
 def _prepare(

@@ -17,19 +17,28 @@ LONGER = (2, 4, 8, 16)  # factors of T1 and T2
 SMALLER = (2, 5, 10, 20, 50, 100)  # divisors of beta
 
 
-def find_cure(phases: Phases, setting: Setting, sign: int, exact: Gradient, now: float, goal: float) -> dict[str, Any]:
+def find_cure(
+    phases: Phases,
+    setting: Setting,
+    sign: int,
+    exact: Gradient,
+    now: float,
+    goal: float,
+    least_beta: float = 0.0,
+) -> dict[str, Any]:
     """Try smaller betas, longer phases and two-sided nudging until a quality of ``goal`` is reached.
 
     Each change is tried alone first, from small to large. If no single change is enough, all are tried together, and
     then each is taken back as far as the goal allows. If several settings reach the goal, the one with the fewest steps
     is chosen. ``sign`` is the sign of beta, ``exact`` the reference gradient by parameter, ``now`` and ``goal`` are
-    qualities (``quality.grade``), at most 1.
+    qualities (``quality.grade``), at most 1. No beta below ``least_beta`` is tried: the run would round
+    too much.
 
     Returns the setting; its ``cosine`` with the exact gradient and its ``quality``; ``enough``: whether the quality
     reaches the goal (if not, the setting is the best of all); and ``tried``, a table with one array (K,) per column.
     """
     trial = _Trial(phases, sign, exact)
-    knobs = _knobs(setting, phases.steps)
+    knobs = _knobs(setting, phases.steps, least_beta)
     phases.watch.expect(sum(map(len, knobs.values())))
     single = [
         trial.first([replace(setting, **{key: value}) for value in values], goal) for key, values in knobs.items()
@@ -92,10 +101,10 @@ def _taken_back(
     return best
 
 
-def _knobs(setting: Setting, steps: int) -> dict[str, list[Any]]:
+def _knobs(setting: Setting, steps: int, least_beta: float) -> dict[str, list[Any]]:
     """Return the values to try for each field that can be changed, the smallest change first."""
     knobs: dict[str, list[Any]] = {
-        "beta": [setting.beta / k for k in SMALLER],
+        "beta": [setting.beta / k for k in SMALLER if setting.beta / k >= least_beta],
         "T1": [setting.T1 * k for k in LONGER if setting.T1 * k <= steps],
         "T2": [setting.T2 * k for k in LONGER if setting.T2 * k <= steps],
     }

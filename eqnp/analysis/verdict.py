@@ -31,7 +31,9 @@ STAGES = 8 + FOLDS  # of ``judge``, without a cure
 UNSOLVED = 1e-6  # an adjoint whose residual is larger does not converge
 
 
-def judge(phases: Phases, setting: Setting, tolerance: float = 0.0, every: int = 1) -> dict[str, Any]:
+def judge(
+    phases: Phases, setting: Setting, tolerance: float = 0.0, every: int = 1, least_beta: float = 0.0
+) -> dict[str, Any]:
     """Measure the estimate of ``setting`` against the exact gradient, over the samples whose free phase settles.
 
     ``tolerance`` and ``every`` belong to the configured phases (see ``relax``). Cures are tried without a tolerance.
@@ -71,7 +73,7 @@ def judge(phases: Phases, setting: Setting, tolerance: float = 0.0, every: int =
     result |= _split(phases, setting.T2, stencil, estimate, exact, limit)
     result["goal"] = min(GOOD, grade(limit, exact) - NEAR)
     if result["quality"] < result["goal"]:
-        result["cure"] = find_cure(phases, setting, sign, exact, result["quality"], result["goal"])
+        result["cure"] = find_cure(phases, setting, sign, exact, result["quality"], result["goal"], least_beta)
     return result
 
 

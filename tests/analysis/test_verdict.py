@@ -160,6 +160,14 @@ def test_a_cure_that_reaches_the_goal_no_way_is_the_best_one():
     assert not cure["enough"] and cure["quality"] == max(cure["tried"]["quality"])
 
 
+def test_no_beta_is_tried_that_rounds_too_much_in_the_run():
+    """A check computes in float64; the run that takes its advice may not."""
+    phases = phases_of(kinked())
+    exact = phases.exact().gradient
+    cure = find_cure(phases, Setting(2, 1, 3.0, "symmetric"), 1, exact, -1.0, goal=2.0, least_beta=0.5)
+    assert cure["tried"]["beta"].min() == 0.6 and cure["beta"] >= 0.5
+
+
 def test_a_setting_that_nothing_betters_stays():
     phases, setting = phases_of(curved()), Setting(20, 10, 0.05, "symmetric")
     cure = find_cure(phases, setting, 1, phases.exact().gradient, now=1.5, goal=2.0)
