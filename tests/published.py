@@ -53,9 +53,10 @@ class Published:
 
 
 def model(path: Path) -> str:
-    """Return the kind of network in a fixture: MLP, CNN, VFMLP or VFCNN."""
+    """Return the kind of network in a fixture: MLP, CNN, VFMLP or VFCNN, or that of another format, such as graph."""
     with np.load(path, allow_pickle=False) as file:
-        return json.loads(str(file["config"]))["model"]
+        config = json.loads(str(file["config"]))
+    return str(config.get("model", config.get("kind")))
 
 
 def read(path: Path) -> Published:
