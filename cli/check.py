@@ -82,16 +82,22 @@ def check(
 
             new_figure(1)  # report a missing matplotlib before the work
     session, parameters = open_weights(target, overrides, checkpoint, backend.open)
-    measure, table = (checking.measure_settling, tables.settling_table) if settle else (checking.measure, tables.table)
     if out is not None:
         make_folder(out)  # before the work: it may fail
     samples = samples or f"0:{min(SETTLING_SAMPLES if settle else SAMPLES, session.count(split))}"
-    if warning := checking.rounding(session, parameters, samples, split):
-        Progress().message(warning)
+    rounding = checking.rounding(session, parameters, samples, split)
+    if rounding and rounding.warning:
+        Progress().message(rounding.warning)
+    chosen = (session, parameters, samples, split, steps)
     with Stages() as stages:
-        content = measure(session, parameters, samples, split, steps, stages)
+        if settle:
+            content = checking.measure_settling(*chosen, stages)
+        else:
+            least_beta = rounding.smallest_beta if rounding else 0.0
+            content = checking.measure(*chosen, stages, least_beta)
     of = checking.shown_name(target, checkpoint)
     content["settings"]["of"] = of
+    table = tables.settling_table if settle else tables.table
     click.echo(table(content, checking.training_command(target, overrides)))
     show_changed(session.changed)
     if out is not None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from eqnp.analysis import theorem, verdict
-from eqnp.analysis.precision import rounding_warning, smallest_beta
+from eqnp.analysis.precision import Rounding, find_rounding
 from eqnp.analysis.quality import Setting
 from eqnp.analysis.settling import check_settling
 from eqnp.analysis.steady import Phases, Watch
@@ -23,11 +23,16 @@ from eqnp.runs.configfile import DEFAULT_PRESET
 
 
 def measure(
-    session: Session, parameters: Mapping[str, Array], samples: str, split: str, steps: int, watch: Watch
+    session: Session,
+    parameters: Mapping[str, Array],
+    samples: str,
+    split: str,
+    steps: int,
+    watch: Watch,
+    least_beta: float = 0.0,
 ) -> dict[str, Any]:
-    """Return the results of a check, nested by name as in check.h5."""
+    """Return the results of a check, nested by name as in check.h5. No cure takes beta below ``least_beta``."""
     learner, configured = session.learner, session.learner.phases
-    least_beta = smallest_beta(learner, parameters, *_samples(session, samples, split))
     x, target, parameters = _prepare(session, parameters, samples, split)
     watch.expect(verdict.STAGES + theorem.STAGES + 1)
     phases = Phases(learner.network, parameters, x, target, steps, learner.contrast, configured.way, watch)
@@ -73,9 +78,9 @@ def measure_settling(
     return {"settings": {"samples": len(x), "split": split, "steps": steps}, **content}
 
 
-def rounding(session: Session, parameters: Mapping[str, Array], samples: str, split: str) -> str:
-    """Return one line if the dtype of the run (not float64, as in the check) rounds too much for its beta."""
-    return rounding_warning(session.learner, parameters, *_samples(session, samples, split))
+def rounding(session: Session, parameters: Mapping[str, Array], samples: str, split: str) -> Rounding | None:
+    """Return the rounding error in the dtype of the run (not float64, as in the check); None if it has none."""
+    return find_rounding(session.learner, parameters, *_samples(session, samples, split))
 
 
 def _samples(session: Session, samples: str, split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -88,7 +93,7 @@ def _prepare(
 ) -> tuple[Array, Array, dict[str, Array]]:
     """Return inputs (N, ...), targets (N, K) and parameters on the backend, in float64, or float32 for TF32."""
     backend, dtype = session.learner.backend, np.float32 if session.config.training.tf32 else np.float64
-    x, labels = session.samples(split, parse_selection("--samples", samples, session.count(split)))
+    x, labels = _samples(session, samples, split)
     target = one_hot(labels, session.learner.network.architecture.classes, dtype)
     cast = {name: p.astype(dtype) for name, p in parameters.items()}
     return backend.asarray(x.astype(dtype)), backend.asarray(target), cast

@@ -87,22 +87,17 @@ def rounding_warning(learner: Learner, parameters: Mapping[str, Array], x: np.nd
 
     ``x`` (N, ...) and ``labels`` (N,) are on the host, x in the dtype of the run. BPTT has no beta and no such error.
     """
-    found = _rounding_if_any(learner, parameters, x, labels)
+    found = find_rounding(learner, parameters, x, labels)
     return found.warning if found else ""
 
 
-def smallest_beta(learner: Learner, parameters: Mapping[str, Array], x: np.ndarray, labels: np.ndarray) -> float:
-    """Return the smallest beta with a small rounding error, on the first samples of x; 0 for BPTT.
+def find_rounding(
+    learner: Learner, parameters: Mapping[str, Array], x: np.ndarray, labels: np.ndarray
+) -> Rounding | None:
+    """Return the rounding error, measured on the first samples of x; None for BPTT, or if memory is too small.
 
     ``x`` (N, ...) and ``labels`` (N,) are on the host, x in the dtype of the run.
     """
-    found = _rounding_if_any(learner, parameters, x, labels)
-    return found.smallest_beta if found else 0.0
-
-
-def _rounding_if_any(
-    learner: Learner, parameters: Mapping[str, Array], x: np.ndarray, labels: np.ndarray
-) -> Rounding | None:
     if learner.bptt is not None:
         return None
     with suppress(MemoryError), memory_errors():  # the run itself reports it
