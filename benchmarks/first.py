@@ -39,6 +39,8 @@ class Part(NamedTuple):
 def parts(out: Path) -> list[Part]:
     """Return what is run, in order."""
     gpu_tests = ("pytest", "-m", "gpu", "-rfE", "--tb=short", "--maxfail=25", "-q", "-p", "no:cacheprovider")
+    # A missing package or a warning of a newer one must not hide what the GPU does.
+    gpu_tests += ("-W", "default", "--continue-on-collection-errors")
     return [
         Part("machine", 20, ("-c", MACHINE)),
         Part("doctor", 60, ("-m", "eqnp", "doctor")),
