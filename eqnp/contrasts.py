@@ -4,8 +4,8 @@ The points are (beta_k, c_k); s_k is the steady state under nudging beta_k, s_* 
 function returns the gradient of the loss summed over samples, by parameter name:
 
     symmetric      - sum of c_k dPhi_{beta_k}/dtheta (s_k),         Phi_beta = Phi - beta l
-    vector field   - sum of c_k (dF/dtheta (s_*))^T s_k              forward weights: s_*^n with s_k^{n+1}
-                                                                     backward weights: s_k^n with s_*^{n+1}
+    vector field   - sum of c_k (dF/dtheta (s_*))^T s_k              forward weights from layer i to j: s_*^i with s_k^j
+                                                                     backward weights: s_k^i with s_*^j
     common         the mean of the symmetric contrast with the forward and with the backward winners, the same for both
                    weights: KP-VF (Kolen and Pollack 1994; the poster, "Distinct forward and backward weights")
 
@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 
 from eqnp.architecture import forward_partner
 from eqnp.backends.backend import Array
-from eqnp.derivatives import dphi_dtheta, feedback_gradient, forward_gradient, input_gradient
+from eqnp.derivatives import dphi_dtheta, feedback_gradient, forward_gradient
 from eqnp.errors import ConfigurationError
 from eqnp.networks import Gradient, Network, States, VectorFieldNetwork
 from eqnp.prepared import PreparedNetwork
@@ -30,12 +30,16 @@ Contrast = Callable[[PreparedNetwork, States, Terms, Array], Gradient]
 def symmetric_contrast(prepared: PreparedNetwork, free: States, terms: Terms, target: Array) -> Gradient:
     """Return - sum of c dPhi_beta/dtheta over ``terms``. Target (N, K).
 
-    The input is the same in all terms, so its connection subtracts the states first and correlates once.
+    The input is the same in all terms, so its connections subtract the states first and correlate once.
     """
-    upper = range(1, len(prepared.network.connections))
-    gradient = input_gradient(prepared, _difference(terms, 0))
+    graph = prepared.network
+    gradient: Gradient = {}
+    for e in graph.from_input:  # linear in the state above, since the input does not move
+        difference = _difference(terms, graph.edges[e].upper - 1)
+        gradient |= forward_gradient(prepared, e, prepared.x, difference, prepared.from_input[e][1])
+    others = [e for e in range(len(graph.edges)) if e not in graph.from_input]
     for c, _, states in terms:
-        _add_scaled(gradient, dphi_dtheta(prepared, states, upper), -c)
+        _add_scaled(gradient, dphi_dtheta(prepared, states, others), -c)
     return gradient | _readout(prepared, terms, target)
 
 
@@ -47,8 +51,9 @@ def vector_field_contrast(prepared: PreparedNetwork, free: States, terms: Terms,
     """
     _, winners = prepared.drives(free)
     gradient: Gradient = {}
-    for n in range(len(free)):
-        gradient |= forward_gradient(prepared, n, prepared.below(n, free), _difference(terms, n), winners[n])
+    for e, edge in enumerate(prepared.network.edges):
+        difference = _difference(terms, edge.upper - 1)
+        gradient |= forward_gradient(prepared, e, prepared.below(e, free), difference, winners[e])
     for c, _, states in terms:
         _add_scaled(gradient, _backward(prepared, states, free), -c)
     return gradient | _readout(prepared, terms, target)
@@ -104,7 +109,7 @@ def require_contrast(network: Network, contrast: Contrast) -> None:
 
 
 def _difference(terms: Terms, n: int) -> Array:
-    """Return - sum of c s^{n+1} over ``terms``."""
+    """Return - sum of c s over ``terms``, s being state n."""
     (c, _, states), *others = terms
     total = states[n] * -c
     for c, _, states in others:
@@ -113,12 +118,13 @@ def _difference(terms: Terms, n: int) -> Array:
 
 
 def _backward(prepared: PreparedNetwork, lower: States, upper: States) -> Gradient:
-    """Return d(s^n . f_n(v^{n+1})) by every backward weight: s and the winners of ``lower``, v of ``upper``."""
+    """Return d(s . f(v)) by the backward weight of every edge: s and the winners of ``lower``, v of ``upper``."""
     _, winners = prepared.drives(lower)
     places = prepared.feedback_winners(lower, winners)
     gradient: Gradient = {}
-    for n in range(1, len(lower)):
-        gradient |= feedback_gradient(prepared, n, lower[n - 1], upper[n], places[n])
+    for e, edge in enumerate(prepared.network.edges):
+        if edge.lower:
+            gradient |= feedback_gradient(prepared, e, prepared.below(e, lower), prepared.above(e, upper), places[e])
     return gradient
 
 

@@ -1,11 +1,12 @@
 """The derivatives: dPhi/dtheta, and the adjoint of one step (its VJP), by states and by parameters.
 
-Each is made of the four maps of a connection with their roles swapped. With delta the cotangent of F,
+Each is made of the four maps of a connection with their roles swapped. With delta the cotangent of F, every edge from
+s^i up to s^j gives
 
-    drive    d_n(s^n):       by s^n       feedback of delta^{n+1} through the forward weights
-                             by w_f       weight_gradient(s^n, delta^{n+1})
-    feedback f_n(s^{n+1}):   by s^{n+1}   drive_at_winners of delta^n through the feedback's weights
-                             by w_b       weight_gradient(delta^n, s^{n+1})
+    drive    d(s^i):   by s^i   feedback of delta^j through the forward weights
+                       by w_f   weight_gradient(s^i, delta^j)
+    feedback f(s^j):   by s^j   drive_at_winners of delta^i through the feedback's weights
+                       by w_b   weight_gradient(delta^i, s^j)
 
 Gradients are summed over samples and have the shapes of their parameters. They are by the weights in use:
 ``PreparedNetwork.unscaled`` makes them those by the parameters under dropout.
@@ -36,38 +37,38 @@ def step_vjp(
     activations = network.network.activations
     delta = [sigma.derivative(un) * c for sigma, un, c in zip(activations, u, cotangent, strict=True)]
     network.mask(delta)
-    back = [array_module(s).zeros_like(s) for s in states]
-    gradient = input_gradient(network, delta[0]) if by_parameters else {}
-    for n in range(1, len(states)):
-        back[n - 1] += network.links[n].drive_vjp(delta[n], winners[n])
-        back[n] += network.links[n].feedback_vjp(delta[n - 1], places[n])
+    back, gradient = [array_module(s).zeros_like(s) for s in states], dict[str, Array]()
+    for e, edge in enumerate(network.network.edges):
+        above = edge.upper - 1
         if by_parameters:
-            gradient |= forward_gradient(network, n, states[n - 1], delta[n], winners[n])
-            accumulate(gradient, feedback_gradient(network, n, delta[n - 1], states[n], places[n]))
+            gradient |= forward_gradient(network, e, network.below(e, states), delta[above], winners[e])
+        if not edge.lower:
+            continue
+        below = edge.lower - 1
+        back[below] += network.links[e].drive_vjp(delta[above], winners[e])
+        back[above] += network.links[e].feedback_vjp(delta[below], places[e])
+        if by_parameters:
+            accumulate(gradient, feedback_gradient(network, e, delta[below], states[above], places[e]))
     return back, gradient
 
 
-def dphi_dtheta(network: PreparedNetwork, states: States, connections: Sequence[int] | None = None) -> Gradient:
-    """Return dPhi/dw and dPhi/db at ``states``, each (N, ...), for all or the given ``connections``."""
-    _, winners = network.drives(states)
+def dphi_dtheta(network: PreparedNetwork, states: States, edges: Sequence[int] | None = None) -> Gradient:
+    """Return dPhi/dw and dPhi/db at ``states``, each (N, ...), for all or the given ``edges``."""
     gradient: Gradient = {}
-    for n in range(len(states)) if connections is None else connections:
-        gradient |= forward_gradient(network, n, network.below(n, states), states[n], winners[n])
+    for e in range(len(network.links)) if edges is None else edges:
+        _, winner = network.drive(e, states)
+        gradient |= forward_gradient(network, e, network.below(e, states), network.above(e, states), winner)
     return gradient
 
 
-def input_gradient(network: PreparedNetwork, s1: Array) -> Gradient:
-    """Return dPhi/dw and dPhi/db of connection 0, which are linear in s^1 (N, ...) since the input is static."""
-    return forward_gradient(network, 0, network.x, s1, network.input_winner)
+def forward_gradient(network: PreparedNetwork, e: int, s: Array, v: Array, winner: Winner) -> Gradient:
+    """Return the derivatives of v . d(s) along edge ``e``, s below and v above, by the forward weights and the bias."""
+    edge = network.network.edges[e]
+    dw, db = network.links[e].weight_gradient(s, v, winner)
+    return {f"{edge.name}.weight": dw} | ({edge.bias: db} if edge.bias else {})
 
 
-def forward_gradient(network: PreparedNetwork, n: int, s: Array, v: Array, winner: Winner) -> Gradient:
-    """Return the derivatives of v . d_n(s), s below and v above, by the forward weights and the bias."""
-    dw, db = network.links[n].weight_gradient(s, v, winner)
-    return {f"forward.{n}.weight": dw, f"forward.{n}.bias": db}
-
-
-def feedback_gradient(network: PreparedNetwork, n: int, s: Array, v: Array, winner: Winner) -> Gradient:
-    """Return the derivative of s . f_n(v), s below and v above, by the weights of the feedback."""
-    dw, _ = network.links[n].weight_gradient(s, v, winner)
-    return {network.network.feedback_name(n): dw}
+def feedback_gradient(network: PreparedNetwork, e: int, s: Array, v: Array, winner: Winner) -> Gradient:
+    """Return the derivative of s . f(v) along edge ``e``, s below and v above, by the weights of the feedback."""
+    dw, _ = network.links[e].weight_gradient(s, v, winner)
+    return {network.network.feedback_name(network.network.edges[e]): dw}

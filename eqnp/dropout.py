@@ -30,11 +30,11 @@ def weight_scales(architecture: Architecture) -> dict[str, float]:
     scales: dict[str, float] = {}
     if architecture.dropout_scaling == "states":
         return scales
-    for n, keep in enumerate(architecture.keep, start=1):
-        is_last = n == len(architecture.keep)  # of the states: a readout stands above it, or it has no dropout
-        names = ("readout.weight",) if is_last else (f"forward.{n}.weight", f"backward.{n}.weight")
-        if keep < 1:
-            scales |= dict.fromkeys(names, 1 / keep)
+    for edge in architecture.edges:
+        if edge.lower and (keep := architecture.keep[edge.lower - 1]) < 1:
+            scales |= dict.fromkeys((f"{edge.name}.weight", f"{edge.backward}.weight"), 1 / keep)
+    if architecture.readout and architecture.keep[-1] < 1:
+        scales["readout.weight"] = 1 / architecture.keep[-1]
     return scales
 
 

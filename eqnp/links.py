@@ -1,7 +1,8 @@
 """A link: one connection with its weights fixed and its buffers, so that its maps allocate nothing.
 
-Link n couples s^n below, (N, ...), with s^{n+1} above, (N, ...). Its maps are those of ``eqnp.connections.contract``
-with the weights put in: the forward weights carry a state up, the feedback's weights carry one down.
+The link of an edge couples a state s below, (N, ...), with a state v above, (N, ...). Its maps are those of
+``eqnp.connections.contract`` with the weights put in: the forward weights carry a state up, the feedback's weights
+carry one down.
 """
 
 from __future__ import annotations
@@ -10,53 +11,59 @@ from collections.abc import Iterator
 
 from eqnp.backends.backend import Array
 from eqnp.backends.workspace import Workspace
-from eqnp.connections.contract import Connection, Prepared, Winner
+from eqnp.connections.contract import Addends, Connection, Prepared, Winner
 from eqnp.ops.moves import Move
 
 
 class Link:
-    """A connection with prepared weights ``up``, ``bias`` and ``down`` (None for link 0: nothing goes back to x).
+    """A connection with prepared weights ``up``, ``bias`` (None if another edge has it) and ``down``.
 
-    Arrays that a map returns are buffers: valid until the same map is called again. ``scratch`` is what all links of a
-    network share.
+    ``down`` is None if the edge starts at the input, to which nothing is fed back. Arrays that a map returns are
+    buffers: valid until the same map is called again. ``scratch`` is what all links of a network share.
     """
 
-    def __init__(self, connection: Connection, up: Prepared, bias: Array, down: Prepared, scratch: Workspace) -> None:
+    def __init__(
+        self, connection: Connection, up: Prepared, bias: Array | None, down: Prepared, scratch: Workspace
+    ) -> None:
         self.connection, self.up, self.bias, self.down = connection, up, bias, down
         self.space, self._own_space = Workspace(scratch), Workspace(scratch)
 
     # ---- what a step computes
 
     def drive(self, s: Array) -> tuple[Array, Winner]:
-        """Return d_n(s^n), of the shape of s^{n+1}, and the winners that it found."""
+        """Return d(s), of the shape of v, and the winners that it found."""
         return self.connection.drive(self.up, self.bias, s, self.space)
 
     def feedback_winners(self, s: Array) -> Winner:
-        """Return the winners that the feedback's own weights choose at s^n."""
+        """Return the winners that the feedback's own weights choose at s."""
         return self.connection.winners(self.down, s, self._own_space)
 
+    def feedback(self, v: Array, winner: Winner) -> Array:
+        """Return f(v), of the shape of s."""
+        return self.connection.feedback(self.down, v, winner, self.space)
+
     def feedback_blocks(self, v: Array, winner: Winner) -> Iterator[tuple[slice, Array]]:
-        """Yield (block, f_n(v) of these samples), of the shape of s^n, for a state v above."""
+        """Yield (block, f(v) of these samples), of the shape of s, for a state v above."""
         return self.connection.feedback_blocks(self.down, v, winner, self.space)
 
-    def move_below(self, v: Array, winner: Winner, d: Array, move: Move) -> Array | None:
-        """Move s^n to its drive ``d`` plus f_n(v); return how far it went, if that is measured."""
-        return self.connection.update(self.down, v, winner, d, move, self.space)
+    def move_below(self, v: Array, winner: Winner, others: Addends, move: Move) -> Array | None:
+        """Move s to f(v) plus the arrays ``others``; return how far it went, if that is measured."""
+        return self.connection.update(self.down, v, winner, others, move, self.space)
 
-    def move_above(self, d: Array, nudge: Array | None, move: Move, space: Workspace) -> Array | None:
-        """Move s^{n+1}, the last state, to its drive ``d`` less ``nudge``; return how far it went, if measured."""
-        return self.connection.update_last(d, nudge, move, space)
+    def move_above(self, drives: Addends, nudge: Array | None, move: Move) -> Array | None:
+        """Move v, which gets no feedback, to its ``drives`` less ``nudge``; return how far it went, if measured."""
+        return self.connection.update_last(drives, nudge, move, self.space)
 
     # ---- its derivatives
 
     def drive_vjp(self, delta: Array, winner: Winner) -> Array:
-        """Return (dd_n/ds^n)^T delta, of the shape of s^n: feedback through the forward weights."""
+        """Return (dd/ds)^T delta, of the shape of s: feedback through the forward weights."""
         return self.connection.feedback(self.up, delta, winner, self.space)
 
     def feedback_vjp(self, delta: Array, winner: Winner) -> Array:
-        """Return (df_n/dv)^T delta, of the shape of s^{n+1}: a drive through the feedback's weights."""
+        """Return (df/dv)^T delta, of the shape of v: a drive through the feedback's weights."""
         return self.connection.drive_at_winners(self.down, delta, winner, self.space)
 
     def weight_gradient(self, s: Array, v: Array, winner: Winner) -> tuple[Array, Array]:
-        """Return the derivatives of v . d_n(s), s below and v above, by weight and bias, summed over samples."""
+        """Return the derivatives of v . d(s), s below and v above, by weight and bias, summed over samples."""
         return self.connection.weight_gradient(s, v, winner, self.space)

@@ -1,11 +1,13 @@
 """The networks: which weights drive a layer from below, which feed back from above, and what the loss depends on.
 
-    Phi(x, s, theta) = sum over n of  s^{n+1} . d_n(s^n),      s^0 = x
+    Phi(x, s, theta) = sum over edges e = (i -> j) of  s^j . d_e(s^i)  +  sum over layers of  s^j . b_j        s^0 = x
     s               <- sigma(dPhi/ds - beta dl/ds)             all layers at once, from the old states
 
-A symmetric network uses the same weight in both directions. So Phi exists, and its derivative by s^n is the drive from
-below plus the feedback from above. A vector-field network has the same drive, but separate weights for the feedback:
-s <- sigma(F(x, s, theta)), and there is no Phi. ``eqnp.step`` computes both.
+A symmetric network uses the same weight in both directions. So Phi exists, and its derivative by s^n is the drives from
+below plus the feedbacks from above, one for every edge. A vector-field network has the same drives, but separate
+weights for the feedback: s <- sigma(F(x, s, theta)), and there is no Phi. ``eqnp.step`` computes both.
+
+In code, state n counts from 0 and is s^{n+1}; an edge is a number, too, its place in ``Network.edges``.
 
 "The poster", here and in other modules, is the poster and paper "Scaling Equilibrium Propagation to Deep ConvNets by
 Drastically Reducing its Gradient Estimator Bias" (Laborieux et al. 2020, arXiv:2006.03824).
@@ -23,6 +25,7 @@ from eqnp.backends.workspace import Workspace
 from eqnp.connections.contract import inner_product
 from eqnp.connections.forms import FORMS, Means, connect
 from eqnp.errors import ConfigurationError
+from eqnp.graph import Edge, colours
 from eqnp.losses import CrossEntropy, Loss, SquaredError
 from eqnp.ops.activations import ACTIVATIONS, LINEAR, Activation
 from eqnp.ops.dense import dense, dense_transpose, dense_weight_gradient, flatten
@@ -48,8 +51,16 @@ def _loss(loss: str | Loss) -> Loss:
     return SquaredError() if loss == "squared_error" else CrossEntropy()
 
 
+def _activations(architecture: Architecture, loss: Loss) -> tuple[Activation, ...]:
+    """Return the activation of every state: its layer's own, or that of the network; linear where the loss needs it."""
+    layers = architecture.layers[: len(architecture.state_shapes)]
+    own = [_activation(layer.activation or architecture.activation) for layer in layers]
+    linear_output = loss.linear_output and not architecture.readout
+    return (*own[:-1], LINEAR if linear_output else own[-1])
+
+
 class Network(ABC):
-    """A chain of layers. It holds no weights and no states: both are arguments.
+    """Layers and the edges between them. It holds no weights and no states: both are arguments.
 
     Raises:
         ConfigurationError: the architecture is for the other kind of network, or ``convolution`` is unknown.
@@ -70,21 +81,27 @@ class Network(ABC):
         if convolution not in FORMS:
             raise ConfigurationError(f"convolution: {convolution!r} is not known; choose one of {', '.join(FORMS)}")
         self.architecture = architecture
-        hidden, self.loss = _activation(architecture.activation), _loss(architecture.loss)
-        if hidden not in ACTIVATIONS.values() and not isinstance(means, Products):
+        self.loss = _loss(architecture.loss)
+        self.activations = _activations(architecture, self.loss)
+        if any(sigma not in ACTIVATIONS.values() for sigma in self.activations) and not isinstance(means, Products):
             means = None  # kernels of a GPU know the activations of eqnp alone; array operations know every one
-        below = (architecture.input_shape, *architecture.state_shapes[:-1])
-        layers = architecture.layers[: len(below)]  # a readout does not connect two states
+        self.edges: tuple[Edge, ...] = architecture.edges
+        shapes, states = architecture.shapes, range(len(architecture.state_shapes))
         self.connections = tuple(
-            connect(layer, shape, convolution, means) for layer, shape in zip(layers, below, strict=True)
+            connect(edge.layer, shapes[edge.lower], convolution, means, shapes[edge.upper]) for edge in self.edges
         )
-        linear_output = self.loss.linear_output and not architecture.readout
-        last = LINEAR if linear_output else hidden
-        self.activations: tuple[Activation, ...] = (*[hidden] * (len(self.connections) - 1), last)
+        self.into = tuple(tuple(e for e, edge in enumerate(self.edges) if edge.upper == n + 1) for n in states)
+        """For every state, the edges that drive it, the one with its bias first."""
+        self.out_of = tuple(tuple(e for e, edge in enumerate(self.edges) if edge.lower == n + 1) for n in states)
+        """For every state, the edges along which it gets feedback."""
+        self.from_input = tuple(e for e, edge in enumerate(self.edges) if not edge.lower)
+        """The edges that start at the input: their drives never change."""
+        self.colours = tuple(tuple(n - 1 for n in layers) for layers in colours(self.edges, len(states)))
+        """The states in sets that no edge joins, in the order in which a sweep moves them."""
 
     @abstractmethod
-    def feedback_name(self, n: int) -> str:
-        """Return the name of the weights with which connection n >= 1 feeds s^{n+1} back to s^n."""
+    def feedback_name(self, edge: Edge) -> str:
+        """Return the name of the weights with which the layer above an edge feeds back to the layer below it."""
 
     def zero_states(self, x: Array) -> list[Array]:
         """Return the states at the start of a free phase: zeros (N, ...) for the samples of x (N, ...)."""
@@ -131,17 +148,17 @@ class SymmetricNetwork(Network):
 
     vector_field = False
 
-    def feedback_name(self, n: int) -> str:
+    def feedback_name(self, edge: Edge) -> str:
         """Return the name of the forward weight."""
-        return f"forward.{n}.weight"
+        return f"{edge.name}.weight"
 
     def primitive_function(self, parameters: Parameters, x: Array, states: States) -> Array:
-        """Return Phi = sum over n of s^{n+1} . d_n(s^n) for every sample (N,); x and the states are each (N, ...)."""
-        phi = 0.0
-        for n, (below, above) in enumerate(zip([x, *states[:-1]], states, strict=True)):
-            w, b = parameters[f"forward.{n}.weight"], parameters[f"forward.{n}.bias"]
-            d, _ = self.connections[n].drive(self.connections[n].prepare(w), b, below)
-            phi = phi + inner_product(above, d)
+        """Return Phi for every sample (N,); x and the states are each (N, ...)."""
+        layers, phi = (x, *states), 0.0
+        for edge, connection in zip(self.edges, self.connections, strict=True):
+            w, b = parameters[f"{edge.name}.weight"], parameters[edge.bias] if edge.bias else None
+            d, _ = connection.drive(connection.prepare(w), b, layers[edge.lower])
+            phi = phi + inner_product(layers[edge.upper], d)
         return phi
 
 
@@ -166,6 +183,6 @@ class VectorFieldNetwork(Network):
         super().__init__(architecture, convolution, means)
         self.own_winners = own_winners
 
-    def feedback_name(self, n: int) -> str:
+    def feedback_name(self, edge: Edge) -> str:
         """Return the name of the backward weight, which has the shape and layout of the forward weight."""
-        return f"backward.{n}.weight"
+        return f"{edge.backward}.weight"

@@ -15,6 +15,7 @@ from eqnp.backends.backend import Array, array_module
 from eqnp.backends.workspace import Workspace
 from eqnp.connections.contract import Winner
 from eqnp.dropout import Masks, scaled_masks, weight_scales
+from eqnp.graph import Edge
 from eqnp.inputs import require_input, require_masks, require_parameters, require_states, require_target
 from eqnp.links import Link
 from eqnp.networks import Gradient, Network, Parameters, States
@@ -52,8 +53,8 @@ class PreparedWeights:
         self.scales = weight_scales(network.architecture) if dropout else {}
         self.parameters = {k: w * self.scales[k] if k in self.scales else w for k, w in parameters.items()}
         self._prepared = {}
-        for n, connection in enumerate(network.connections):
-            for name in {f"forward.{n}.weight", network.feedback_name(n) if n else f"forward.{n}.weight"}:
+        for edge, connection in zip(network.edges, network.connections, strict=True):
+            for name in {f"{edge.name}.weight", self._down(edge)}:
                 self._prepared[name] = connection.prepare(self.parameters[name])
 
     def links(self) -> list[Link]:
@@ -62,13 +63,17 @@ class PreparedWeights:
         return [
             Link(
                 connection,
-                self._prepared[f"forward.{n}.weight"],
-                self.parameters[f"forward.{n}.bias"],
-                self._prepared[self.network.feedback_name(n)] if n else None,
+                self._prepared[f"{edge.name}.weight"],
+                self.parameters[edge.bias] if edge.bias else None,
+                self._prepared[self._down(edge)] if edge.lower else None,
                 scratch,
             )
-            for n, connection in enumerate(self.network.connections)
+            for edge, connection in zip(self.network.edges, self.network.connections, strict=True)
         ]
+
+    def _down(self, edge: Edge) -> str:
+        """Return the name of the weights that feed back along an edge: nothing is fed back to the input."""
+        return self.network.feedback_name(edge) if edge.lower else f"{edge.name}.weight"
 
 
 class PreparedNetwork:
@@ -94,12 +99,13 @@ class PreparedNetwork:
             given = "no masks" if masks is None else "masks"
             raise ValueError(f"the weights were prepared with dropout={parameters.dropout}, but there are {given}")
         self._weights, self.parameters = parameters, parameters.parameters
-        require_input(x, network.architecture.input_shape, self.parameters["forward.0.weight"])
+        require_input(x, network.architecture.input_shape, self.parameters[f"{network.edges[0].name}.weight"])
         require_masks(masks, network.architecture.state_shapes, x)
         self._make_buffers()
-        # The input does not move: neither do its drive and the winners of its windows. No other link uses this
-        # workspace.
-        self.input_drive, self.input_winner = parameters.links()[0].drive(x)
+        # The input does not move: neither do its drives and the winners of its windows. No other link uses these
+        # workspaces.
+        links = parameters.links()
+        self.from_input = {e: links[e].drive(x) for e in network.from_input}
 
     def zero_states(self) -> list[Array]:
         """Return zeros (N, ...) for every state."""
@@ -108,8 +114,11 @@ class PreparedNetwork:
     def repeated(self, times: int) -> PreparedNetwork:
         """Return the same network with its samples repeated ``times`` times, one set after the other."""
         twin = copy(self)
-        twin.x, twin.input_drive = (_repeat(a, times) for a in (self.x, self.input_drive))
-        twin.input_winner = None if self.input_winner is None else _repeat(self.input_winner, times)
+        twin.x = _repeat(self.x, times)
+        twin.from_input = {
+            e: (_repeat(d, times), None if winner is None else _repeat(winner, times))
+            for e, (d, winner) in self.from_input.items()
+        }
         twin.masks = self.masks and [None if mask is None else _repeat(mask, times) for mask in self.masks]
         twin._make_buffers()
         return twin
@@ -130,9 +139,14 @@ class PreparedNetwork:
         """
         require_states(states, self.network.architecture.state_shapes, self.x)
 
-    def below(self, n: int, states: States) -> Array:
-        """Return s^n (N, ...), what connection n starts from."""
-        return states[n - 1] if n else self.x
+    def below(self, e: int, states: States) -> Array:
+        """Return what edge ``e`` starts from, (N, ...): a state or the input."""
+        lower = self.network.edges[e].lower
+        return states[lower - 1] if lower else self.x
+
+    def above(self, e: int, states: States) -> Array:
+        """Return the state that edge ``e`` leads to, (N, ...)."""
+        return states[self.network.edges[e].upper - 1]
 
     def unscaled(self, gradient: Gradient) -> Gradient:
         """Return a gradient by the weights in use as one by the parameters: divided by keep-probabilities, if masked.
@@ -146,30 +160,24 @@ class PreparedNetwork:
 
     # ---- the parts of a step; what they return are buffers, valid until the next call
 
-    def drive(self, n: int, states: States) -> tuple[Array, Winner]:
-        """Return the drive of s^{n+1} (N, ...) by s^n, and its winners."""
-        return self.links[n].drive(states[n - 1]) if n else (self.input_drive, self.input_winner)
+    def drive(self, e: int, states: States) -> tuple[Array, Winner]:
+        """Return the drive along edge ``e``, of the shape of the state above (N, ...), and its winners."""
+        return self.from_input[e] if e in self.from_input else self.links[e].drive(self.below(e, states))
 
     def drives(self, states: States) -> tuple[list[Array], list[Winner]]:
-        """Return the drive of every state, each (N, ...), and the winners found on the way."""
-        drives, winners = [self.input_drive], [self.input_winner]
-        for link, s in zip(self.links[1:], states, strict=False):  # nothing is driven by the last state
-            d, winner = link.drive(s)
-            drives.append(d)
-            winners.append(winner)
-        return drives, winners
+        """Return the drive along every edge, each (N, ...), and the winners found on the way."""
+        found = [self.drive(e, states) for e in range(len(self.links))]
+        return [d for d, _ in found], [winner for _, winner in found]
 
-    def feedback_winner(self, n: int, states: States, winners: Sequence[Winner]) -> Winner:
-        """Return where the feedback of connection n puts its values: at the drive's ``winners``, or its own at s^n."""
-        if n in (0, len(states)):
-            return None  # nothing is fed back to x, and nothing feeds the last state back
-        return self.links[n].feedback_winners(states[n - 1]) if self.network.own_winners else winners[n]
+    def feedback_winner(self, e: int, states: States, winners: Sequence[Winner]) -> Winner:
+        """Return where the feedback along ``e`` puts its values: at the drive's ``winners``, or at its own."""
+        if e in self.from_input:
+            return None  # nothing is fed back to x
+        return self.links[e].feedback_winners(self.below(e, states)) if self.network.own_winners else winners[e]
 
     def feedback_winners(self, states: States, winners: Sequence[Winner]) -> list[Winner]:
-        """Return the winners of every connection's feedback; None for connection 0."""
-        if not self.network.own_winners:
-            return [None, *winners[1:]]
-        return [None, *(link.feedback_winners(s) for link, s in zip(self.links[1:], states, strict=False))]
+        """Return the winners of the feedback along every edge; None for those from the input."""
+        return [self.feedback_winner(e, states, winners) for e in range(len(self.links))]
 
     def nudge(self, states: States, beta: Beta, target: Array | None) -> Array | None:
         """Return beta dl/ds^L (N, ...) for a target (N, K), None in a free phase."""
@@ -182,33 +190,47 @@ class PreparedNetwork:
         nudge *= scale
         return nudge
 
-    def field(self, n: int, states: States, d: Array, winner: Winner) -> Array:
-        """Return F^{n+1}, the drive ``d`` of s^{n+1} plus the feedback from above, put at ``winner``; (N, ...)."""
-        u = self._space.take(n, d.shape, d)
-        if n + 1 == len(states):
-            u[...] = d
-            return u
-        for block, f in self.links[n + 1].feedback_blocks(states[n + 1], winner):
-            array_module(d).add(d[block], f, out=u[block])
+    def field(self, n: int, states: States, drives: Sequence[Array], places: Sequence[Winner]) -> Array:
+        """Return F of state n (N, ...), its drives plus its feedbacks; ``drives`` and winners ``places`` by edge."""
+        into, xp = self.network.into[n], array_module(states[n])
+        u = self._space.take(n, states[n].shape, states[n])
+        u[...] = drives[into[0]]
+        for e in into[1:]:
+            u += drives[e]
+        for e in self.network.out_of[n]:
+            for block, f in self.links[e].feedback_blocks(self.above(e, states), places[e]):
+                xp.add(u[block], f, out=u[block])
         return u
 
-    def move(self, n: int, states: States, d: Array, winner: Winner, nudge: Array | None, moves: Moves) -> Array:
-        """Return s^{n+1} (N, ...) moved by its drive ``d``, the feedback, put at ``winner``, and the ``nudge``.
+    def move(
+        self,
+        n: int,
+        states: States,
+        drives: Sequence[Array],
+        places: Sequence[Winner],
+        nudge: Array | None,
+        moves: Moves,
+    ) -> Array:
+        """Return state n (N, ...) moved by its drives, its feedbacks and the ``nudge``.
 
-        The sum and sigma are taken block by block, while the feedback is in the cache. A state that is nudged is never
-        over-relaxed: the loss adds its curvature to that of the energy.
+        ``drives`` are those of the edges into it; ``places`` are the winners of the feedback, of those out of it. The
+        sum and sigma are taken block by block, while the feedback of one edge is in the cache. A state that is nudged
+        is never over-relaxed: the loss adds its curvature to that of the energy.
         """
         omega, is_last = moves.omega, n + 1 == len(states)
         if is_last and nudge is not None:
             omega = min(omega, 1.0)
-        out = array_module(d).empty_like(d) if moves.out is None else moves.out[n]
+        out = array_module(states[n]).empty_like(states[n]) if moves.out is None else moves.out[n]
         old = states[n] if moves.omega == 1 else self._before_mask(n, states[n])
         measured = moves.sizes is not None and self._mask_of(n) is None
         move = Move(self.network.activations[n], old, out, omega, measured)
-        if is_last:
-            size = self.links[n].move_above(d, nudge, move, self._space)
+        addends, out_of = list(drives), self.network.out_of[n]
+        for e, place in zip(out_of[1:], places[1:], strict=True):
+            addends.append(self.links[e].feedback(self.above(e, states), place))
+        if out_of:
+            size = self.links[out_of[0]].move_below(self.above(out_of[0], states), places[0], addends, move)
         else:
-            size = self.links[n + 1].move_below(states[n + 1], winner, d, move)
+            size = self.links[self.network.into[n][0]].move_above(addends, nudge if is_last else None, move)
         self._mask_layer(n, out)
         if moves.sizes is not None:
             moves.sizes.append(abs(out - states[n]).max() if size is None else size)

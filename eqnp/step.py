@@ -1,7 +1,8 @@
 """The step of a network: the equations of the dynamics.
 
-    F^n(s) = d_{n-1}(s^{n-1}) + f_n(s^{n+1})         drive from below, feedback from above
-    s^n   <- m^n sigma(F^n(s) - beta dl/ds^n)        m is dropout's mask, or 1
+    F^n(s) = sum of d_e(s^i) over edges e = (i -> n)       drives from below; in a chain one, from s^{n-1}
+           + sum of f_e(s^j) over edges e = (n -> j)       feedbacks from above; in a chain one, from s^{n+1}
+    s^n   <- m^n sigma(F^n(s) - beta dl/ds^n)              m is dropout's mask, or 1
 
 F is dPhi/ds if a Phi exists. The network is prepared with its weights and its input; ``eqnp.prepared`` computes the
 parts in place. Only the last state is nudged: dl/ds^n = 0 for the others.
@@ -10,6 +11,7 @@ parts in place. Only the last state is nudged: dl/ds^n = 0 for the others.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 from eqnp.backends.backend import Array
 from eqnp.connections.contract import Winner
@@ -17,6 +19,7 @@ from eqnp.networks import States
 from eqnp.prepared import Beta, Moves, PreparedNetwork
 
 ALL_THE_WAY = Moves()
+T = TypeVar("T")
 
 
 def vector_field(
@@ -34,9 +37,8 @@ def vector_field(
 
 
 def fields(network: PreparedNetwork, states: States, drives: States, places: Sequence[Winner]) -> list[Array]:
-    """Return F, each (N, ...), from the ``drives`` of the states and the winners of the feedback, ``places``."""
-    above = (*places[1:], None)
-    return [network.field(n, states, d, above[n]) for n, d in enumerate(drives)]
+    """Return F, each (N, ...), from the ``drives`` along all edges and the winners of the feedback, ``places``."""
+    return [network.field(n, states, drives, places) for n in range(len(states))]
 
 
 def step(
@@ -51,9 +53,12 @@ def step(
     ``target`` is (N, K), beta a number or one per sample (N, 1).
     """
     drives, winners = network.drives(states)
-    above = (*network.feedback_winners(states, winners)[1:], None)
-    nudge = network.nudge(states, beta, target)
-    return [network.move(n, states, d, above[n], nudge, moves) for n, d in enumerate(drives)]
+    places = network.feedback_winners(states, winners)
+    nudge, graph = network.nudge(states, beta, target), network.network
+    return [
+        network.move(n, states, _of(drives, graph.into[n]), _of(places, graph.out_of[n]), nudge, moves)
+        for n in range(len(states))
+    ]
 
 
 def sweep(
@@ -64,16 +69,24 @@ def sweep(
     target: Array | None = None,
     moves: Moves = ALL_THE_WAY,
 ) -> list[Array]:
-    """Return the states after one even/odd sweep: s^2, s^4, ... from their neighbours, then s^1, s^3, ....
+    """Return the states after one sweep: colour by colour, each from the newest states of the layers joined to it.
 
-    ``winners`` hold those of every connection at ``states``, as ``PreparedNetwork.drives`` gives them, and are updated.
-    A connection's drive is computed once per sweep, when the layer above it moves; the winners that it finds serve the
-    feedback until the layer below it moves. So a sweep costs what a synchronous step does.
+    The layers of one colour are not joined, so all of them move at once. In a chain, s^2, s^4, ... move first, then
+    s^1, s^3, .... ``winners`` hold those of every edge at ``states``, as ``PreparedNetwork.drives`` gives them, and are
+    updated. The drive along an edge is computed once per sweep, when the layer above it moves; the winners that it
+    finds serve the feedback until the layer below it moves. So a sweep costs what a synchronous step does.
     """
-    new, nudge = list(states), network.nudge(states, beta, target)
-    for first in (1, 0):
-        for n in range(first, len(new), 2):
-            d, winners[n] = network.drive(n, new)
-            above = network.feedback_winner(n + 1, new, winners)
-            new[n] = network.move(n, new, d, above, nudge, moves)
+    new, nudge, graph = list(states), network.nudge(states, beta, target), network.network
+    for colour in graph.colours:
+        for n in colour:
+            drives = []
+            for e in graph.into[n]:
+                d, winners[e] = network.drive(e, new)
+                drives.append(d)
+            places = [network.feedback_winner(e, new, winners) for e in graph.out_of[n]]
+            new[n] = network.move(n, new, drives, places, nudge, moves)
     return new
+
+
+def _of(each: Sequence[T], edges: Sequence[int]) -> list[T]:
+    return [each[e] for e in edges]

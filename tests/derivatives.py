@@ -89,8 +89,7 @@ def check_phi(case):
     def phi(parameters, states):
         return case.network.primitive_function(parameters, case.x, states).sum()
 
-    connections = [oracle_connection(case, n) for n in range(len(states))]
-    expected = naive.primitive_function(connections, case.x, states)
+    expected = naive.primitive_function(oracle_connections(case, len(states)), case.x, states)
     assert (
         relative_error(case.network.primitive_function(case.parameters, case.x, states), expected) <= ORACLE[np.float64]
     )
@@ -112,12 +111,20 @@ def check_phi(case):
         assert_derivative(checks.inner(dphi, along), difference(moved, 0.0, 1.0))
 
 
-def oracle_connection(case, n):
-    layer, p = case.network.architecture.layers[n], case.parameters
-    w, b = p[f"forward.{n}.weight"], p[f"forward.{n}.bias"]
-    if isinstance(layer, DenseLayer):
-        return ("dense", w, b)
-    return ("conv", w, b, layer.stride, layer.padding, layer.pool)
+def oracle_connections(case, states):
+    """Return what ``naive.primitive_function`` takes, straight from the specs of the layers."""
+    p, found, seen = case.parameters, [], []
+    for n, layer in enumerate(case.network.architecture.layers[:states]):
+        source = n if layer.source is None else layer.source
+        own = (source, n + 1, layer, p[f"forward.{n}.bias"])
+        for lower, upper, spec, b in (own, *((skip.source, n + 1, skip, 0.0) for skip in layer.skips)):
+            name = f"forward.{n}" if lower == n and spec is layer else f"forward.{lower}-{upper}"
+            w = p[f"{name}.weight" if name not in seen else f"{name}.2.weight"]
+            seen.append(name)
+            kind = "dense" if w.ndim == 2 else "conv"
+            rest = () if kind == "dense" else (spec.stride, spec.padding, spec.pool)
+            found.append((lower, upper, kind, w, b, *rest))
+    return found
 
 
 def check_loss_derivatives(case):

@@ -52,17 +52,17 @@ def average_pool(u):
 
 
 def primitive_function(connections, x, states):
-    """Phi = sum of s^{n+1} . d_n(s^n), per sample; connections: ("dense", w, b) or ("conv", w, b, S, D, pool)."""
-    total, below = np.zeros(len(x)), x
-    for (kind, w, b, *rest), s in zip(connections, states, strict=True):
+    """Phi = sum of s^j . d(s^i), per sample; connections: (i, j, "dense", w, b) or (i, j, "conv", w, b, S, D, pool)."""
+    layers, total = (x, *states), np.zeros(len(x))
+    for lower, upper, kind, w, b, *rest in connections:
+        below, s = layers[lower], layers[upper]
         if kind == "dense":
-            drive = below.reshape(len(x), -1) @ w + b
+            drive = (below.reshape(len(x), -1) @ w).reshape(s.shape) + b
         else:
             stride, padding, pool = rest
             drive = conv2d(below, w, stride, padding) + b
             drive = {"max": lambda u: max_pool(u)[0], "average": average_pool, "none": lambda u: u}[pool](drive)
         total += (s * drive).reshape(len(x), -1).sum(axis=1)
-        below = s
     return total
 
 

@@ -8,18 +8,28 @@ import numpy as np
 
 from eqnp import ops
 from eqnp.architecture import Architecture, forward_partner
-from eqnp.connections.layers import ConvLayer, DenseLayer
+from eqnp.connections.layers import ConvLayer, DenseLayer, Skip
 from eqnp.dynamics import Phase, relax
 from eqnp.losses import one_hot
 from eqnp.networks import Network, SymmetricNetwork, VectorFieldNetwork
 from eqnp.prepared import PreparedNetwork
 
 LOSSES = ("squared_error", "cross_entropy", "cross_entropy_readout")
+# Layer 2 of "every edge": a second connection from layer 1, pooled and dense ones from the input, which is 7x9.
+PARALLEL, POOLED = Skip(1, (3, 2), 2), Skip(0, 3, 2, 0, "max")
+ALL_SKIPS = ConvLayer(4, (2, 2), 1, 0, "max", skips=[POOLED, PARALLEL, Skip(0, dense=True)])
+GRAPHS = ("residual", "branches", "every edge")
 SHAPES = {
     "dense": ((6,), (DenseLayer(5), DenseLayer(4))),
     "deep dense": ((3, 2, 1), (DenseLayer(5), DenseLayer(4), DenseLayer(6), DenseLayer(3))),
     "max": ((7, 9, 2), (ConvLayer(3, (3, 2), 1, 1, "max"), ConvLayer(4, (2, 2), 1, 0, "max"), DenseLayer(4))),
     "average": ((8, 6, 1), (ConvLayer(3, (3, 3), 1, 1, "average"), DenseLayer(5), DenseLayer(4))),
+    "residual": ((6, 5, 2), (ConvLayer(3, 3, 1, 1), ConvLayer(3, 3, 2, 1, skips=[Skip(0, 1, 2)]), DenseLayer(4))),
+    "branches": ((6,), (DenseLayer(5), DenseLayer(4, source=0), DenseLayer(3, skips=[Skip(1)]), DenseLayer(4))),
+    "every edge": (
+        (7, 9, 2),
+        (ConvLayer(3, (3, 2), 1, 1, "max"), ALL_SKIPS, DenseLayer(5, skips=[Skip(1)]), DenseLayer(4)),
+    ),
     "strided": ((9, 8, 2), (ConvLayer(3, (3, 3), 2, 1, "none"), ConvLayer(2, (2, 3), 1, 1, "max"), DenseLayer(4))),
 }
 NETS = [(shape, loss) for shape in SHAPES for loss in LOSSES]
@@ -105,10 +115,11 @@ def make_settling(*args, **options) -> Case:
 def margin(case, states) -> float:
     """Return the smallest distance between the two largest entries of any window of a maximum pooling."""
     smallest, parameters = np.inf, case.prepare().parameters
-    for n, layer in enumerate(case.network.architecture.layers[: len(states)]):
+    for edge in case.network.edges:
+        layer = edge.layer
         if isinstance(layer, ConvLayer) and layer.pool == "max":
-            s = states[n - 1] if n else case.x
-            u = ops.conv2d(s, parameters[f"forward.{n}.weight"], layer.stride, layer.padding)
+            s = states[edge.lower - 1] if edge.lower else case.x
+            u = ops.conv2d(s, parameters[f"{edge.name}.weight"], layer.stride, layer.padding)
             samples, h, w, c = u.shape
             windows = u[:, : h // 2 * 2, : w // 2 * 2].reshape(samples, h // 2, 2, w // 2, 2, c)
             entries = np.sort(np.moveaxis(windows, (2, 4), (-2, -1)).reshape(-1, 4), axis=1)

@@ -12,7 +12,7 @@ import numpy as np
 
 from eqnp.architecture import Architecture
 from eqnp.backends.backend import Backend, get_backend
-from eqnp.connections.layers import ConvLayer, DenseLayer
+from eqnp.connections.layers import ConvLayer, DenseLayer, Layer, Skip
 
 NUMPY = get_backend("numpy")
 FOLDER = Path(__file__).parent / "fixtures"
@@ -22,6 +22,10 @@ ACTIVATIONS = {
     "my_hard_sig": "half_hard_sigmoid",
     "ctrd_hard_sig": "centered_hard_sigmoid",
     "tanh": "tanh",
+    # those of the graphs
+    "hard-sigmoid": "hard_sigmoid",
+    "relu6": "relu6",
+    "linear": "linear",
 }
 POOLS = {"m": "max", "a": "average", "i": "none"}
 
@@ -64,8 +68,8 @@ def read(path: Path) -> Published:
     with np.load(path, allow_pickle=False) as file:
         raw = {key: file[key] for key in file.files}
     config = json.loads(str(raw.pop("config")))
-    architecture = _architecture(config)
-    layout = _Layout(architecture)
+    architecture = _graph(config) if config.get("kind") == "graph" else _architecture(config)
+    layout = _GraphLayout(config) if config.get("kind") == "graph" else _Layout(architecture)
     return Published(config, architecture, {layout.name(k): layout.permute(k, a) for k, a in raw.items()})
 
 
@@ -81,6 +85,73 @@ def _architecture(config: dict) -> Architecture:
     convs = [ConvLayer(k, (kernel, kernel), s, p, POOLS[pool]) for k, kernel, s, p, pool in rows]
     layers = (*convs, *map(DenseLayer, config["fc"]))
     return Architecture((size, size, channels[0]), layers, activation, loss, vector_field)
+
+
+def _own(config: dict) -> dict[int, int]:
+    """Return, for each layer of a graph, the number of the edge that is its own connection; the others are skips."""
+    own: dict[int, int] = {}
+    for e, edge in enumerate(config["edges"]):
+        lower, upper = edge["between"]
+        if upper not in own or lower == upper - 1 > config["edges"][own[upper]]["between"][0]:
+            own[upper] = e
+    return own
+
+
+def _graph(config: dict) -> Architecture:
+    own, layers = _own(config), []
+    for upper in range(1, len(config["shapes"])):
+        mine = config["edges"][own[upper]]
+        others = [e for k, e in enumerate(config["edges"]) if e["between"][1] == upper and k != own[upper]]
+        lower, units = mine["between"][0], config["shapes"][upper][0]
+        more: dict = {"activation": ACTIVATIONS[config["activations"][upper]], "skips": [*map(_skip, others)]}
+        more["source"] = None if lower == upper - 1 else lower
+        layer: Layer = DenseLayer(units, **more) if mine["type"] == "dense" else ConvLayer(units, *_conv(mine), **more)
+        layers.append(layer)
+    shape = _channels_last(config["shapes"][0])
+    return Architecture(shape, tuple(layers), "hard_sigmoid", "squared_error")
+
+
+def _conv(edge: dict) -> tuple:
+    return tuple(edge["shape"][2:]), edge["stride"], edge["padding"], "max" if "max_pool" in edge["type"] else "none"
+
+
+def _skip(edge: dict) -> Skip:
+    return Skip(edge["between"][0], *(() if edge["type"] == "dense" else _conv(edge)))
+
+
+def _channels_last(shape: list[int]) -> tuple[int, ...]:
+    return (*shape[1:], shape[0])
+
+
+class _GraphLayout:
+    """The same for graphs: weights by the number of their edge, biases by layer."""
+
+    def __init__(self, config: dict) -> None:
+        own, seen = _own(config), list[str]()
+        self.names, self.below = {}, {}
+        order = sorted(range(len(config["edges"])), key=lambda e: (e not in own.values(), e))
+        for e in order:
+            lower, upper = config["edges"][e]["between"]
+            name = f"forward.{lower}" if own[upper] == e and lower == upper - 1 else f"forward.{lower}-{upper}"
+            again = seen.count(name) + 1
+            seen.append(name)
+            self.names[f"weight.{e}"] = f"{name}.weight" if again == 1 else f"{name}.{again}.weight"
+            if config["edges"][e]["type"] == "dense":
+                self.below[f"weight.{e}"] = config["shapes"][lower]
+        self.names |= {f"bias.{n}": f"forward.{n - 1}.bias" for n in range(1, len(config["shapes"]))}
+
+    def name(self, key: str) -> str:
+        kind, _, rest = key.partition("/")
+        return f"{kind}/{self.names[rest]}" if rest in self.names else key
+
+    def permute(self, key: str, a: np.ndarray) -> np.ndarray:
+        _, _, rest = key.partition("/")
+        if not rest.startswith("weight"):
+            return np.moveaxis(a, 1, -1) if a.ndim == 4 and key != "y" else a  # (N, C, H, W) -> (N, H, W, C)
+        if rest not in self.below:  # (K, C, KH, KW) -> (KH, KW, C, K)
+            return np.moveaxis(a, (0, 1), (-1, -2))
+        # (C, H, W, units) -> (H W C, units)
+        return np.moveaxis(a, 0, 2).reshape(-1, a.shape[-1]) if len(self.below[rest]) == 3 else a
 
 
 class _Layout:

@@ -115,7 +115,7 @@ def estimate_rounding(learner: Learner, parameters: Mapping[str, Array], x: np.n
     start = relax(single, single.zero_states(), learner.phases.free).states
     free = [s.astype(np.float64) for s in start]
     gradient = _gradient(learner, double, free, target)
-    double.input_drive, double.input_winner = single.input_drive.astype(np.float64), single.input_winner
+    double.from_input = {e: (d.astype(np.float64), winner) for e, (d, winner) in single.from_input.items()}
     noise = _noise(learner, double, free, _rounding_of_a_step(learner, single, double, start), target)
     eps = float(np.finfo(x.dtype).eps)
     shares = {
@@ -194,7 +194,8 @@ def _noise(
 def _contrasted_first(learner: Learner, name: str) -> bool:
     """Return whether states are subtracted before the product, which then rounds little."""
     fixed = learner.contrast is vector_field_contrast and name.startswith("forward.")
-    return fixed or name.startswith("forward.0.")
+    from_input = [edge for edge in learner.network.edges if not edge.lower]
+    return fixed or name in {f"{edge.name}.weight" for edge in from_input} | {edge.bias for edge in from_input}
 
 
 def _precision(learner: Learner, dtype: np.dtype) -> str:

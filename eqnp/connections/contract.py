@@ -1,7 +1,8 @@
 """Connections: the four maps that couple two layers, each one line of mathematics.
 
-Phi = sum over connections of  s^{n+1} . d(s^n),  with the drive d(s) = P(w * s + b) or w s + b. In this room, s is the
-state below and v the state above the connection, both (N, ...) with N samples; ``winner`` is the place of the maximum
+Phi = sum over connections of  v . d(s),  with the drive d(s) = P(w * s + b) or w s + b, where b is None if another
+connection to the same layer has its bias. In this room, s is the state below and v the state above the connection, both
+(N, ...) with N samples; ``winner`` is the place of the maximum
 in each pooling window.
 
 | map | dense | conv-pool |
@@ -17,7 +18,7 @@ Weights do not change during a relaxation. ``prepare`` brings them once into the
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from eqnp import ops
@@ -27,14 +28,15 @@ from eqnp.connections.layers import Shape
 from eqnp.ops.moves import Move
 
 Winner = Array | None  # uint8, shape of v; None without max-pooling
+Addends = Sequence[Array]  # one or more arrays of the shape of a state, whose sum moves it
 Prepared = Any  # weights in the form that a connection's maps take: the array w, or an object made from it
 
 
 class Connection(ABC):
-    """What couples the states of two neighbouring layers. It holds shapes only; weights are arguments.
+    """What couples the states of two layers. It holds shapes only; weights are arguments.
 
     If a map is called with a workspace, its result lies in the workspace and is valid until the next call of the map
-    with it. The drive d of the state below has the shape of s.
+    with it.
     """
 
     def __init__(self, below: Shape) -> None:
@@ -45,7 +47,7 @@ class Connection(ABC):
         return w
 
     @abstractmethod
-    def drive(self, w: Prepared, b: Array, s: Array, space: Workspace | None = None) -> tuple[Array, Winner]:
+    def drive(self, w: Prepared, b: Array | None, s: Array, space: Workspace | None = None) -> tuple[Array, Winner]:
         """Return dPhi/dv and its winners, both of the shape of v.
 
         VJP in s: ``feedback``; in w and b: ``weight_gradient``.
@@ -67,20 +69,27 @@ class Connection(ABC):
         w: Prepared,
         v: Array,
         winner: Winner,
-        d: Array,
+        others: Addends,
         move: Move,
         space: Workspace,
     ) -> Array | None:
-        """Move the state below with u = d + dPhi/ds; return max |s' - s| if the move is measured, else None."""
+        """Move the state below with u = dPhi/ds plus ``others``, its drives and the feedback of other connections.
+
+        Return max |s' - s| if the move is measured, else None.
+        """
         moves = []
         for block, u in self.feedback_blocks(w, v, winner, space):
-            u += d[block]
+            for other in others:
+                u += other[block]
             moves.append(move.take(u, block))
-        return array_module(d).stack(moves).max() if move.measured else None
+        return array_module(others[0]).stack(moves).max() if move.measured else None
 
-    def update_last(self, d: Array, nudge: Array | None, move: Move, space: Workspace) -> Array | None:
-        """Move the state of the last layer with u = d - nudge, both of its shape; return as ``update`` does."""
-        return move.take(d if nudge is None else array_module(d).subtract(d, nudge, out=move.out))
+    def update_last(self, drives: Addends, nudge: Array | None, move: Move, space: Workspace) -> Array | None:
+        """Move a state that gets no feedback with u = its ``drives`` - nudge; return as ``update`` does."""
+        u, xp = drives[0], array_module(drives[0])
+        for other in drives[1:]:
+            u = xp.add(u, other, out=move.out)
+        return move.take(u if nudge is None else xp.subtract(u, nudge, out=move.out))
 
     @abstractmethod
     def weight_gradient(

@@ -52,7 +52,7 @@ class ConvPoolConnection(Connection):
         rows, columns = (ops.Axis(size, count, 2 * step, k + step, padding) for size, count, k in sizes)
         return rows, columns
 
-    def drive(self, w: Prepared, b: Array, s: Array, space: Workspace | None = None) -> tuple[Array, Winner]:
+    def drive(self, w: Prepared, b: Array | None, s: Array, space: Workspace | None = None) -> tuple[Array, Winner]:
         """Return P(w * s) + b: (N, H, W, C) -> (N, P, Q, K), and its winners, or None without max-pooling."""
         return self._drive_all(w, b, s, space or Workspace())
 

@@ -14,7 +14,7 @@ from eqnp.backends.workspace import Workspace
 from eqnp.connections.contract import Prepared, Winner
 from eqnp.connections.conv_pool import ConvPoolConnection
 from eqnp.connections.dense import DenseConnection
-from eqnp.connections.kernels import Kernels, StateUpdate, UpdateByKernel
+from eqnp.connections.kernels import Kernels, StateUpdate, Three, UpdateByKernel
 from eqnp.connections.layers import ConvLayer, Shape
 from eqnp.connections.merged import MergedConnection
 
@@ -24,13 +24,13 @@ LANES = 32  # threads that share the channels of a place in a sum
 class CudaDense(UpdateByKernel, DenseConnection):
     """s w + b, with the update of the state below in one pass."""
 
-    def __init__(self, below: Shape, device: Device) -> None:
-        super().__init__(below)
+    def __init__(self, below: Shape, above: Shape, device: Device) -> None:
+        super().__init__(below, above)
         self.device = device
 
-    def _state_update(self, w: Prepared, v: Array, winner: Winner, d: Array, space: Workspace) -> StateUpdate:
-        """Return the update with u = d + v w^T."""
-        return self._update, "update", (d, self.feedback(w, v, winner, space), None), ()
+    def _state_update(self, w: Prepared, v: Array, winner: Winner, others: Three, space: Workspace) -> StateUpdate:
+        """Return the update with u = v w^T plus ``others``."""
+        return self._update, "update", (self.feedback(w, v, winner, space), None, *others), ()
 
 
 class CudaConvPool(UpdateByKernel, ConvPoolConnection):
@@ -67,10 +67,10 @@ class CudaConvPool(UpdateByKernel, ConvPoolConnection):
         self._ties.get("reach", s.dtype)(reached.size, partial, reached)
         return reached
 
-    def _state_update(self, w: Prepared, v: Array, winner: Winner, d: Array, space: Workspace) -> StateUpdate:
-        """Return the update with u = d + w~ * P^{-1}(v), which gathers the columns."""
+    def _state_update(self, w: Prepared, v: Array, winner: Winner, others: Three, space: Workspace) -> StateUpdate:
+        """Return the update with u = w~ * P^{-1}(v) plus ``others``, which gathers the columns."""
         col = self._columns_of_feedback(w, v, winner, space.scratch)
-        return self._columns, "gather_and_update", (col, d), ()
+        return self._columns, "gather_and_update", (col, *others), ()
 
     def _drive(self, w: Prepared, b: Array | None, s: Array, space: Workspace, out: Array, winner: Winner) -> None:
         u = self._convolved(w, s, space)

@@ -13,7 +13,7 @@ from eqnp.backends.products import Products
 from eqnp.backends.workspace import Workspace
 from eqnp.connections.contract import Winner
 from eqnp.connections.cuda import CudaConvPool
-from eqnp.connections.kernels import Kernels, StateUpdate
+from eqnp.connections.kernels import Kernels, StateUpdate, Three
 from eqnp.connections.layers import ConvLayer, Shape
 from eqnp.connections.winograd import WinogradConnection
 
@@ -47,10 +47,10 @@ class CudaWinograd(WinogradConnection, CudaConvPool):
         matrices = {"AT": a, "A": a.T, "BT": b, "B": b.T}
         return Kernels(self.device, "winograd", sizes | {name: _initialiser(each) for name, each in matrices.items()})
 
-    def _state_update(self, w: ops.Kernel, v: Array, winner: Winner, d: Array, space: Workspace) -> StateUpdate:
-        """Return the update with u = d + w~ * P^{-1}(v), which gathers the tiles."""
+    def _state_update(self, w: ops.Kernel, v: Array, winner: Winner, others: Three, space: Workspace) -> StateUpdate:
+        """Return the update with u = w~ * P^{-1}(v) plus ``others``, which gathers the tiles."""
         tiles = self._tiles_of_feedback(w, v, winner, space.scratch)
-        return self._winograd, "gather_tiles_and_update", (tiles, d), (tiles[0].size,)
+        return self._winograd, "gather_tiles_and_update", (tiles, *others), (tiles[0].size,)
 
     def _drive(self, w: ops.Kernel, b: Array | None, s: Array, space: Workspace, out: Array, winner: Winner) -> None:
         m = self._products(w, s, space)

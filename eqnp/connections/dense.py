@@ -9,29 +9,36 @@ from eqnp import ops
 from eqnp.backends.backend import Array
 from eqnp.backends.workspace import Workspace
 from eqnp.connections.contract import Connection, Prepared, Winner
+from eqnp.connections.layers import Shape
 
 
 class DenseConnection(Connection):
-    """s w + b. A state below of shape (N, H, W, C) is flattened to (N, H W C)."""
+    """s w + b. A state of shape (N, H, W, C), below or above, is flattened to (N, H W C)."""
 
-    def drive(self, w: Prepared, b: Array, s: Array, space: Workspace | None = None) -> tuple[Array, Winner]:
-        """Return s w + b: (N, ...) -> (N, K), and None for the winners."""
+    def __init__(self, below: Shape, above: Shape) -> None:
+        super().__init__(below)
+        self.above = above  # shape of v without the sample axis
+
+    def drive(self, w: Prepared, b: Array | None, s: Array, space: Workspace | None = None) -> tuple[Array, Winner]:
+        """Return s w + b: (N, ...) -> (N, K), or the shape of the state above, and None for the winners."""
         out = self.drive_at_winners(w, s, None, space)
-        out += b
+        if b is not None:
+            out += b
         return out, None
 
     def feedback(self, w: Prepared, v: Array, winner: Winner, space: Workspace | None = None) -> Array:
-        """Return v w^T in the shape of the state below: (N, K) -> (N, ...)."""
+        """Return v w^T in the shape of the state below: (N, ...) -> (N, ...)."""
         out = (space or Workspace()).take("fed back", (v.shape[0], w.shape[0]), v)
-        return ops.dense_transpose(v, w, out=out).reshape(v.shape[0], *self.below)
+        return ops.dense_transpose(ops.flatten(v), w, out=out).reshape(v.shape[0], *self.below)
 
     def weight_gradient(
         self, s: Array, v: Array, winner: Winner, space: Workspace | None = None
     ) -> tuple[Array, Array]:
         """Return s^T v and the sum of v over samples: (N, ...), (N, K) -> (D, K), (K,)."""
+        v = ops.flatten(v)
         return ops.dense_weight_gradient(ops.flatten(s), v), v.sum(axis=0)
 
     def drive_at_winners(self, w: Prepared, s: Array, winner: Winner, space: Workspace | None = None) -> Array:
-        """Return s w: (N, ...) -> (N, K)."""
+        """Return s w: (N, ...) -> (N, K), or the shape of the state above."""
         out = (space or Workspace()).take("driven", (s.shape[0], w.shape[1]), s)
-        return ops.dense(ops.flatten(s), w, out=out)
+        return ops.dense(ops.flatten(s), w, out=out).reshape(len(s), *self.above)

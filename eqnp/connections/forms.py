@@ -40,16 +40,20 @@ CPU = Prices(move=24, transform=1.25, products_move=False)
 GPU = Prices(move=54, transform=0, products_move=True)
 
 
-def connect(layer: Layer, below: Shape, form: str = "auto", means: Means = None) -> Connection:
+def connect(
+    layer: Layer, below: Shape, form: str = "auto", means: Means = None, above: Shape | None = None
+) -> Connection:
     """Return the connection from a state of shape ``below`` (without sample axis) to ``layer``.
+
+    ``above``: the shape of the state above, if a dense connection leads to one that is not (K,).
 
     ``form`` is used for the convolutions that it suits; the others use the direct form. ``auto`` uses the fastest form.
     If ``means`` is a device, eqnp's own CUDA kernels compute the connection. Otherwise the arrays' module does, and
     ``means`` may be the ``Products`` for the large products of the Winograd forms.
     """
     if not isinstance(layer, ConvLayer):
-        device = _device_of(means)
-        return DenseConnection(below) if device is None else CudaDense(below, device)
+        device, above = _device_of(means), above or (layer.units,)
+        return DenseConnection(below, above) if device is None else CudaDense(below, above, device)
     if form == "auto":
         form = fastest(layer, below, means)
     return _make(form if suits(form, layer) else "direct", layer, below, means)

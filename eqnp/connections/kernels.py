@@ -10,7 +10,7 @@ import numpy as np
 from eqnp.backends.backend import Array
 from eqnp.backends.device import Device, Kernel
 from eqnp.backends.workspace import Workspace
-from eqnp.connections.contract import Prepared, Winner
+from eqnp.connections.contract import Addends, Prepared, Winner
 from eqnp.ops.moves import Move
 
 
@@ -54,6 +54,8 @@ class Kernels:
         return None if moved is None else moved.max()
 
 
+# The arrays that a state update adds, beside the feedback that it computes; all but the first may be None.
+Three = tuple[Array, Array | None, Array | None]
 # A state update: the source, the name of the kernel, its first and its last arguments.
 StateUpdate = tuple[Kernels, str, tuple[Array | None, ...], tuple[int, ...]]
 
@@ -72,18 +74,30 @@ class UpdateByKernel:
         w: Prepared,
         v: Array,
         winner: Winner,
-        d: Array,
+        others: Addends,
         move: Move,
         space: Workspace,
     ) -> Array | None:
-        """Move the state below with u = d + dPhi/ds."""
-        kernels, name, arguments, sizes = self._state_update(w, v, winner, d, space)
+        """Move the state below with u = dPhi/ds plus ``others``."""
+        kernels, name, arguments, sizes = self._state_update(w, v, winner, _three(others, space), space)
         return kernels.update(name, move, arguments, space, *sizes)
 
-    def _state_update(self, w: Prepared, v: Array, winner: Winner, d: Array, space: Workspace) -> StateUpdate:
-        """Return the kernel that updates the state below with u = d + dPhi/ds, and its arguments."""
+    def _state_update(self, w: Prepared, v: Array, winner: Winner, others: Three, space: Workspace) -> StateUpdate:
+        """Return the kernel that updates the state below with u = dPhi/ds plus ``others``, and its arguments."""
         raise NotImplementedError
 
-    def update_last(self, d: Array, nudge: Array | None, move: Move, space: Workspace) -> Array | None:
-        """Move the state of the last layer with u = d - nudge."""
-        return self._update.update("update", move, (d, None, nudge), space)
+    def update_last(self, drives: Addends, nudge: Array | None, move: Move, space: Workspace) -> Array | None:
+        """Move a state that gets no feedback with u = its ``drives`` - nudge."""
+        return self._update.update("update", move, (None, nudge, *_three(drives, space)), space)
+
+
+def _three(addends: Addends, space: Workspace) -> Three:
+    """Return one to three arrays, None for those that are missing. If there are more, the last ones are added first."""
+    a, b, *others = (*addends, None, None)[: max(3, len(addends))]
+    if len(others) == 1:
+        return a, b, others[0]
+    total = space.take("further addends", a.shape, a)
+    total[...] = others[0]
+    for other in others[1:]:
+        total += other
+    return a, b, total

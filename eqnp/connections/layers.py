@@ -1,4 +1,8 @@
-"""The specs of layers, from which ``eqnp.architecture`` builds a network."""
+"""The specs of layers, from which ``eqnp.architecture`` builds a network.
+
+Layer n of a network, counted from 1, is driven by the layer just below it; layer 0 is the input. ``source`` names
+another lower layer instead, and ``skips`` are further connections from lower layers, each with a weight of its own.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from eqnp.inputs import whole
+from eqnp.ops.activations import Activation
 
 POOLS = ("max", "average", "none")
 
@@ -13,10 +18,46 @@ Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
+class Skip:
+    """A further connection into a layer, from layer ``source``; 0 is the input.
+
+    It leads to the same units as the layer's own connection: into a convolution it is a convolution to the same
+    channels, with a kernel, stride, padding and pooling of its own, or with ``dense`` connects all units with all; into
+    a dense layer it is dense. ``gain``: of its initial weight, None for that of the network.
+    """
+
+    source: int
+    kernel: tuple[int, int] = (1, 1)
+    stride: int = 1
+    padding: int = 0
+    pool: str = "none"
+    dense: bool = False
+    gain: float | None = None
+
+    if TYPE_CHECKING:  # the argument may be a number, the field is always (KH, KW)
+
+        def __init__(
+            self,
+            source: int,
+            kernel: tuple[int, int] | int = 1,
+            stride: int = 1,
+            padding: int = 0,
+            pool: str = "none",
+            dense: bool = False,
+            gain: float | None = None,
+        ) -> None: ...
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kernel", _pair(self.kernel))
+
+
+@dataclass(frozen=True)
 class ConvLayer:
     """P(w * s + b): a convolution to ``channels``, then optionally a 2x2 pooling with stride 2.
 
-    ``kernel`` is (KH, KW); a number stands for a square kernel. ``Architecture`` checks all values.
+    ``kernel`` is (KH, KW); a number stands for a square kernel. ``keep``: the probability with which dropout keeps a
+    unit. ``activation``, a name or an ``Activation``, and ``gain``, of the initial weight, are None where they are
+    those of the network. ``source`` and ``skips``: see the module. ``Architecture`` checks all values.
     """
 
     channels: int
@@ -24,7 +65,11 @@ class ConvLayer:
     stride: int = 1
     padding: int = 0
     pool: str = "none"
-    keep: float = 1.0  # probability with which dropout keeps a unit of the layer
+    keep: float = 1.0
+    activation: str | Activation | None = None
+    gain: float | None = None
+    source: int | None = None
+    skips: tuple[Skip, ...] = ()
 
     if TYPE_CHECKING:  # the argument may be a number, the field is always (KH, KW)
 
@@ -36,14 +81,15 @@ class ConvLayer:
             padding: int = 0,
             pool: str = "none",
             keep: float = 1.0,
+            activation: str | Activation | None = None,
+            gain: float | None = None,
+            source: int | None = None,
+            skips: tuple[Skip, ...] = (),
         ) -> None: ...
 
     def __post_init__(self) -> None:
-        number = whole(self.kernel)
-        if number is not None:
-            object.__setattr__(self, "kernel", (number, number))
-        elif isinstance(self.kernel, list):
-            object.__setattr__(self, "kernel", tuple(self.kernel))
+        object.__setattr__(self, "kernel", _pair(self.kernel))
+        _take_list(self)
 
     def __str__(self) -> str:
         kernel = self.kernel if isinstance(self.kernel, tuple) else (self.kernel,)
@@ -52,13 +98,37 @@ class ConvLayer:
 
 @dataclass(frozen=True)
 class DenseLayer:
-    """w s + b: every unit is connected to all units of the layer below, flattened in (H, W, C) order."""
+    """w s + b: every unit is connected to all units of the layer below, flattened in (H, W, C) order.
+
+    The other fields are as in ``ConvLayer``.
+    """
 
     units: int
     keep: float = 1.0
+    activation: str | Activation | None = None
+    gain: float | None = None
+    source: int | None = None
+    skips: tuple[Skip, ...] = ()
+
+    def __post_init__(self) -> None:
+        _take_list(self)
 
     def __str__(self) -> str:
         return f"dense {self.units}"
 
 
 Layer = ConvLayer | DenseLayer
+
+
+def _take_list(layer: Layer) -> None:
+    """Turn a list of skips into a tuple, since specs are compared and hashed."""
+    if isinstance(layer.skips, list):
+        object.__setattr__(layer, "skips", tuple(layer.skips))
+
+
+def _pair(kernel: object) -> object:
+    """Return a kernel as (KH, KW) if it is a number or a list; all else as it is, for ``Architecture`` to refuse."""
+    number = whole(kernel)
+    if number is not None:
+        return (number, number)
+    return tuple(kernel) if isinstance(kernel, list) else kernel

@@ -12,6 +12,7 @@ from typing import Any
 from eqnp.errors import ConfigurationError
 
 LARGEST_WHOLE = 2**31 - 1  # larger sizes overflow, larger counts never end
+OF_CONVOLUTIONS = ("kernel", "stride", "padding", "pool")  # keys of a layer or a skip
 ACTIVATION_NAMES = ("half_hard_sigmoid", "hard_sigmoid", "centered_hard_sigmoid", "sigmoid", "tanh")
 
 
@@ -65,6 +66,19 @@ class Data:
 
 
 @dataclass(frozen=True)
+class Skip:
+    """A further connection into a layer: a convolution to the same channels, or dense into a dense layer."""
+
+    source: int = key(-1, "the layer that it comes from, counted from 1; 0: the input", low=-1)
+    kernel: tuple[int, int] = key((1, 1), "kernel size of a convolution, a number or [KH, KW]", low=1)
+    stride: int = key(1, "stride of a convolution", low=1)
+    padding: int = key(0, "zero padding around the input of a convolution", low=0)
+    pool: str = key("none", "2x2 pooling after a convolution", choices=("max", "average", "none"))
+    dense: bool = key(False, "into a convolution: connect every unit with every unit instead")
+    gain: float = key(0.0, "gain of the initial weight; 0: model.gain", low=0)
+
+
+@dataclass(frozen=True)
 class Layer:
     """One layer: a convolution with pooling, or a dense layer. Either ``conv`` or ``dense`` is given."""
 
@@ -75,6 +89,10 @@ class Layer:
     padding: int = key(0, "zero padding around the input of a convolution", low=0)
     pool: str = key("none", "2x2 pooling after a convolution", choices=("max", "average", "none"))
     keep: float = key(1.0, "dropout: probability that a unit of the layer is kept, at most 1; 1: no dropout", above=0)
+    activation: str = key("", "activation function of the layer; empty: model.activation", choices=ACTIVATION_NAMES)
+    gain: float = key(0.0, "gain of the initial weight; 0: model.gain", low=0)
+    source: int = key(-1, "the layer that drives it, counted from 1, 0: the input; -1: the one just below", low=-1)
+    skips: tuple[Skip, ...] = key((), "further connections from lower layers, one inline table each")
 
 
 @dataclass(frozen=True)
@@ -99,7 +117,13 @@ class Model:
         "cross_entropy_readout: softmax readout outside the system",
         choices=("squared_error", "cross_entropy", "cross_entropy_readout"),
     )
-    gain: float = key(1.0, "initial weights and biases are uniform in +-gain / sqrt(fan_in)", above=0)
+    initialisation: str = key(
+        "uniform",
+        "initial weights; uniform: in +-gain / sqrt(fan_in); kaiming: in +-gain sqrt(3 / fan_in)",
+        choices=("uniform", "kaiming"),
+    )
+    gain: float = key(1.0, "gain of the initial weights of layers and skips that have no gain of their own", above=0)
+    bias_gain: float = key(1.0, "initial biases are uniform in +-gain bias_gain / sqrt(fan_in)", low=0)
     dropout_scaling: str = key(
         "weights",
         "how dropout compensates for masked units; weights: weights to the layer above are divided by keep, in both "
@@ -122,7 +146,8 @@ class Dynamics:
     )
     schedule: str = key(
         "synchronous",
-        "synchronous: update all layers at once, as published; even-odd: every second layer, then the others",
+        "synchronous: update all layers at once, as published; even-odd: every second layer, then the others; with "
+        "skips, group by group, so that no two layers of a group are connected",
         choices=("synchronous", "even-odd"),
     )
     omega: float = key(
@@ -221,8 +246,12 @@ def check(config: Config) -> None:
     for n, layer in enumerate(layers):
         if bool(layer.conv) == bool(layer.dense):
             raise ConfigurationError(f"model.layers.{n}: give either conv (channels) or dense (units)")
-        if layer.dense and layer != Layer(dense=layer.dense, keep=layer.keep):
+        plain = Layer(dense=layer.dense)
+        if layer.dense and any(getattr(layer, each) != getattr(plain, each) for each in OF_CONVOLUTIONS):
             raise ConfigurationError(f"model.layers.{n}: kernel, stride, padding and pool belong to conv, not to dense")
+        for k, skip in enumerate(layer.skips):
+            if skip.source < 0:
+                raise ConfigurationError(f"model.layers.{n}.skips.{k}.source: give the layer that it comes from")
         if layer.keep > 1:
             raise ConfigurationError(f"model.layers.{n}.keep: {layer.keep} is not a probability; give at most 1")
     for what in ("rates", "weight_decay"):

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import tomli_w
 
 from eqnp.errors import ConfigurationError
 from eqnp.runs import presets
-from eqnp.runs.config import Config, Layer, check
+from eqnp.runs.config import OF_CONVOLUTIONS, Config, Layer, Skip, check
 from eqnp.runs.overrides import as_text, override
 from eqnp.runs.reading import read_config
 from eqnp.runs.spelling import nearest, shorten, show
@@ -78,11 +78,23 @@ def to_toml(config: Config) -> str:
 
 
 def _compact(layer: Layer) -> dict[str, Any]:
-    """Return the keys that a layer has: those of a convolution, or of a dense layer."""
+    """Return the keys that a layer has: those of a convolution or of a dense layer, and what is not the default."""
+    optional = ("activation", "gain", "source", "skips")
+    tree = _without_defaults(layer, optional)
     if layer.dense:
-        return {"dense": layer.dense, "keep": layer.keep}
-    tree = asdict(layer)
+        return {name: value for name, value in tree.items() if name not in ("conv", *OF_CONVOLUTIONS)}
     del tree["dense"]
+    return tree
+
+
+def _without_defaults(table: Layer | Skip, names: Iterable[str]) -> dict[str, Any]:
+    """Return a table as TOML values, without those of the keys ``names`` that have their default."""
+    default, tree = type(table)(), asdict(table)
+    for name in names:
+        if getattr(table, name) == getattr(default, name):
+            del tree[name]
+    if isinstance(table, Layer) and table.skips:
+        tree["skips"] = [_without_defaults(skip, (*OF_CONVOLUTIONS, "dense", "gain")) for skip in table.skips]
     return tree
 
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from eqnp.architecture import Architecture, forward_partner
+from eqnp.architecture import Architecture
 from eqnp.backends.backend import Backend, to_host
 from eqnp.backends.limits import available_cores
 from eqnp.backends.mkl import MklProducts
 from eqnp.backends.products import Products, SlabProducts, best_numpy_products
 from eqnp.connections.forms import Means
-from eqnp.connections.layers import ConvLayer, DenseLayer, Layer, Shape
+from eqnp.connections.layers import ConvLayer, DenseLayer, Layer, Shape, Skip
 from eqnp.contrasts import default_contrast
 from eqnp.dynamics import Phases
 from eqnp.errors import BackendError, CheckpointError, ConfigurationError
@@ -40,7 +40,14 @@ def make_architecture(model: Model, input_shape: Shape, classes: int) -> Archite
     """
     layers = tuple(_layer(layer) for layer in model.layers)
     architecture = Architecture(
-        input_shape, layers, model.activation, model.loss, model.kind == "vector-field", model.dropout_scaling
+        input_shape,
+        layers,
+        model.activation,
+        model.loss,
+        model.kind == "vector-field",
+        model.dropout_scaling,
+        model.initialisation,
+        model.bias_gain,
     )
     if architecture.classes != classes:
         raise ConfigurationError(
@@ -222,9 +229,18 @@ def _impossible(name: str, value: str) -> CheckpointError:
 
 
 def _layer(layer: LayerConfig) -> Layer:
+    graph: dict[str, Any] = {
+        "activation": layer.activation or None,
+        "gain": layer.gain or None,
+        "source": None if layer.source < 0 else layer.source,
+        "skips": tuple(
+            Skip(skip.source, skip.kernel, skip.stride, skip.padding, skip.pool, skip.dense, skip.gain or None)
+            for skip in layer.skips
+        ),
+    }
     if layer.dense:
-        return DenseLayer(layer.dense, layer.keep)
-    return ConvLayer(layer.conv, layer.kernel, layer.stride, layer.padding, layer.pool, layer.keep)
+        return DenseLayer(layer.dense, layer.keep, **graph)
+    return ConvLayer(layer.conv, layer.kernel, layer.stride, layer.padding, layer.pool, layer.keep, **graph)
 
 
 def _phases(config: Config, backend: Backend) -> Phases:
@@ -248,16 +264,13 @@ def _rates(config: Config, architecture: Architecture) -> Callable[[int], dict[s
 
 
 def per_parameter(architecture: Architecture, value: float | tuple[float, ...]) -> dict[str, float]:
-    """Return ``value``, one number or one per connection, by parameter name.
+    """Return ``value``, one number or one per layer, by parameter name.
 
-    A bias has the value of its weight, a backward weight that of its forward partner: only then do the two align.
+    A layer's bias and all weights that lead to it have its value, backward weights too: only then do they align with
+    the forward ones.
     """
-    names = architecture.connection_names
-    values = value if isinstance(value, tuple) else (value,) * len(names)
-    by_connection = dict(zip(names, values, strict=True))
-    return {
-        name: float(by_connection[forward_partner(name.rpartition(".")[0])]) for name in architecture.parameter_shapes()
-    }
+    values = value if isinstance(value, tuple) else (value,) * len(architecture.layers)
+    return {name: float(values[layer]) for name, layer in architecture.layer_of().items()}
 
 
 def _host(tree: Any) -> Any:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import fields, is_dataclass
 from functools import cache
-from typing import get_type_hints
+from typing import Any, get_args, get_type_hints
 
-from eqnp.runs.config import Config, Layer
+from eqnp.runs.config import Config
 from eqnp.runs.spelling import MOST, hint, near_words
 
 TABLES = tuple(each.name for each in fields(Config) if each.name not in ("name", "description"))
@@ -58,7 +58,7 @@ OTHER_NAMES = {
 
 @cache
 def known_keys() -> tuple[str, ...]:
-    """Return the dotted name of every key that is not a table; keys of layers are named for layer 0."""
+    """Return the dotted name of every key that is not a table; keys of layers and skips are named for number 0."""
     return tuple(_keys(Config, ""))
 
 
@@ -70,8 +70,14 @@ def _keys(kind: type, prefix: str) -> Iterator[str]:
             yield from _keys(hints[each.name], f"{name}.")
         else:
             yield name
-        if hints[each.name] == tuple[Layer, ...]:
-            yield from _keys(Layer, f"{name}.0.")
+        if (kind := table_of_list(hints[each.name])) is not None:
+            yield from _keys(kind, f"{name}.0.")
+
+
+def table_of_list(hint: Any) -> type[Any] | None:
+    """Return the table of which a key holds a list, by its type: ``Layer`` for ``tuple[Layer, ...]``; else None."""
+    kind = next(iter(get_args(hint)), None)
+    return kind if isinstance(kind, type) and is_dataclass(kind) else None
 
 
 def named_keys(word: str) -> list[str]:

@@ -12,8 +12,8 @@ from dataclasses import Field, fields, is_dataclass
 from typing import Any, get_type_hints
 
 from eqnp.errors import ConfigurationError
-from eqnp.runs.config import Config, Layer
-from eqnp.runs.keys import key_hint
+from eqnp.runs.config import Config
+from eqnp.runs.keys import key_hint, table_of_list
 from eqnp.runs.spelling import nearest, shorten, show
 
 
@@ -47,13 +47,13 @@ def _value(declared: Field[Any], hint: Any, given: Any, where: str, path: str) -
     """Return ``given`` as the type of its key, or raise with what is accepted."""
     if isinstance(hint, type) and is_dataclass(hint):
         return _build(hint, given, where, path + ".")
-    if hint == tuple[Layer, ...]:
+    if (kind := table_of_list(hint)) is not None:
         if not isinstance(given, list):
-            raise ConfigurationError(f"{where}: {path}: expected a list of layers, got {show(given)}")
-        return tuple(_build(Layer, layer, where, f"{path}.{n}.") for n, layer in enumerate(given))
+            raise ConfigurationError(f"{where}: {path}: expected a list of {declared.name}, got {show(given)}")
+        return tuple(_build(kind, each, where, f"{path}.{n}.") for n, each in enumerate(given))
     accepted, value = _convert(hint, given)
     bounds, choices = declared.metadata, declared.metadata["choices"]
-    if value is not None and choices and value not in choices:
+    if value is not None and choices and value not in (*choices, declared.default):
         raise ConfigurationError(
             f"{where}: {path}: {show(given)} is not one of {', '.join(choices)}{nearest(str(given), choices)}"
         )

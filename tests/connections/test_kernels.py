@@ -76,7 +76,7 @@ def every_map(case, dtype, cupy=standin):
     drive, old = (generator.standard_normal(s.shape).astype(dtype) for _ in range(2))
     sigma, out = ACTIVATIONS["half_hard_sigmoid"], put(np.empty_like(s))
     for omega in (1.0, 1.6):
-        moved = own.update(w1, v1, place, put(drive), Move(sigma, put(old), out, omega, True), space)
+        moved = own.update(w1, v1, place, [put(drive)], Move(sigma, put(old), out, omega, True), space)
         expected = np.empty_like(s)
         Move(sigma, old, expected, omega).take(drive + feedback)
         note(out, expected)
@@ -149,24 +149,26 @@ def test_kernels_break_ties_as_the_simple_form(form):
 @needs_compiler
 @pytest.mark.parametrize("omega", [1.0, 1.6, 0.5])
 @pytest.mark.parametrize("sigma", [*ACTIVATIONS.values(), LINEAR], ids=lambda sigma: sigma.name)
-def test_the_state_update(sigma, omega):
+@pytest.mark.parametrize("addends", [1, 2, 3, 5])
+def test_the_state_update(sigma, omega, addends):
     generator = np.random.default_rng(3)
-    connection = CudaDense((3, 2, 2), CudaDevice(standin))
+    connection = CudaDense((3, 2, 2), (5,), CudaDevice(standin))
     w, v = generator.standard_normal((12, 5)), generator.standard_normal((4, 5))
-    d, old, nudge = generator.standard_normal((3, 4, 3, 2, 2))
-    w1, v1, d1, old1, nudge1 = map(standin.asarray, (w, v, d, old, nudge))
-    out, expected = standin.empty_like(d1), np.empty_like(d)
+    *d, old, nudge = generator.standard_normal((addends + 2, 4, 3, 2, 2))
+    w1, v1, old1, nudge1, *d1 = map(standin.asarray, (w, v, old, nudge, *d))
+    out, expected = standin.empty_like(old1), np.empty_like(old)
     move = Move(sigma, old1, out, omega, measured=True)
     moved = connection.update(w1, v1, None, d1, move, Workspace())
-    Move(sigma, old, expected, omega).take(d + DenseConnection((3, 2, 2)).feedback(w, v, None))
+    Move(sigma, old, expected, omega).take(sum(d) + DenseConnection((3, 2, 2), (5,)).feedback(w, v, None))
     np.testing.assert_allclose(to_host(out), expected, rtol=0, atol=1e-14)
     assert moved == abs(out - old1).max()
     assert connection.update(w1, v1, None, d1, replace(move, measured=False), Workspace()) is None
     assert connection.update_last(d1, nudge1, move, Workspace()) == abs(out - old1).max()
-    Move(sigma, old, expected, omega).take(d - nudge)
+    Move(sigma, old, expected, omega).take(sum(d) - nudge)
     np.testing.assert_allclose(to_host(out), expected, rtol=0, atol=1e-14)
-    d[0, 0] = np.nan
-    assert np.isnan(float(connection.update(w1, v1, None, standin.asarray(d), move, Workspace())))
+    d[-1][0, 0] = np.nan
+    nan = [standin.asarray(each) for each in d]
+    assert np.isnan(float(connection.update(w1, v1, None, nan, move, Workspace())))
 
 
 class Recorder:
@@ -199,7 +201,7 @@ def sources(dtype):
                     kernels.get("any", np.dtype(dtype), sigma, omega)
     for sigma in (*ACTIVATIONS, "linear"):
         for omega in (1.0, 1.6):
-            CudaDense((4,), recorder)._update.get("update", np.dtype(dtype), sigma, omega)
+            CudaDense((4,), (2,), recorder)._update.get("update", np.dtype(dtype), sigma, omega)
     for (source, _), macros in recorder.sources.items():
         found[source_text(source, macros)] = source
     assert set(found.values()) == {"columns", "pooling", "ties", "winograd", "update"}
@@ -270,8 +272,9 @@ def test_a_kernel_is_given_what_its_source_declares():
         "update", "update", {"REAL": "float", "SIGMA": "linear", "SIGMA_RANGE": "linear_range", "OMEGA": 1}
     )
     a, b = (standin.asarray(np.ones(3, dtype)) for dtype in (np.float32, np.float64))
-    kernel(3, a, None, None, None, a, None)
-    for wrong in ((a, None, None, None, b, None), (a, None, None, None, 1, None), (a, None, None, None, a)):
+    none = (None, None, a, None, None, None)  # feedback, nudge, three addends, the old state
+    kernel(3, *none, a, None)
+    for wrong in ((*none, b, None), (*none, 1, None), (*none, a)):
         with pytest.raises((AssertionError, ValueError)):
             kernel(3, *wrong)
 

@@ -254,7 +254,7 @@ METHODS = [
     (DenseConnection, "feedback_blocks", blocks_scaled(-1), lambda: check_case(nets.make(*DEEP))),
     (ConvPoolConnection, "feedback_blocks", blocks_scaled(0.5), lambda: derivatives.check_order(nets.make(*MAX))),
     (eqnp.derivatives, "forward_gradient", scaled(-1), lambda: check_case(nets.make(*MAX))),
-    (contrasts, "input_gradient", scaled(-1), lambda: derivatives.check_order(nets.make(*MAX))),
+    (contrasts, "_difference", scaled(-1), lambda: derivatives.check_order(nets.make(*MAX))),
     (contrasts, "dphi_dtheta", scaled(-1), lambda: derivatives.check_order(nets.make(*DEEP))),
     (reference, "step_vjp", backwards, lambda: derivatives.check_bptt(nets.make(*MAX, *CURVED))),
     (DenseConnection, "drive_at_winners", scaled(-1), lambda: derivatives.check_bptt(nets.make(*DEEP, *CURVED))),

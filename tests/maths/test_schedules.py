@@ -98,10 +98,10 @@ def test_a_net_of_one_layer_keeps_its_drive(loss, schedule, omega):
     generator = np.random.default_rng(0)
     parameters = network.architecture.initial_parameters(generator, 2.0, np.float64)
     prepared = PreparedNetwork(network, parameters, generator.random((3, 6)))
-    before = prepared.input_drive.copy()
+    before = prepared.from_input[0][0].copy()
     free = relax(prepared, prepared.zero_states(), Phase(5, 1e-300, schedule, omega))
     relax(prepared, free.states, Phase(5, 0.0, schedule, omega), 0.3, np.eye(4)[:3])
-    np.testing.assert_array_equal(prepared.input_drive, before)
+    np.testing.assert_array_equal(prepared.from_input[0][0], before)
 
 
 @OMEGA

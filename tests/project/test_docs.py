@@ -18,7 +18,7 @@ from places import ROOT
 
 import eqnp
 from eqnp.analysis.diagnostics import cosine
-from eqnp.runs.config import Config, Layer
+from eqnp.runs.config import Config, Layer, Skip
 
 QUICK = overrides(*(setting for setting in SMALL if not setting.startswith("model")))
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -130,7 +130,7 @@ def rows(kind, prefix):
         if is_dataclass(hints[each.name]):
             continue
         meta, default = each.metadata, each.default
-        if each.name == "layers":
+        if each.name in ("layers", "skips"):
             shown = ""
         else:
             shown = {True: "true", False: "false"}.get(default, default) if isinstance(default, bool) else default
@@ -150,7 +150,7 @@ def all_rows():
     for name, kind in tables:
         result += rows(kind, f"{name}.")
         if name == "model":
-            result += rows(Layer, "model.layers.N.")
+            result += [*rows(Layer, "model.layers.N."), *rows(Skip, "model.layers.N.skips.N.")]
     return result
 
 

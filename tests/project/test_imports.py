@@ -22,7 +22,7 @@ LADDER = [
     "connections.cuda",
     "connections.cuda_winograd",
     "connections.forms connections",
-    "losses optim stencils",
+    "losses optim stencils graph",
     "architecture",
     "dropout links",
     "networks",

@@ -39,13 +39,14 @@ KERNEL gather(const REAL *col, REAL *x, index_t count)
   EACH(e, count) x[e] = gathered(col, e);
 }
 
-// The same followed by the state update: s' for u = drive + gathered.
-KERNEL gather_and_update(const REAL *col, const REAL *drive, const REAL *old, REAL *out, REAL *moved, index_t count)
+// The same followed by the state update: s' for u = first + second + third + gathered.
+KERNEL gather_and_update(const REAL *col, const REAL *first, const REAL *second, const REAL *third, const REAL *old,
+                         REAL *out, REAL *moved, index_t count)
 {
   Moved far;
   EACH(e, count)
   {
-    REAL s = moved_to(drive[e] + gathered(col, e), old, e);
+    REAL s = moved_to(added(first, second, third, e) + gathered(col, e), old, e);
     out[e] = s;
     if (moved) far.see(s, old[e]);
   }

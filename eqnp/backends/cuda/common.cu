@@ -46,6 +46,15 @@ typedef unsigned int index_t;
 
 // ---- the state update: eqnp/ops/moves.py
 
+// The sum of up to three arrays' entries: the drives of a state, and its feedbacks that other kernels computed.
+[[maybe_unused]] INLINE REAL added(const REAL *first, const REAL *second, const REAL *third, index_t e)
+{
+  REAL u = first[e];
+  if (second) u += second[e];
+  if (third) u += third[e];
+  return u;
+}
+
 // s' = s + omega (sigma(u) - s), clipped to the range of sigma. OMEGA is a macro; at 1, the old state is not read.
 [[maybe_unused]] INLINE REAL moved_to(REAL u, const REAL *old, index_t e)
 {

@@ -234,14 +234,14 @@ KERNEL gather_tiles(const REAL *d, REAL *x, index_t numbers, index_t count)
   EACH(e, count) x[e] = gathered(d, e, numbers);
 }
 
-// The same followed by the state update: s' for u = drive + gathered.
-KERNEL gather_tiles_and_update(const REAL *d, const REAL *drive, const REAL *old, REAL *out, REAL *moved,
-                               index_t numbers, index_t count)
+// The same followed by the state update: s' for u = first + second + third + gathered.
+KERNEL gather_tiles_and_update(const REAL *d, const REAL *first, const REAL *second, const REAL *third, const REAL *old,
+                               REAL *out, REAL *moved, index_t numbers, index_t count)
 {
   Moved far;
   EACH(e, count)
   {
-    REAL s = moved_to(drive[e] + gathered(d, e, numbers), old, e);
+    REAL s = moved_to(added(first, second, third, e) + gathered(d, e, numbers), old, e);
     out[e] = s;
     if (moved) far.see(s, old[e]);
   }
