@@ -86,13 +86,22 @@ class Learner:
         """
         least = float(np.finfo(dtype).eps) ** (1 / 3)
         if self.bptt is not None:
-            return "lower optimizer.rates or model.gain", "optimizer.rates"
+            return f"lower optimizer.rates or model.gain{self._growth}", "optimizer.rates"
         if self.beta >= least:
-            return "lower optimizer.rates, model.gain or dynamics.beta", "optimizer.rates"
+            return f"lower optimizer.rates, model.gain or dynamics.beta{self._growth}", "optimizer.rates"
         return (
             f"raise dynamics.beta: at {self.beta:g} a gradient is mostly rounding in {np.dtype(dtype)}, which wants "
-            f"{least:.0e} or more; or lower optimizer.rates or model.gain"
+            f"{least:.0e} or more; or lower optimizer.rates or model.gain{self._growth}"
         ), "dynamics.beta"
+
+    @property
+    def _growth(self) -> str:
+        """What else helps where layers without bounds feed each other: their states may grow without limit."""
+        unbounded = {n: sigma.name for n, sigma in enumerate(self.network.activations) if not sigma.bounded}
+        if len(unbounded) < 2:  # a linear output alone feeds layers that are bounded
+            return ""
+        name = next(iter(unbounded.values()))
+        return f" (states of {name} can grow without limit; model.activation = relu6, in a new run, bounds them)"
 
     def stencil(self, epoch: int, batch: int) -> Stencil:
         """Return the estimator's stencil for one batch; a random sign is a function of (seed, epoch, batch)."""

@@ -1,4 +1,4 @@
-"""Optimisers as init / update on dictionaries of arrays, and the learning-rate schedule.
+"""Optimisers as init / update on dictionaries of arrays, clipping by the norm, and the learning-rate schedule.
 
 Symbols: theta a parameter, g its gradient, eta the learning rate, lambda the weight decay (lambda theta is added to the
 gradient), mu the momentum. Rates and decays are by parameter name; every array has the shape of its parameter.
@@ -43,9 +43,21 @@ class Optimizer(ABC):
 
 @dataclass(frozen=True)
 class SGD(Optimizer):
-    """v <- mu v + g + lambda theta;  theta <- theta - eta v."""
+    """v <- mu v + g + lambda theta;  theta <- theta - eta v.
+
+    With ``nesterov``, as in PyTorch: theta <- theta - eta (g + lambda theta + mu v), with the new v. This is Nesterov's
+    method in terms of the point at which the gradient is taken (Sutskever et al. 2013, Section 2).
+
+    Raises:
+        ValueError: ``nesterov`` without momentum, which would change nothing.
+    """
 
     momentum: float = 0.0
+    nesterov: bool = False
+
+    def __post_init__(self) -> None:
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov: needs momentum above 0")
 
     def init(self, parameters: Mapping[str, Array]) -> State:
         """Return zero velocities, or nothing without momentum."""
@@ -59,16 +71,19 @@ class SGD(Optimizer):
         rates: Mapping[str, float],
         decays: Mapping[str, float],
     ) -> tuple[Parameters, State]:
-        """Return theta - eta v and the new velocities v."""
+        """Return theta - eta v, or with Nesterov's momentum theta - eta (g + mu v), and the new velocities v."""
         new, velocity = {}, {}
         for name, theta in parameters.items():
-            v = gradient[name]
+            g = gradient[name]
             if decays[name]:
-                v += decays[name] * theta
-            if self.momentum:
-                v += self.momentum * state["velocity"][name]
-                velocity[name] = v
-            new[name] = theta - rates[name] * v
+                g += decays[name] * theta
+            if self.nesterov:
+                velocity[name] = g + self.momentum * state["velocity"][name]
+                g += self.momentum * velocity[name]
+            elif self.momentum:
+                g += self.momentum * state["velocity"][name]
+                velocity[name] = g
+            new[name] = theta - rates[name] * g
         return new, ({"velocity": velocity} if self.momentum else {})
 
 
@@ -129,18 +144,48 @@ class Adam(Optimizer):
 class Update:
     """How the parameters of a run are updated: the optimiser, the learning rates by epoch, and the weight decays.
 
-    ``rates`` maps an epoch (from 0) to the rate of every parameter by name; ``decays`` are by name too.
+    ``rates`` maps an epoch (from 0) to the rate of every parameter by name; ``decays`` are by name too. ``clip_norm`` is
+    the largest norm of the whole gradient (``clip_by_norm``), before weight decay is added; 0: not clipped.
     """
 
     optimizer: Optimizer
     rates: Callable[[int], Mapping[str, float]]
     decays: Mapping[str, float]
+    clip_norm: float = 0.0
 
     def take(
         self, gradient: Mapping[str, Array], state: State, parameters: Mapping[str, Array], epoch: int
     ) -> tuple[Parameters, State]:
         """Return the parameters after one update in ``epoch``, and the new state; ``gradient`` is overwritten."""
+        if self.clip_norm:
+            clip_by_norm(gradient, self.clip_norm)
         return self.optimizer.update(gradient, state, parameters, self.rates(epoch), self.decays)
+
+
+def clip_by_norm(gradient: Mapping[str, Array], largest: float) -> None:
+    """Scale a gradient, in place, so that its Euclidean norm over all parameters together is at most ``largest``.
+
+        g <- g min(1, largest / (|g| + 1e-6))                  |g|^2 = sum over parameters of the sum of squares
+
+    The factor is that of PyTorch's ``clip_grad_norm_``. Squares are summed in float64, which a float32 gradient cannot
+    overflow, in the order of the names. The factor stays on the device. With NaN or infinity in any array the result
+    has NaN too, so a run that diverged stays visible.
+    """
+    squares = 0.0
+    for name in sorted(gradient):
+        squares = squares + _sum_of_squares(gradient[name])
+    xp = array_module(squares)
+    factor = xp.minimum(largest / (xp.sqrt(squares) + 1e-6), 1.0)
+    for g in gradient.values():
+        g *= factor.astype(g.dtype)
+
+
+def _sum_of_squares(g: Array) -> Array:
+    """Return the sum of the squares of all entries, a 0-dimensional float64 array or scalar."""
+    xp, total = array_module(g), 0.0
+    for (part,) in _in_blocks(g):
+        total = total + xp.square(part, dtype=xp.float64).sum()
+    return total
 
 
 def _in_blocks(*arrays: Array) -> Iterator[tuple[Array, ...]]:

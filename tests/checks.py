@@ -135,14 +135,16 @@ FORMULAS = {
     "half_hard_sigmoid": lambda u: np.clip(u / 2, 0, 1),
     "centered_hard_sigmoid": lambda u: np.clip(u, -0.5, 0.5),
     "tanh": np.tanh,
+    "relu": lambda u: np.where(u > 0, u, 0),
+    "relu6": lambda u: np.where(u > 6, 6, np.where(u > 0, u, 0)),
     "linear": lambda u: u,
 }
-KINKS = (-0.5, 0.0, 0.5, 1.0, 2.0)
+KINKS = (-0.5, 0.0, 0.5, 1.0, 2.0, 6.0)
 
 
 def check_activation(activation):
     """The value against its formula; the derivative against a central difference, away from the kinks."""
-    u = np.linspace(-3, 3, 599)
+    u = np.linspace(-3, 8, 1099)
     u = u[np.min(np.abs(u[:, None] - np.array(KINKS)), axis=1) > 1e-3]
     assert relative_error(activation.value(u), FORMULAS[activation.name](u)) <= ORACLE[np.float64]
     step = 1e-5

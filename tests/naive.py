@@ -83,3 +83,13 @@ def sgd(theta, gradients, rate, decay, momentum):
         v = momentum * v + g + decay * theta
         theta = theta - rate * v
     return theta
+
+
+def nesterov(theta, gradients, rate, decay, momentum):
+    """One number through several steps of SGD with Nesterov's momentum."""
+    v = 0.0
+    for g in gradients:
+        g = g + decay * theta
+        v = momentum * v + g
+        theta = theta - rate * (g + momentum * v)
+    return theta

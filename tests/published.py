@@ -36,6 +36,16 @@ def paths() -> list[Path]:
     return [path for folder in folders for path in sorted(folder.glob("*.npz"))]
 
 
+def graphs() -> list[Path]:
+    """Return the fixtures of networks with skips."""
+    return [path for path in paths() if model(path) == "graph"]
+
+
+def chains() -> list[Path]:
+    """Return all other fixtures."""
+    return [path for path in paths() if model(path) != "graph"]
+
+
 @dataclass
 class Published:
     """One fixture, its arrays already in eqnp's layout."""

@@ -108,16 +108,20 @@ def find_rounding(
 def estimate_rounding(learner: Learner, parameters: Mapping[str, Array], x: np.ndarray, labels: np.ndarray) -> Rounding:
     """Estimate the rounding error of the learner's gradient in the dtype of x (N, ...), without dropout.
 
-    ``labels`` are (N,). The cost is that of about two updates on these samples in float64.
+    ``labels`` are (N,). The cost is that of about two updates on these samples in float64. States that grow without
+    limit have no gradient to compare with: the share is then 0, and the run itself reports that it diverges.
     """
     single, double = (_prepare(learner, parameters, x, dtype) for dtype in (np.float32, np.float64))
     target = learner.backend.asarray(one_hot(labels, learner.network.architecture.classes, np.float64))
-    start = relax(single, single.zero_states(), learner.phases.free).states
+    settled = relax(single, single.zero_states(), learner.phases.free)
+    eps = float(np.finfo(x.dtype).eps)
+    if not settled.residual <= 1 and not all(sigma.bounded for sigma in learner.network.activations[:-1]):
+        return Rounding(learner.beta, 0.0, "", _precision(learner, x.dtype), eps)
+    start = settled.states
     free = [s.astype(np.float64) for s in start]
     gradient = _gradient(learner, double, free, target)
     double.from_input = {e: (d.astype(np.float64), winner) for e, (d, winner) in single.from_input.items()}
     noise = _noise(learner, double, free, _rounding_of_a_step(learner, single, double, start), target)
-    eps = float(np.finfo(x.dtype).eps)
     shares = {
         name: math.sqrt(noise[name] / square) / learner.beta * (eps / SINGLE)
         for name, g in gradient.items()

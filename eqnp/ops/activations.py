@@ -1,7 +1,10 @@
 """The activations sigma used in the literature, each with its derivative.
 
 The derivative is a function of the argument u. At a kink it is the derivative inside the range, for example 1 at both
-ends of clip(u, 0, 1), as in the published code.
+ends of clip(u, 0, 1), as in the published code. NaN gives NaN.
+
+``relu`` and ``linear`` have no upper bound, so strong weights can let the states of a network grow without limit:
+``eqnp.ops.moves`` says when. ``relu6`` is a relu that cannot.
 """
 
 from __future__ import annotations
@@ -43,8 +46,13 @@ class Activation:
 
     @property
     def bounded(self) -> bool:
-        """Whether the range of sigma is finite."""
-        return math.isfinite(self.high - self.low)
+        """Whether sigma has a lower and an upper bound; then states cannot grow without limit."""
+        return math.isfinite(self.low) and math.isfinite(self.high)
+
+    def clip(self, s: Array) -> None:
+        """Clip s (any shape) to the range of sigma, in place. A range may have one bound only, or none."""
+        if math.isfinite(self.low) or math.isfinite(self.high):
+            array_module(s).clip(s, self.low, self.high, out=s)
 
 
 def _sigmoid(u: Array, out: Array | None = None) -> Array:
@@ -101,5 +109,8 @@ ACTIVATIONS: dict[str, Activation] = {
         _clip("half_hard_sigmoid", "clip(u / 2, 0, 1)", 0.5, 0, 1),
         _clip("centered_hard_sigmoid", "clip(u, -1/2, 1/2)", 1, -0.5, 0.5),
         Activation("tanh", "tanh(u)", _tanh, _tanh_derivative, -1, 1),
+        _clip("relu", "max(u, 0)", 1, 0, math.inf),
+        _clip("relu6", "clip(u, 0, 6)", 1, 0, 6),
+        LINEAR,
     )
 }

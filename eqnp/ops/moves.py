@@ -6,17 +6,23 @@ With omega = 1 this is s <- sigma(u). omega > 1 is over-relaxation, omega < 1 is
 for every omega.
 
 A free phase of even-odd sweeps converges for every omega with 0 < omega < 2, under these assumptions: the weights are
-symmetric, each layer has sigma(u) = clip(a u, low, high) (hard and half hard sigmoids; a linear output has a = 1 and no
-bounds), and low >= 0 for the layer above a max-pooling. Steady states are then stationary points, within the bounds, of
-the energy
+symmetric, each layer has sigma(u) = clip(a u, low, high) with a finite or infinite low and high (hard and half hard
+sigmoids, relu, relu6, linear), low >= 0 for the layer above a max-pooling, and E has a lower bound. Steady states are
+then stationary points, within the bounds, of the energy
 
     E = sum over layers of |s|^2 / (2 a) - Phi
 
 As a function of one layer's state, Phi is convex: it is a sum of linear terms, and of maxima of linear terms times
 states above, which are not negative. So E lies below the parabola that has the same value and slope at s and the
 curvature 1 / a, and the move of the layer lowers E by at least (1 / omega - 1 / 2) |s' - s|^2 / a. The layers of one
-half sweep do not interact. So E falls with every sweep and the moves tend to 0, for any weights. Synchronous steps have
-no such guarantee: they may oscillate forever.
+half sweep do not interact. So E falls with every sweep, for any weights, and the moves tend to 0 if E has a lower
+bound. Synchronous steps have no such guarantee: they may oscillate forever.
+
+E has a lower bound if the range of every layer is bounded (relu6), or of all except layers that do not interact, such as
+a linear output. Between neighbouring layers of relu or linear, Phi grows with the square of the states, and E has a lower
+bound only if Phi stays below |s|^2 / 2. It is enough that for every layer the spectral norms of the weights between its
+states and other states sum to less than 1. With larger weights E may fall forever: the states grow until they overflow.
+A smaller gain helps, or relu6.
 
 For omega >= 1 and without maxima this is projected successive over-relaxation, layer by layer (Cryer, SIAM J. Control
 9, 1971).
@@ -59,8 +65,7 @@ class Move:
             out -= old
             out *= self.omega
             out += old
-            if self.sigma.bounded:
-                xp.clip(out, self.sigma.low, self.sigma.high, out=out)
+            self.sigma.clip(out)
         if not self.measured:
             return None
         moved = out - old

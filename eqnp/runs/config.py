@@ -13,7 +13,16 @@ from eqnp.errors import ConfigurationError
 
 LARGEST_WHOLE = 2**31 - 1  # larger sizes overflow, larger counts never end
 OF_CONVOLUTIONS = ("kernel", "stride", "padding", "pool")  # keys of a layer or a skip
-ACTIVATION_NAMES = ("half_hard_sigmoid", "hard_sigmoid", "centered_hard_sigmoid", "sigmoid", "tanh")
+ACTIVATION_NAMES = (
+    "half_hard_sigmoid",
+    "hard_sigmoid",
+    "centered_hard_sigmoid",
+    "sigmoid",
+    "tanh",
+    "relu",
+    "relu6",
+    "linear",
+)
 
 
 def key(
@@ -213,9 +222,16 @@ class Optimizer:
     rates: float | tuple[float, ...] = key(0.1, "learning rate, or one per layer (weights and biases)", low=0)
     weight_decay: float | tuple[float, ...] = key(0.0, "weight decay, or one per layer (weights and biases)", low=0)
     momentum: float = key(0.0, "sgd: momentum, below 1", low=0)
+    nesterov: bool = key(False, "sgd with momentum: Nesterov's momentum, as in PyTorch")
     beta1: float = key(0.9, "adam: decay rate of the mean of gradients, below 1", low=0)
     beta2: float = key(0.999, "adam: decay rate of the mean of squared gradients, below 1", low=0)
     epsilon: float = key(1e-8, "adam: added to the square root in the denominator", above=0)
+    clip_norm: float = key(
+        0.0,
+        "scale the gradient of a batch so that its norm, over all parameters together and before weight decay, is at "
+        "most this; 0: no clipping",
+        low=0,
+    )
     schedule: str = key("constant", "learning-rate schedule, by epoch", choices=("constant", "cosine"))
     T_max: int = key(0, "cosine: epochs until the learning rate is minimum_rate, where it stays; 0: all epochs", low=0)
     minimum_rate: float = key(0.0, "cosine: the final learning rate", low=0)
@@ -275,6 +291,8 @@ def check(config: Config) -> None:
             raise ConfigurationError(f"optimizer.{what}: {getattr(optimizer, what)} is not below 1")
     if optimizer.momentum and optimizer.name != "sgd":
         raise ConfigurationError("optimizer.momentum: only for sgd; adam has beta1 and beta2")
+    if optimizer.nesterov and not optimizer.momentum:
+        raise ConfigurationError("optimizer.nesterov: only for sgd with optimizer.momentum above 0")
     if any(c < " " for c in config.data.folder):
         raise ConfigurationError(
             f"data.folder: {config.data.folder!r} contains control characters (in double quotes a backslash begins an "

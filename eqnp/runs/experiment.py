@@ -81,7 +81,10 @@ def make_learner(
         contrast=default_contrast(network, training.common_update),
         bptt=_bptt(config, architecture, backend, samples) if training.algorithm == "bptt" else None,
         update=Update(
-            _optimizer(config), _rates(config, architecture), per_parameter(architecture, config.optimizer.weight_decay)
+            _optimizer(config),
+            _rates(config, architecture),
+            per_parameter(architecture, config.optimizer.weight_decay),
+            config.optimizer.clip_norm,
         ),
         seed=training.seed,
         threads=training.threads,
@@ -251,7 +254,7 @@ def _phases(config: Config, backend: Backend) -> Phases:
 
 def _optimizer(config: Config) -> Optimizer:
     o = config.optimizer
-    return SGD(o.momentum) if o.name == "sgd" else Adam(o.beta1, o.beta2, o.epsilon)
+    return SGD(o.momentum, o.nesterov) if o.name == "sgd" else Adam(o.beta1, o.beta2, o.epsilon)
 
 
 def _rates(config: Config, architecture: Architecture) -> Callable[[int], dict[str, float]]:

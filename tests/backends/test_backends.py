@@ -47,6 +47,8 @@ WAYS = [
     ["dynamics.schedule=even-odd", "dynamics.omega=1.6"],
     ["training.algorithm=bptt", "model.kind=vector-field", "model.layers.0.keep=0.8", "model.activation=sigmoid"],
     ["optimizer.name=adam", "optimizer.momentum=0", "model.activation=centered_hard_sigmoid"],
+    ["optimizer.nesterov=true", "optimizer.clip_norm=0.1", "model.activation=relu6"],
+    ["model.activation=relu", "dynamics.schedule=even-odd", "dynamics.omega=1.6", "optimizer.clip_norm=0.1"],
 ]
 
 

@@ -71,10 +71,12 @@ def same_weights(a, b):
     return one, two
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("optimizer", ["sgd", "nesterov", "adam"])
 @pytest.mark.parametrize("estimator", ["symmetric", "random-sign"])
 def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(capsys, tmp_path, optimizer, estimator):
-    extra = overrides(f"training.estimator={estimator}", f"optimizer.name={optimizer}", "data.flip=true", "data.crop=2")
+    extra = overrides(f"training.estimator={estimator}", "data.flip=true", "data.crop=2")
+    extra += overrides("optimizer.name=adam") if optimizer == "adam" else []
+    extra += overrides("optimizer.nesterov=true", "optimizer.clip_norm=0.05") if optimizer == "nesterov" else []
     extra += overrides("optimizer.T_max=2")  # more epochs do not stretch a cosine
     extra += overrides("optimizer.momentum=0") if optimizer == "adam" else []
     whole, parts = tmp_path / "whole", tmp_path / "parts"

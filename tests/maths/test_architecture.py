@@ -55,7 +55,7 @@ def test_initial_parameters_are_uniform_within_the_bound(gain):
             ["model.layers.0", "pool", "1x2"],
         ),
         ((ConvLayer(4, (3, 3), pool="min"), DenseLayer(10)), {}, ["model.layers.0", "'min'", "average"]),
-        ((DenseLayer(10),), {"activation": "relu"}, ["model.activation", "'relu'", "tanh"]),
+        ((DenseLayer(10),), {"activation": "softplus"}, ["model.activation", "'softplus'", "tanh"]),
         ((DenseLayer(10),), {"loss": "hinge"}, ["model.loss", "'hinge'", "squared_error"]),
     ],
 )

@@ -30,7 +30,7 @@ NETWORKS = {
 }
 
 
-@pytest.fixture(params=published.paths(), ids=lambda path: path.stem)
+@pytest.fixture(params=published.chains(), ids=lambda path: path.stem)
 def path(request):
     return request.param
 

@@ -142,9 +142,9 @@ def test_a_sweep_computes_what_a_step_does(monkeypatch):
         assert per_step["synchronous"] == per_step["even-odd"] == 30
 
 
-@pytest.mark.parametrize("sigma", [*ACTIVATIONS.values(), LINEAR], ids=lambda sigma: sigma.name)
+@pytest.mark.parametrize("sigma", ACTIVATIONS.values(), ids=lambda sigma: sigma.name)
 def test_a_move_by_hand(sigma):
-    u, old = np.array([-3.0, 0.2, 0.8, 5.0]), np.array([0.1, 0.3, -0.1, 0.4])
+    u, old = np.array([-3.0, 0.2, 0.8, 5.0, 7.0]), np.array([0.1, 0.3, -0.1, 0.4, 5.5])
     goal = sigma.value(u)
     for omega in (0.5, 1.0, 1.6):
         out = np.empty_like(u)
@@ -161,7 +161,7 @@ def energy(prepared, states, slopes):
     return sum((s**2).sum() / (2 * a) for s, a in zip(states, slopes, strict=True)) - phi.sum()
 
 
-@pytest.mark.parametrize(("activation", "slope"), [("half_hard_sigmoid", 0.5), ("hard_sigmoid", 1.0)])
+@pytest.mark.parametrize(("activation", "slope"), [("half_hard_sigmoid", 0.5), ("hard_sigmoid", 1.0), ("relu6", 1.0)])
 @pytest.mark.parametrize("loss", ["cross_entropy_readout", "cross_entropy"])
 @pytest.mark.parametrize("shape", nets.SHAPES)
 @pytest.mark.parametrize("omega", [0.4, 1.0, 1.6, 1.95])
@@ -178,6 +178,41 @@ def test_every_sweep_lowers_the_energy(shape, omega, loss, activation, slope):
             after = energy(prepared, new, slopes)
             assert after <= before - (1 / omega - 1 / 2) * moved + 1e-11 * abs(before)
             before, states = after, new
+
+
+UNBOUNDED = [(shape, "relu") for shape in nets.SHAPES] + [(shape, "linear") for shape in ("deep dense", "average")]
+
+
+@pytest.mark.parametrize(("shape", "activation"), UNBOUNDED)
+@pytest.mark.parametrize("omega", [0.4, 1.0, 1.6, 1.95])
+def test_every_sweep_lowers_the_energy_without_bounds(shape, activation, omega):
+    """Also while the states grow without limit, as they do at a gain of 3."""
+    for gain in (0.3, 3.0):
+        case = nets.make(shape, "squared_error", activation, gain)
+        prepared, states = case.prepare(), case.random_states()
+        slopes = [1.0] * len(states)
+        before = energy(prepared, states, slopes)
+        for _ in range(8):
+            new = relax(prepared, states, Phase(1, 0.0, "even-odd", omega)).states
+            moved = sum(((b - s) ** 2).sum() for b, s in zip(new, states, strict=True))
+            after = energy(prepared, new, slopes)
+            assert after <= before - (1 / omega - 1 / 2) * moved + 1e-11 * (abs(before) + moved)
+            assert activation == "linear" or min(s.min() for s in new) >= 0
+            before, states = after, new
+
+
+@pytest.mark.parametrize("activation", ["relu", "linear"])
+@pytest.mark.parametrize("omega", [1.0, 1.6, 1.95])
+def test_states_without_bounds_stay_finite_for_small_weights_alone(activation, omega):
+    """Enough is: the spectral norms of the weights to other states sum to less than 1 for every layer."""
+    for norm, settles in ((0.45, True), (3.0, False)):
+        case = nets.make("deep dense", "squared_error", activation)
+        for n in (1, 2, 3):
+            w = abs(case.parameters[f"forward.{n}.weight"])
+            case.parameters[f"forward.{n}.weight"] = w * norm / np.linalg.norm(w, 2)
+        found = relax(case.prepare(), case.random_states(), Phase(2000 if settles else 50, 1e-12, "even-odd", omega))
+        assert (found.residual <= 1e-12) is settles
+        assert (max(abs(s).max() for s in found.states) > 1e6) is not settles
 
 
 def test_over_relaxed_sweeps_settle_in_fewer():

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from eqnp import ops
+from eqnp.backends.backend import to_host
 from eqnp.backends.workspace import Workspace
 from eqnp.losses import CrossEntropy, SquaredError, one_hot, predict
-from eqnp.ops.activations import ACTIVATIONS, LINEAR
+from eqnp.ops.activations import ACTIVATIONS
 
 DTYPES = [np.float64, np.float32]
 
@@ -39,12 +40,12 @@ def test_ties_go_to_the_first(backend):
     checks.check_ties(backend.xp)
 
 
-@pytest.mark.parametrize("activation", [*ACTIVATIONS.values(), LINEAR], ids=lambda a: a.name)
+@pytest.mark.parametrize("activation", ACTIVATIONS.values(), ids=lambda a: a.name)
 def test_activation(activation):
     checks.check_activation(activation)
 
 
-@pytest.mark.parametrize("activation", [*ACTIVATIONS.values(), LINEAR], ids=lambda a: a.name)
+@pytest.mark.parametrize("activation", ACTIVATIONS.values(), ids=lambda a: a.name)
 def test_activation_writes_to_out_and_keeps_the_dtype(activation):
     u = checks.numbers((3, 5), 0, np.float32)
     before, out = u.copy(), np.empty_like(u)
@@ -61,6 +62,24 @@ def test_at_a_kink_the_derivative_is_the_one_from_inside():
     np.testing.assert_array_equal(
         ACTIVATIONS["centered_hard_sigmoid"].derivative(np.array([-0.6, -0.5, 0.5])), [0, 1, 1]
     )
+    np.testing.assert_array_equal(ACTIVATIONS["relu6"].derivative(np.array([-1e-9, 0, 6, 6.1])), [0, 1, 1, 0])
+    np.testing.assert_array_equal(ACTIVATIONS["relu"].derivative(np.array([-1e-9, 0, 1e9])), [0, 1, 1])
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS.values(), ids=lambda a: a.name)
+def test_an_activation_keeps_nan_and_its_range(backend, activation):
+    u = np.array([np.nan, -np.inf, -1e4, -0.3, 0.3, 5.0, 1e4, np.inf], np.float32)
+    for value in (activation.value(backend.asarray(u)), activation.value(backend.asarray(u), out=backend.asarray(u))):
+        s = to_host(value)
+        np.testing.assert_array_equal(np.isnan(s), np.isnan(u))
+        assert s[1:].min() == activation.low and s[1:].max() == activation.high
+    outside = backend.asarray(u)
+    activation.clip(outside)
+    np.testing.assert_array_equal(to_host(outside), np.clip(u, activation.low, activation.high))
+
+
+def test_which_activations_are_bounded():
+    assert {a.name for a in ACTIVATIONS.values() if not a.bounded} == {"relu", "linear"}
 
 
 def test_activations_do_not_overflow():

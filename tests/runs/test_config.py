@@ -153,6 +153,9 @@ MISTAKES = [
     ("optimizer.weight_decay=-1", ["optimizer.weight_decay", "at least 0"]),
     ("optimizer.momentum=1", ["optimizer.momentum", "below 1"]),
     ("optimizer.name=adam", ["optimizer.momentum", "only for sgd"]),
+    ("optimizer.clip_norm=-1", ["optimizer.clip_norm", "at least 0"]),
+    ("optimizer.clip_norm=inf", ["optimizer.clip_norm", "finite number"]),
+    ("optimizer.nesterov=1", ["optimizer.nesterov", "true"]),
     ("name=a/b", ["name", "folder"]),
     ("name=.hidden", ["name", "folder"]),
 ]
@@ -170,6 +173,8 @@ def test_a_wrong_override_is_one_line_that_blames_it(override, words):
     ("overrides", "start"),
     [
         (["optimizer.name=adam", "dynamics.omega=2"], "--set dynamics.omega=2: dynamics.omega"),
+        (["optimizer.nesterov=true", "optimizer.momentum=0"], "--set optimizer.momentum=0: optimizer.nesterov: only f"),
+        (["optimizer.momentum=0", "optimizer.nesterov=true"], "--set optimizer.nesterov=true: optimizer.nesterov: on"),
         (["optimizer.name=adam", "dynamics.T1=3"], "--set optimizer.name=adam: optimizer.momentum"),
         (["optimizer.name=adam", "dynamics.omega=2", "dynamics.omega=1"], "--set optimizer.name=adam: optimizer.mom"),
         (["model.layers=[]", "model.layers.0.conv=3"], "--set model.layers.0.conv=3: '0'"),

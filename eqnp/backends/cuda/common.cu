@@ -28,10 +28,14 @@ typedef unsigned int index_t;
 [[maybe_unused]] INLINE REAL half_hard_sigmoid_range(REAL s) { return clipped(s, 0, 1); }
 [[maybe_unused]] INLINE REAL centered_hard_sigmoid_range(REAL s) { return clipped(s, REAL(-0.5), REAL(0.5)); }
 [[maybe_unused]] INLINE REAL tanh_range(REAL s) { return clipped(s, -1, 1); }
+[[maybe_unused]] INLINE REAL relu_range(REAL s) { return s < 0 ? REAL(0) : s; } // NaN stays NaN, unlike with fmax
+[[maybe_unused]] INLINE REAL relu6_range(REAL s) { return clipped(s, 0, 6); }
 
 [[maybe_unused]] INLINE REAL hard_sigmoid(REAL u) { return hard_sigmoid_range(u); }
 [[maybe_unused]] INLINE REAL half_hard_sigmoid(REAL u) { return half_hard_sigmoid_range(REAL(0.5) * u); }
 [[maybe_unused]] INLINE REAL centered_hard_sigmoid(REAL u) { return centered_hard_sigmoid_range(u); }
+[[maybe_unused]] INLINE REAL relu(REAL u) { return relu_range(u); }
+[[maybe_unused]] INLINE REAL relu6(REAL u) { return relu6_range(u); }
 
 // ---- the maximum of a pooling window: eqnp/ops/pooling.py
 
