@@ -29,10 +29,10 @@ def bounds(case, n):
 
 
 def naive_sweep(case, states, beta, target, omega):
-    """Even layers one by one, each as a whole synchronous step would move it; then the odd ones."""
+    """Layers one by one, each as a whole synchronous step would move it, in the order of the colours."""
     new = [s.copy() for s in states]
-    for first in (1, 0):
-        for n in range(first, len(new), 2):
+    for colour in case.network.colours:
+        for n in colour:
             goal = step(case.prepare(), new, beta, target)[n]
             nudged = target is not None and n + 1 == len(new)
             mask = 1 if case.masks is None or case.masks[n] is None else case.masks[n]
@@ -114,9 +114,10 @@ def test_jointly_is_apart(omega):
         np.testing.assert_allclose(joint[name], g, atol=1e-12)
 
 
-def test_a_sweep_computes_what_a_step_does(monkeypatch):
-    """Counted: every drive once, every feedback once."""
-    case = nets.make("deep dense")
+@pytest.mark.parametrize("shape", ["deep dense", "branches"])
+def test_a_sweep_computes_what_a_step_does(monkeypatch, shape):
+    """Counted: every drive once, every feedback once, of the three edges that do not start at the input."""
+    case = nets.make(shape)
     counts = {}
 
     def count(name):
