@@ -93,7 +93,8 @@ class ConvLayer:
 
     def __str__(self) -> str:
         kernel = self.kernel if isinstance(self.kernel, tuple) else (self.kernel,)
-        return f"conv {self.channels}, {'x'.join(map(str, kernel))}"
+        stride = "" if self.stride == 1 else f" / {self.stride}"
+        return f"conv {self.channels}, {'x'.join(map(str, kernel))}{stride}{_joined(self)}"
 
 
 @dataclass(frozen=True)
@@ -114,10 +115,17 @@ class DenseLayer:
         _take_list(self)
 
     def __str__(self) -> str:
-        return f"dense {self.units}"
+        return f"dense {self.units}{_joined(self)}"
 
 
 Layer = ConvLayer | DenseLayer
+
+
+def _joined(layer: Layer) -> str:
+    """Return from which layers a layer is driven, beside the one just below it, as text."""
+    own = "" if layer.source is None else f" from {layer.source}"
+    sources = [str(skip.source) for skip in layer.skips if isinstance(skip, Skip)]
+    return own + (f" + {', '.join(sources)}" if sources else "")
 
 
 def _take_list(layer: Layer) -> None:

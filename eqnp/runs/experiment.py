@@ -38,7 +38,7 @@ def make_architecture(model: Model, input_shape: Shape, classes: int) -> Archite
     Raises:
         ConfigurationError: layers do not fit the input or each other, or the last one does not have ``classes`` units.
     """
-    layers = tuple(_layer(layer) for layer in model.layers)
+    layers = layers_of(model)
     architecture = Architecture(
         input_shape,
         layers,
@@ -55,6 +55,11 @@ def make_architecture(model: Model, input_shape: Shape, classes: int) -> Archite
             f"so the last layer needs {classes} units"
         )
     return architecture
+
+
+def layers_of(model: Model) -> tuple[Layer, ...]:
+    """Return the specs of the layers of ``model``."""
+    return tuple(_layer(layer) for layer in model.layers)
 
 
 def make_learner(
