@@ -144,8 +144,8 @@ class Adam(Optimizer):
 class Update:
     """How the parameters of a run are updated: the optimiser, the learning rates by epoch, and the weight decays.
 
-    ``rates`` maps an epoch (from 0) to the rate of every parameter by name; ``decays`` are by name too. ``clip_norm`` is
-    the largest norm of the whole gradient (``clip_by_norm``), before weight decay is added; 0: not clipped.
+    ``rates`` maps an epoch (from 0) to the rate of every parameter by name; ``decays`` are by name too. ``clip_norm``
+    is the largest norm of the whole gradient (``clip_by_norm``), before weight decay is added; 0: not clipped.
     """
 
     optimizer: Optimizer
