@@ -46,7 +46,7 @@ class SGD(Optimizer):
     """v <- mu v + g + lambda theta;  theta <- theta - eta v.
 
     With ``nesterov``, as in PyTorch: theta <- theta - eta (g + lambda theta + mu v), with the new v. This is Nesterov's
-    method in terms of the point at which the gradient is taken (Sutskever et al. 2013, Section 2).
+    method in terms of the point at which the gradient is taken (Sutskever et al. 2013).
 
     Raises:
         ValueError: ``nesterov`` without momentum, which would change nothing.
