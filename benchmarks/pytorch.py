@@ -20,6 +20,9 @@ ACTIVATIONS = {
     "hard_sigmoid": lambda u: u.clamp(0, 1),
     "half_hard_sigmoid": lambda u: (0.5 * u).clamp(0, 1),
     "sigmoid": lambda u: torch.sigmoid(4 * (u - 0.5)),
+    "relu": lambda u: u.clamp(min=0),
+    "relu6": lambda u: u.clamp(0, 6),
+    "linear": lambda u: u,
     "tanh": torch.tanh,
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -59,14 +60,19 @@ def _step_lines(content: dict[str, Any]) -> list[str]:
             near, far = symmetric["distance"], steps["one-sided"][name]["distance"]
             shares = (symmetric["relative_error"], symmetric["sign_disagreement"])
             ratio = f"{near / far:.2f}" if far else "-"
-            error, mismatch = (100 * share for share in shares)
-            lines.append(f"{name:<17}{error:7.2f}{mismatch:9.2f}{100 * far:10.2f}{100 * near:10.2f}{ratio:>6}")
+            error, mismatch, one, both = (_percent(share) for share in (*shares, far, near))
+            lines.append(f"{name:<17}{error:>7}{mismatch:>9}{one:>10}{both:>10}{ratio:>6}")
     return lines
+
+
+def _percent(share: float) -> str:
+    """Return a share in percent, in at most seven characters."""
+    return f"{100 * share:.2f}" if not share >= 100 else f"{100 * share:.1e}"
 
 
 def _bias_lines(bias: dict[str, Any], configured: float) -> list[str]:
     if bias.get("exact") == 0:
-        return [prose("bias: not measured, since the exact gradient is zero (all units are saturated)")]
+        return [prose("bias: not measured, since the exact gradient is zero (all units are saturated or inactive)")]
     if not bias["samples"]:
         return [
             prose(
@@ -136,7 +142,10 @@ def settling_table(content: dict[str, Any], command: Sequence[str] = ()) -> str:
             lines.append(f"{T1:4d}   {r['median'][i]:8.1e} {r['largest'][i]:8.1e}  {cells}".rstrip())
         lines.append(
             "converged gradient with exact, at beta "
-            + ", ".join(f"{b:.2g}: {v:.3f}" for b, v in zip(r["beta"], r["beta_exact"], strict=True))
+            + ", ".join(
+                f"{b:.2g}: {'diverges' if math.isnan(v) else f'{v:.3f}'}"
+                for b, v in zip(r["beta"], r["beta_exact"], strict=True)
+            )
         )
     lines += ["", *_settling_advice(c, advice)]
     width = min(80, terminal_width() + 1)

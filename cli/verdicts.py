@@ -24,6 +24,9 @@ def verdict_lines(content: Mapping[str, Any], command: Sequence[str]) -> list[st
     v, s = content["verdict"], content["settings"]
     if not v["samples"]:
         none = f"0 of {v['of']} samples settle in {s['steps']} steps; try a larger --steps"
+        if v.get("growing"):
+            none = f"the states of {v['growing']} of {v['of']} samples grow without limit; lower model.gain, or train "
+            none += "with model.activation = relu6"
         return [_row("verdict", f"none: {none}")]
     if "unknown" in v:
         return [_row("verdict", f"none: {_UNKNOWN[v['unknown']]}")]
@@ -42,7 +45,7 @@ def _worst(v: Mapping[str, Any]) -> str:
 
 
 _UNKNOWN = {
-    "zero": "the exact gradient is zero: all units are saturated",
+    "zero": "the exact gradient is zero: all units are saturated or inactive",
     "adjoint": "the exact gradient is not known: implicit differentiation does not converge; try a larger --steps",
 }
 

@@ -46,7 +46,7 @@ class SGD(Optimizer):
     """v <- mu v + g + lambda theta;  theta <- theta - eta v.
 
     With ``nesterov``, as in PyTorch: theta <- theta - eta (g + lambda theta + mu v), with the new v. This is Nesterov's
-    method in terms of the point at which the gradient is taken (Sutskever et al. 2013, Section 2).
+    method in terms of the point at which the gradient is taken (Sutskever et al. 2013).
 
     Raises:
         ValueError: ``nesterov`` without momentum, which would change nothing.
@@ -144,8 +144,8 @@ class Adam(Optimizer):
 class Update:
     """How the parameters of a run are updated: the optimiser, the learning rates by epoch, and the weight decays.
 
-    ``rates`` maps an epoch (from 0) to the rate of every parameter by name; ``decays`` are by name too. ``clip_norm`` is
-    the largest norm of the whole gradient (``clip_by_norm``), before weight decay is added; 0: not clipped.
+    ``rates`` maps an epoch (from 0) to the rate of every parameter by name; ``decays`` are by name too. ``clip_norm``
+    is the largest norm of the whole gradient (``clip_by_norm``), before weight decay is added; 0: not clipped.
     """
 
     optimizer: Optimizer

@@ -35,6 +35,15 @@ def settled_move(dtype: np.dtype) -> float:
     return 4096 * float(np.finfo(dtype).eps)
 
 
+def growing(moves: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Return which samples moved by 1 / eps or more, or by NaN: bool (N,). Their states grow without limit.
+
+    Neurons without bounds may do that (``eqnp.ops.moves``).
+    """
+    grown: np.ndarray = ~(moves < 1 / float(np.finfo(dtype).eps))
+    return grown
+
+
 class Watch:
     """Receives the progress of a measurement. This class ignores it; subclasses show it."""
 
@@ -202,7 +211,10 @@ class Phases:
         return prepared, lambda states: [s[rows] for s in states], self.target[rows]
 
     def _settle(self, start: States, beta: float = 0.0) -> Steady:
-        """Settle from ``start``, each sample until it moves by rounding only or its small move no longer shrinks."""
+        """Settle from ``start``, each sample until it moves by rounding only or its small move no longer shrinks.
+
+        A sample whose states grow without limit ends too.
+        """
         states, moves, done = [s.copy() for s in start], np.full(len(self), np.inf), 0
         moving = np.ones(len(self), bool)
         while moving.any() and done < self.steps:
@@ -216,6 +228,7 @@ class Phases:
                 s[rows] = new
             ended = size <= still(self.dtype)
             ended |= (size <= settled_move(self.dtype)) & (size > moves[moving] / 2)
+            ended |= growing(size, self.dtype)
             moves[moving] = size
             moving[np.flatnonzero(moving)[ended]] = False
             self.watch.detail(f"step {done}, {moving.sum()} samples move")

@@ -21,7 +21,7 @@ import numpy as np
 from eqnp.analysis.cures import find_cure
 from eqnp.analysis.diagnostics import alignment_angles, cosine, minus, total_norm
 from eqnp.analysis.quality import GOOD, Setting, grade, layer_cosines, make_stencil
-from eqnp.analysis.steady import Phases, settled_move
+from eqnp.analysis.steady import Phases, growing, settled_move
 from eqnp.networks import Gradient, VectorFieldNetwork
 from eqnp.stencils import Stencil, symmetric
 
@@ -38,7 +38,8 @@ def judge(
 
     ``tolerance`` and ``every`` belong to the configured phases (see ``relax``). Cures are tried without a tolerance.
 
-    Returns ``of`` (number of samples) and ``samples`` (how many settle). If there is no exact gradient, ``unknown``
+    Returns ``of`` (number of samples) and ``samples`` (how many settle). If none does, ``growing`` is the number of
+    samples whose states grow without limit, if there are any. If there is no exact gradient, ``unknown``
     says why: ``zero`` or ``adjoint`` (its fixed point does not converge). Otherwise, with g the configured estimate and
     r the exact gradient, over all parameters:
 
@@ -54,7 +55,8 @@ def judge(
     good = phases.settled()
     result: dict[str, Any] = {"of": len(phases), "samples": int(good.sum())}
     if not good.any():
-        return result
+        grown = int(growing(phases.free.moves, phases.dtype).sum())
+        return result | ({"growing": grown} if grown else {})
     phases = phases if good.all() else phases.only(good)
     found = phases.exact()
     exact, size = found.gradient, total_norm(found.gradient)

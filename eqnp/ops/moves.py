@@ -18,11 +18,11 @@ curvature 1 / a, and the move of the layer lowers E by at least (1 / omega - 1 /
 half sweep do not interact. So E falls with every sweep, for any weights, and the moves tend to 0 if E has a lower
 bound. Synchronous steps have no such guarantee: they may oscillate forever.
 
-E has a lower bound if the range of every layer is bounded (relu6), or of all except layers that do not interact, such as
-a linear output. Between neighbouring layers of relu or linear, Phi grows with the square of the states, and E has a lower
-bound only if Phi stays below |s|^2 / 2. It is enough that for every layer the spectral norms of the weights between its
-states and other states sum to less than 1. With larger weights E may fall forever: the states grow until they overflow.
-A smaller gain helps, or relu6.
+E has a lower bound if the range of every layer is bounded (relu6), or of all except layers that do not interact, such
+as a linear output. Between neighbouring layers of relu or linear, Phi grows with the square of the states, and E has a
+lower bound only if Phi stays below |s|^2 / 2. It is enough that for every layer the spectral norms of the weights
+between its states and other states sum to less than 1. With larger weights E may fall forever: the states grow until
+they overflow. A smaller gain helps, or relu6.
 
 For omega >= 1 and without maxima this is projected successive over-relaxation, layer by layer (Cryer, SIAM J. Control
 9, 1971).

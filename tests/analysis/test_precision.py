@@ -81,6 +81,15 @@ def test_rounding_grows_as_beta_falls_and_the_smallest_beta_is_where_it_is_small
     assert estimate_rounding(at, parameters, x, labels).share == pytest.approx(ENOUGH, rel=0.02)
 
 
+def test_nothing_is_said_of_rounding_while_states_grow_without_limit():
+    """Its cure would be a large beta, which cures nothing."""
+    made = learner(["model.activation=relu", "model.layers=[{dense=30},{dense=30},{dense=10}]"])
+    x, labels = batch()
+    wide = {name: 20 * p for name, p in trained(made, 0).items()}
+    assert estimate_rounding(made, wide, x, labels).warning == rounding_warning(made, wide, x, labels) == ""
+    assert rounding_warning(replace(made, beta=1e-9), trained(made, 0), x, labels)
+
+
 def test_float64_takes_a_beta_that_is_smaller_by_the_ratio_of_the_spacings():
     smallest = []
     for dtype in ("float32", "float64"):

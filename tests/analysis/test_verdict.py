@@ -127,6 +127,16 @@ def test_samples_that_never_settle_are_left_out_and_counted():
     assert judge(phases_of(case, steps=2), Setting(2, 1, 0.05, "symmetric")) == {"of": 6, "samples": 0}
 
 
+def test_states_that_grow_without_limit_end_soon_and_are_counted(monkeypatch):
+    """A relu without an upper bound; a bounded unit never gets there, and a clip at 6 is the cure."""
+    wide = {"shape": "deep dense", "loss": "squared_error", "gain": 8.0, "samples": 6}
+    phases = phases_of(nets.make(activation="relu", **wide), steps=10**6)
+    with np.errstate(all="ignore"):
+        assert judge(phases, Setting(20, 10, 0.05, "symmetric")) == {"of": 6, "samples": 0, "growing": 6}
+    assert phases.free.steps < 1000
+    assert "growing" not in verdict(nets.make(activation="relu6", **wide))
+
+
 def test_a_gradient_of_zero_has_no_verdict():
     case = nets.make("max")
     for name in case.parameters:

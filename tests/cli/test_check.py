@@ -221,3 +221,7 @@ def test_percent():
 def test_no_verdict_is_said(capsys):
     result = small_check(capsys, *DEEP, "--steps", "2")
     assert "verdict  none: 0 of 6 samples settle in 2 steps" in result.out
+    grown = small_check(capsys, *DEEP, *overrides("model.activation=relu", "model.gain=9"))
+    text = " ".join(grown.out.split())
+    assert "verdict none: the states of 6 of 6 samples grow without limit; lower model.gain, or train with" in text
+    assert all(len(line) <= 80 for line in grown.out.splitlines())

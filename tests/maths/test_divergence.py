@@ -142,6 +142,20 @@ def test_what_a_diverged_run_is_told(extra, dtype, words, key):
     assert caught.value.key == key
 
 
+@pytest.mark.parametrize("activation", ["relu", "linear"])
+def test_states_that_grow_without_limit_are_told_of_relu6(capsys, tmp_path, activation):
+    settings = overrides(f"model.activation={activation}", "model.gain=30", "dynamics.T1=60")
+    result = train_small(
+        capsys, tmp_path / "run", *settings, *overrides("model.layers=[{dense=20},{dense=20},{dense=10}]")
+    )
+    assert result.code == 6 and result.out == ""
+    last = result.err.splitlines()[-1]
+    for words in ("diverged at epoch 1, batch 1", "model.gain", f"states of {activation} can grow", "relu6"):
+        assert words in last
+    for bounded in ([], ["model.loss=squared_error"], ["model.activation=relu6"], ["model.loss=cross_entropy"]):
+        assert "without limit" not in learner(bounded).remedy("float32")[0]  # a linear output alone cannot grow
+
+
 WRONG = {
     "readout": [],
     "squared error": ["model.loss=squared_error"],

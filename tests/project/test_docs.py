@@ -18,6 +18,7 @@ from places import ROOT
 
 import eqnp
 from eqnp.analysis.diagnostics import cosine
+from eqnp.ops.activations import ACTIVATIONS
 from eqnp.runs.config import Config, Layer, Skip
 
 QUICK = overrides(*(setting for setting in SMALL if not setting.startswith("model")))
@@ -160,6 +161,12 @@ def test_every_key_is_documented():
     assert not missing, "docs/configuration.md lacks:\n" + "\n".join(missing)
     documented = [line for line in text.splitlines() if line.startswith("| `")]
     assert len(documented) == len(all_rows()), "docs/configuration.md has rows of keys that are gone"
+
+
+def test_every_activation_is_documented():
+    text = (ROOT / "docs" / "configuration.md").read_text()
+    for activation in ACTIVATIONS.values():
+        assert f"| {activation.formula} | `{activation.name}` |" in text, activation
 
 
 PYTHON = blocks(ROOT / "docs" / "api.md", "python")
