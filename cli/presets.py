@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from eqnp.cli.mistakes import Command
+from eqnp.cli.options import UserPath
 
 
 @click.command(cls=Command)
 @click.argument("name", required=False)
-def presets(name: str | None) -> None:
+@click.option(
+    "--picture",
+    type=UserPath(path_type=Path),
+    help="Draw the network of the preset NAME to this file, .svg, .png or .pdf; needs matplotlib.",
+)
+def presets(name: str | None, picture: Path | None) -> None:
     """List the presets with their layers, or print one as TOML: a template for your own configuration.
 
     A layer is written as channels, kernel / stride + the layers that its skips come from; 0 is the input.
@@ -19,6 +27,9 @@ def presets(name: str | None) -> None:
     from eqnp.runs.configfile import load, preset_text
     from eqnp.runs.experiment import layers_of
 
+    if picture is not None:
+        _draw(name, picture)
+        return
     if name is not None:
         click.echo(preset_text(name), nl=False)
         return
@@ -28,3 +39,28 @@ def presets(name: str | None) -> None:
         config = load(each, ())
         show_row(each, config.description, width)
         show_row("", " - ".join(map(str, layers_of(config.model))), width)
+
+
+def _draw(name: str | None, path: Path) -> None:
+    """Draw the network of a preset.
+
+    Raises:
+        ConfigurationError: no name, no such preset, or a file name with another ending.
+    """
+    from eqnp.analysis.picture import plot_network
+    from eqnp.data.datasets import CLASSES, IMAGES
+    from eqnp.errors import ConfigurationError
+    from eqnp.runs.configfile import load
+    from eqnp.runs.experiment import make_architecture
+    from eqnp.runs.figures import save_figure
+
+    if name is None:
+        raise ConfigurationError(
+            "--picture: name the preset to draw, for example `eqnp presets digits --picture d.svg`"
+        )
+    if path.suffix not in (".svg", ".png", ".pdf"):
+        raise ConfigurationError(f"--picture: {path} does not end in .svg, .png or .pdf")
+    config = load(name, ())
+    dataset = config.data.name
+    save_figure(plot_network(make_architecture(config.model, IMAGES[dataset], len(CLASSES[dataset]))), path)
+    click.echo(path)

@@ -238,11 +238,22 @@ def test_data_presets_and_doctor(capsys, tmp_path, monkeypatch):
     assert "mnist-small" in run(capsys, "data", "list").out
     presets = run(capsys, "presets")
     assert presets.code == 0 and "mnist-mlp" in presets.out
+    assert "conv 32, 3x3 / 2 + 4" in presets.out
     assert tomllib.loads(run(capsys, "presets", "mnist-mlp").out)["training"]["batch_size"] == 50
     doctor = run(capsys, "doctor")
     assert doctor.code == 0
     for word in ("numpy", "blas", "cores", "cupy", "mnist-small", "cifar10"):
         assert word in doctor.out
+
+
+def test_a_picture_of_a_network(capsys, tmp_path):
+    for name, words in (("small-resnet", ("s7:", "1x1 / 2", "dense")), ("digits", ("readout", "5x5, max 2x2"))):
+        path = tmp_path / f"{name}.svg"
+        assert run(capsys, "presets", name, "--picture", path).code == 0
+        drawn = path.read_text()
+        assert all(f"<!-- {word}" in drawn for word in words)
+    assert_fails(run(capsys, "presets", "--picture", tmp_path / "a.svg"), 2, "--picture", "name")
+    assert_fails(run(capsys, "presets", "digits", "--picture", tmp_path / "a.txt"), 2, "--picture", ".svg")
 
 
 @pytest.mark.parametrize(
