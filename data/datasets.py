@@ -14,9 +14,9 @@ from numpy.lib.npyio import NpzFile
 
 from eqnp.data.cifar import read_cifar_binary, read_cifar_python
 from eqnp.data.idx import Readable, read_file, read_idx
-from eqnp.data.layout import IDX_PARTS, Located
+from eqnp.data.layout import CIFAR, IDX_PARTS, Located
 from eqnp.data.locate import find, incomplete, searched
-from eqnp.data.published import DATASETS, PARTS, count_fault, fetchable, label_fault
+from eqnp.data.published import DATASETS, PARTS, count_fault, label_fault
 from eqnp.errors import ConfigurationError, DataError
 
 CLASSES = {name: published.classes for name, published in DATASETS.items()}
@@ -108,13 +108,12 @@ def _where(name: str) -> str:
 
 
 def _how_to_get(name: str) -> str:
-    return f"run `eqnp data fetch {name}`" if name in fetchable() else "put its files where docs/data.md says"
+    return f"run `eqnp data fetch {name}`"
 
 
 def _remedy(name: str) -> str:
     """Return what to do about a damaged dataset. A fetched copy is found before it."""
-    fetch = f"run `eqnp data fetch {name}`, or " if name in fetchable() else ""
-    return f"{fetch}put the published files there"
+    return f"{_how_to_get(name)}, or put the published files there"
 
 
 def _missing(name: str, folder: str | Path | None) -> str:
@@ -128,7 +127,7 @@ def _read(name: str, located: Located) -> Arrays:
     if located.form == "npz":
         return _read_npz(located.files[0])
     read = read_cifar_binary if located.form == "binary" else read_cifar_python
-    *train, test = batches = [read(path) for path in located.files]
+    *train, test = batches = [read(path, CIFAR[name]) for path in located.files]
     for path, (images, _) in zip(located.files, batches, strict=True):
         is_test = path is located.files[-1]
         _require_no_fault(path, count_fault(name, int(is_test), len(images), share=1 if is_test else len(train)))

@@ -78,7 +78,9 @@ def is_published(path: Path, file: File) -> bool:
     Raises:
         DataError: it exists and cannot be read.
     """
-    return os.path.isfile(path) and os.path.getsize(path) == file.size and _sha256(path) == file.sha256
+    if not os.path.isfile(path) or os.path.getsize(path) != file.size or _sha256(path) != file.sha256:
+        return False
+    return not file.md5 or _digest(path, lambda: hashlib.md5(usedforsecurity=False)) == file.md5
 
 
 def _download(url: str, file: File, part: Path, progress: Progress) -> None:
@@ -252,9 +254,13 @@ def _size(path: Path) -> int:
 
 
 def _sha256(path: Path) -> str:
+    return _digest(path, hashlib.sha256)
+
+
+def _digest(path: Path, kind: Callable[[], hashlib._Hash]) -> str:
     try:
         with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            return hashlib.file_digest(file, kind).hexdigest()
     except OSError as error:
         reason = error.strerror or error
         raise DataError(f"{path}: cannot be read ({reason}); check its permissions, or remove it") from None

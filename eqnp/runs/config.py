@@ -41,7 +41,7 @@ class Data:
     name: str = key(
         "mnist-small",
         "dataset; arrays: given in Python, by `eqnp.train(data=...)`",
-        choices=("mnist-small", "mnist", "fashion-mnist", "cifar10", "arrays"),
+        choices=("mnist-small", "mnist", "fashion-mnist", "kmnist", "cifar10", "cifar100", "arrays"),
     )
     shape: tuple[int, ...] = key(
         (), "arrays: shape of a sample, [H, W, C] or [D]; `eqnp.train(data=...)` sets it", low=1
