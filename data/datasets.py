@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import difflib
-import io
-import warnings
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
-from numpy.lib.npyio import NpzFile
 
 from eqnp.data.cifar import read_cifar_binary, read_cifar_python
-from eqnp.data.idx import Readable, read_file, read_idx
+from eqnp.data.idx import Readable, read_idx
 from eqnp.data.layout import CIFAR, IDX_PARTS, Located
 from eqnp.data.locate import find, incomplete, searched
+from eqnp.data.npz import read_npz
 from eqnp.data.published import DATASETS, PARTS, count_fault, label_fault
 from eqnp.errors import ConfigurationError, DataError
 
@@ -152,16 +150,12 @@ def _require_no_fault(path: Readable, fault: str) -> None:
 
 
 def _read_npz(path: Path) -> Arrays:
-    """Read the mnist.npz of Keras: plain arrays, no pickles."""
-    data = read_file(path)
-    try:
-        # a damaged header may warn before it fails; a member that is not an array is read as bytes
-        with warnings.catch_warnings(action="ignore"), NpzFile(io.BytesIO(data), allow_pickle=False) as file:
-            x, y, tx, ty = (np.asarray(file[key]) for key in ("x_train", "y_train", "x_test", "y_test"))
-        return x[..., None], y, tx[..., None], ty
-    except Exception as error:  # zipfile and NumPy raise anything on damaged bytes, even MemoryError
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:120]
-        raise DataError(f"{path}: damaged or not the mnist.npz of Keras ({reason})") from None
+    """Read the mnist.npz of Keras."""
+    x, y, tx, ty = read_npz(path, ("x_train", "y_train", "x_test", "y_test"), what="the mnist.npz of Keras").values()
+    for images in (x, tx):
+        if images.ndim != 3:
+            raise DataError(f"{path}: images of {images.ndim} dimensions; the mnist.npz of Keras has (N, 28, 28)")
+    return x[..., None], y, tx[..., None], ty
 
 
 def _check(name: str, source: str, arrays: Arrays) -> None:

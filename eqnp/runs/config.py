@@ -54,6 +54,10 @@ class Data:
     )
     flip: bool = key(False, "mirror a random half of the training images")
     crop: int = key(0, "edge padding in pixels for random crops of the training images; 0: no crops", low=0)
+    randaugment: int = key(
+        0, "operations of RandAugment on every training image, after the flip and before the crop; 0: none", low=0
+    )
+    magnitude: int = key(9, "randaugment: strength of its operations, at most 30", low=0, high=30)
     train_samples: int = key(0, "use only the first N training samples; 0: all", low=0)
     test_samples: int = key(0, "use only the first N test samples; 0: all", low=0)
     validation: float = key(
