@@ -18,7 +18,7 @@ _ORDER, _AUGMENTATION, _RANDAUGMENT = 1, 2, 4
 
 @dataclass(frozen=True)
 class Normalisation:
-    """x = (pixel / 255 - mean) / deviation, with one mean and one deviation per channel: (C,) or (1,)."""
+    """x = (pixel / 255 - mean) / deviation, with one mean and one deviation per channel (the last axis) or for all."""
 
     mean: tuple[float, ...] = (0.0,)
     deviation: tuple[float, ...] = (1.0,)
@@ -36,7 +36,7 @@ class Normalisation:
         """Check that images are what is normalised here.
 
         Raises:
-            ValueError: they are not uint8 (N, H, W, C).
+            ValueError: they are not uint8 (N, H, W, C) or (N, D).
         """
         _require_pixels(images)
 
@@ -44,7 +44,7 @@ class Normalisation:
         """Return normalised images: (N, H, W, C) uint8 -> (N, H, W, C) ``dtype``.
 
         Raises:
-            ValueError: the images are not (N, H, W, C) uint8.
+            ValueError: the images are not (N, H, W, C) or (N, D) uint8.
         """
         _require_pixels(images)
         mean, deviation = np.array(self.mean), np.array(self.deviation)
@@ -61,7 +61,7 @@ _PUBLISHED = {
 
 
 class AsGiven(Normalisation):
-    """Inputs that are used unchanged: floats (N, D) or (N, H, W, C)."""
+    """Inputs that are floats, (N, D) or (N, H, W, C): x = (input - mean) / deviation, by default unchanged."""
 
     def require(self, images: np.ndarray) -> None:
         """Check that inputs are floats.
@@ -73,8 +73,11 @@ class AsGiven(Normalisation):
             raise ValueError(f"inputs are {images.dtype}; expected floats, which are used unchanged")
 
     def __call__(self, images: np.ndarray, dtype: Any) -> np.ndarray:
-        """Return the inputs as ``dtype``."""
-        return images.astype(dtype, copy=False)
+        """Return the inputs as ``dtype``, shifted and scaled."""
+        x = images.astype(dtype, copy=False)
+        if self == AsGiven():
+            return x
+        return (x - np.array(self.mean, dtype)) / np.array(self.deviation, dtype)
 
 
 @dataclass(frozen=True)
@@ -131,8 +134,8 @@ class Augmentation:
 
 
 def _require_pixels(images: np.ndarray) -> None:
-    """Raise a ValueError unless ``images`` are (N, H, W, C) uint8: other values would be divided by 255 too."""
-    if images.ndim != 4:
+    """Raise a ValueError unless images are (N, H, W, C) or (N, D) uint8: other values would be divided by 255 too."""
+    if images.ndim not in (2, 4):
         raise ValueError(f"images are {images.shape}; expected (N, H, W, C), channels last, such as images[..., None]")
     if images.dtype == np.uint8:
         return
@@ -216,7 +219,9 @@ class Batches:
         """Return RandAugment's choices for the ``chosen`` samples in an epoch, whatever batch they are in."""
         if not self.augmentation.operations:
             return None
-        if self._choices[0] != epoch:
+        drawn_for, choices = self._choices
+        if drawn_for != epoch:
             generator = np.random.default_rng([self.seed, _RANDAUGMENT, epoch])
-            self._choices = (epoch, self.augmentation.choose(generator, len(self.images)))
-        return self._choices[1][chosen]
+            choices = self.augmentation.choose(generator, len(self.images))
+            self._choices = (epoch, choices)
+        return choices[chosen]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -28,7 +28,10 @@ Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class Dataset:
-    """A dataset in memory. ``source`` is the place where it was read, with its form."""
+    """A dataset in memory. ``source`` is the place where it was read, with its form.
+
+    Images of the user may also be floats, or samples (N, D).
+    """
 
     name: str
     train_images: np.ndarray  # (N, H, W, C) uint8
@@ -54,6 +57,8 @@ def load(name: str, folder: str | Path | None = None, train_samples: int = 0, te
             "data.name = arrays: the run's data were given in Python; give them again: "
             "eqnp.open_run(run, data=...), or eqnp.resume"
         )
+    if name in ("npz", "folder"):
+        raise ConfigurationError(f"data.name = {name}: in Python, eqnp.data.load_{name}(...) reads it")
     if name not in CLASSES:
         near = difflib.get_close_matches(name, CLASSES, 1)
         hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(CLASSES)}"
@@ -74,9 +79,20 @@ def load(name: str, folder: str | Path | None = None, train_samples: int = 0, te
             raise DataError(f"{error}; {_remedy(name)}") from None
     _check(name, source, arrays)
     x, y, tx, ty = arrays
-    x, y = _first(name, "train_samples", train_samples, x, y)
-    tx, ty = _first(name, "test_samples", test_samples, tx, ty)
-    return Dataset(name, x, y.astype(np.int64), tx, ty.astype(np.int64), CLASSES[name], source)
+    dataset = Dataset(name, x, y.astype(np.int64), tx, ty.astype(np.int64), CLASSES[name], source)
+    return keep_first(dataset, train_samples, test_samples)
+
+
+def keep_first(dataset: Dataset, train_samples: int = 0, test_samples: int = 0) -> Dataset:
+    """Return ``dataset`` with its first ``train_samples`` and ``test_samples`` (0: all).
+
+    Raises:
+        ConfigurationError: it has fewer.
+    """
+    d = dataset
+    x, y = _first(d.name, "train_samples", train_samples, d.train_images, d.train_labels)
+    tx, ty = _first(d.name, "test_samples", test_samples, d.test_images, d.test_labels)
+    return replace(d, train_images=x, train_labels=y, test_images=tx, test_labels=ty)
 
 
 def found(name: str) -> bool:

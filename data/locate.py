@@ -107,10 +107,15 @@ def lasting_folder(name: str, folder: str, search: bool = True) -> str:
     if not folder and search and name != "mnist-small" and name in DATASETS:
         located = find(name)
         folder = "" if located is None or located.folder.is_absolute() else str(located.folder)
-    place = str(_expand(folder)) if folder else "~"
-    lasting = folder if place.startswith("~") else os.path.abspath(place)
+    return lasting_path(folder)
+
+
+def lasting_path(path: str) -> str:
+    """Return a path of a configuration ("": none) in a form that does not depend on the working directory."""
+    place = str(_expand(path)) if path else "~"
+    lasting = path if place.startswith("~") else os.path.abspath(place)
     try:
         lasting.encode()
     except UnicodeEncodeError:  # a configuration cannot hold names that are not UTF-8
-        return folder
+        return path
     return lasting

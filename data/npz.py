@@ -47,8 +47,7 @@ class _Plan(NamedTuple):
 def read_npz(path: Path, needed: Sequence[str], optional: Sequence[str] = (), what: str = "") -> dict[str, np.ndarray]:
     """Return the ``needed`` arrays of a .npz file, and the ``optional`` ones that it has, by name.
 
-    Accepted are whole numbers, floats and strings, uncompressed or by deflate. ``what`` the file should be is used in
-    messages.
+    Accepted are numbers and strings, uncompressed or by deflate. ``what`` the file should be is used in messages.
 
     Raises:
         DataError: missing or damaged, without one of the ``needed`` arrays, with one of Python objects, or larger than
@@ -114,8 +113,8 @@ def _plan(archive: zipfile.ZipFile, name: str, info: zipfile.ZipInfo) -> _Plan:
     shape, fortran, dtype = read(begin, LONGEST_HEADER)
     if dtype.hasobject:
         raise _Refused(f"{name} holds Python objects, which are not read; save it as numbers, {name}.astype(...)")
-    if dtype.kind not in "uifU":
-        raise _Refused(f"{name} holds {dtype}; only whole numbers, floats and strings are read")
+    if dtype.kind == "V":
+        raise _Refused(f"{name} holds records ({dtype}); save one array for each of their fields"[:200])
     plan = _Plan(info, begin.tell(), dtype, shape, fortran)
     if min(shape, default=0) < 0 or plan.size != info.file_size - plan.start:
         raise _Refused(
