@@ -63,14 +63,12 @@ def fitted(config: Config, dataset: Dataset) -> Config:
 def _require_same(d: Data, dataset: Dataset) -> None:
     """Check that data have the shape and the classes that the configuration has, if it has them."""
     shape, classes = dataset.train_images.shape[1:], dataset.classes
+    anew = "which the start of a run sets; for a new run: --set data.shape=[] --set data.classes=[]"
     if d.shape and shape != d.shape:
-        raise DataError(
-            f"{dataset.source}: samples are {shape}, but data.shape is {d.shape}, as at the start of the run"
-        )
+        raise DataError(f"{dataset.source}: samples are {shape}, but data.shape is {d.shape}, {anew}")
     if d.classes and classes != d.classes:
         n = next((n for n, (a, b) in enumerate(zip(classes, d.classes, strict=False)) if a != b), None)
         first = "" if n is None else f"; class {n} is {classes[n]!r} instead of {d.classes[n]!r}"
         raise DataError(
-            f"{dataset.source}: has {len(classes)} classes, but data.classes has {len(d.classes)}{first}; the labels "
-            "would mean other classes"
+            f"{dataset.source}: has {len(classes)} classes, but data.classes has {len(d.classes)}{first}, {anew}"
         )

@@ -7,6 +7,9 @@ from typing import Any
 from eqnp.errors import ConfigurationError
 
 OWN_DATA = ("npz", "folder", "arrays")  # data of the user: shape and classes are known once they are read
+# The datasets that a key belongs to, and how it is left out if not as [].
+_BELONG = {"file": ("npz",), "resize": ("folder",), "shape": OWN_DATA, "classes": OWN_DATA}
+_NONE = {"file": "''", "resize": "0"}
 
 
 def check_data(d: Any) -> None:
@@ -30,10 +33,13 @@ def _check_place(d: Any) -> None:
         raise ConfigurationError("data.file: name your file: --set data.file=FILE.npz")
     if d.name == "folder" and not d.folder:
         raise ConfigurationError("data.folder: name the folder that has train and test in it: --set data.folder=FOLDER")
-    for what, belongs in (("file", d.name == "npz"), ("resize", d.name == "folder")):
-        if any(getattr(d, what)) and not belongs:
-            name = "npz" if what == "file" else "folder"
-            raise ConfigurationError(f"data.{what}: needs data.name = {name}, but it is {d.name}")
+    foreign = [what for what, names in _BELONG.items() if any(getattr(d, what)) and d.name not in names]
+    if foreign:
+        names = _BELONG[foreign[0]]
+        without = " ".join(f"--set data.{what}={_NONE.get(what, '[]')}" for what in foreign)
+        raise ConfigurationError(
+            f"data.{foreign[0]}: needs data.name = {' or '.join(names)}; with {d.name} add {without}"
+        )
     if bool(d.resize[0]) != bool(d.resize[1]):
         raise ConfigurationError(f"data.resize: {list(d.resize)} has one size of 0; give two sizes, or 0 for none")
     for what in ("folder", "file"):
@@ -45,10 +51,7 @@ def _check_place(d: Any) -> None:
 
 
 def _check_samples(d: Any) -> None:
-    """Check that shape and classes belong to the data, and augmentation to the shape."""
-    for what in ("shape", "classes"):
-        if getattr(d, what) and d.name not in OWN_DATA:
-            raise ConfigurationError(f"data.{what}: needs data.name = npz, folder or arrays; leave it out for {d.name}")
+    """Check that shape and names of classes are possible, and that augmentation suits the shape."""
     if d.shape and len(d.shape) not in (1, 3):
         raise ConfigurationError(f"data.shape: {list(d.shape)} is neither [H, W, C] nor [D]")
     if len(set(d.classes)) < len(d.classes):
