@@ -74,10 +74,11 @@ class AsGiven(Normalisation):
 
     def __call__(self, images: np.ndarray, dtype: Any) -> np.ndarray:
         """Return the inputs as ``dtype``, shifted and scaled."""
-        x = images.astype(dtype, copy=False)
+        x: np.ndarray = images.astype(dtype, copy=False)
         if self == AsGiven():
             return x
-        return (x - np.array(self.mean, dtype)) / np.array(self.deviation, dtype)
+        x = (x - np.array(self.mean, dtype)) / np.array(self.deviation, dtype)
+        return x
 
 
 @dataclass(frozen=True)
@@ -224,4 +225,4 @@ class Batches:
             generator = np.random.default_rng([self.seed, _RANDAUGMENT, epoch])
             choices = self.augmentation.choose(generator, len(self.images))
             self._choices = (epoch, choices)
-        return choices[chosen]
+        return np.take(choices, chosen, axis=0)

@@ -22,8 +22,8 @@ from eqnp.data.idx import reject_other
 from eqnp.errors import DataError
 
 LONGEST_HEADER = 10_000  # bytes; NumPy's own limit
-LARGE = 1 << 28  # bytes of an array that may be compressed by any factor
-FACTOR = 200  # the largest accepted compression of a larger array; deflate reaches 1030 on zeros
+LARGE = 1 << 28  # bytes in all that may be compressed by any factor
+FACTOR = 200  # the largest accepted compression of more bytes; deflate reaches 1030 on zeros
 
 
 class _Refused(Exception):
@@ -59,6 +59,7 @@ def read_npz(path: Path, needed: Sequence[str], optional: Sequence[str] = (), wh
             # a damaged header may warn before it fails
             with warnings.catch_warnings(action="ignore"), zipfile.ZipFile(file) as archive:
                 plans = _plans(archive, needed, optional)
+                _require_plausible(plans)
                 require_memory(path, sum(plan.size for plan in plans.values()))
                 return {name: _read(archive, plan) for name, plan in plans.items()}
     except DataError:
@@ -120,23 +121,33 @@ def _plan(archive: zipfile.ZipFile, name: str, info: zipfile.ZipInfo) -> _Plan:
         raise _Refused(
             f"{name} is damaged: its header says {shape} of {dtype}, but {info.file_size - plan.start} bytes follow"
         )
-    if plan.size > LARGE and plan.size > FACTOR * info.compress_size:
-        raise _Refused(
-            f"{name} would unpack from {info.compress_size / 1e6:.3g} MB to {plan.size / 1e9:.3g} GB; if that is "
-            "right, save it by np.savez, uncompressed"
-        )
     return plan
+
+
+def _require_plausible(plans: dict[str, _Plan]) -> None:
+    """Check that the arrays together are not compressed beyond what data are.
+
+    Raises:
+        _Refused: they are.
+    """
+    size, packed = sum(plan.size for plan in plans.values()), sum(plan.info.compress_size for plan in plans.values())
+    if size > LARGE and size > FACTOR * packed:
+        name = max(plans, key=lambda each: plans[each].size)
+        raise _Refused(
+            f"its arrays would unpack from {packed / 1e6:.3g} MB to {size / 1e9:.3g} GB, mostly {name}; if that is "
+            "right, save them by np.savez, uncompressed"
+        )
 
 
 def _read(archive: zipfile.ZipFile, plan: _Plan) -> np.ndarray:
     """Return an array in the machine's byte order."""
-    array = np.empty(plan.shape, plan.dtype, "F" if plan.fortran else "C")
-    room = memoryview(array.reshape(-1, order="A").view(np.uint8)) if plan.size else memoryview(b"")
+    room, done = np.empty(plan.size, np.uint8), 0
     with archive.open(plan.info) as file:
         file.read(plan.start)
-        done = 0
-        while done < plan.size and (count := file.readinto(room[done : done + (1 << 20)])):
-            done += count
+        while done < plan.size and (part := file.read(min(plan.size - done, 1 << 20))):
+            room[done : done + len(part)] = np.frombuffer(part, np.uint8)
+            done += len(part)
         if done < plan.size or file.read(1):  # reading to the end also checks the CRC
             raise _Refused(f"{plan.info.filename} is damaged: {done} of {plan.size} bytes")
-    return array.astype(plan.dtype.newbyteorder("="), copy=False)
+    array = np.ndarray(plan.shape, plan.dtype, room.data, order="F" if plan.fortran else "C")
+    return np.asarray(array, plan.dtype.newbyteorder("="), order="C")

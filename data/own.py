@@ -23,8 +23,7 @@ def load_npz(file: str | Path, classes: Sequence[str] = ()) -> Dataset:
     """Return the dataset in a .npz file: x_train, y_train, x_test and y_test, and ``classes`` if it has them.
 
     x is (N, H, W, C), (N, H, W) or (N, D): uint8 pixels or floats. y is (N,), integers from 0 or strings, or one-hot.
-    The names of the classes are those in the file; of labels that are strings, those strings, sorted; else ``classes``
-    or, if that is empty, the labels.
+    The names of the classes are those in the file, else ``classes``; if there are none, the labels, sorted.
 
     Raises:
         DataError: as ``read_npz``, or the arrays do not fit each other; the message names the file.
@@ -32,18 +31,17 @@ def load_npz(file: str | Path, classes: Sequence[str] = ()) -> Dataset:
     path = Path(os.path.expanduser(file))
     arrays = read_npz(path, ARRAYS, ("classes",))
     try:
-        names = _names(arrays.pop("classes", None))
+        names = _names(arrays.pop("classes", None)) or tuple(classes)
         x, y, tx, ty = arrays.values()
         if y.dtype.kind == "U":
-            own, y, ty = _numbered(y, ty, names)
-            names = names or own
+            names, y, ty = _numbered(y, ty, names)
         dataset = from_arrays((x, y, tx, ty))
-        classes = names or tuple(classes) or dataset.classes
-        if len(classes) < len(dataset.classes):
-            raise ValueError(f"{len(classes)} names of classes for labels from 0 to {len(dataset.classes) - 1}")
+        names = names or dataset.classes
+        if len(names) < len(dataset.classes):
+            raise ValueError(f"{len(names)} names of classes for labels from 0 to {len(dataset.classes) - 1}")
     except ValueError as error:
         raise DataError(f"{path}: {error}") from None
-    return replace(dataset, name=path.name, classes=tuple(classes), source=f"{path} (npz)")
+    return replace(dataset, name=path.name, classes=names, source=f"{path} (npz)")
 
 
 def load_folder(folder: str | Path, resize: tuple[int, int] = (0, 0)) -> Dataset:
@@ -100,4 +98,5 @@ def _numbered(y: np.ndarray, ty: np.ndarray, names: tuple[str, ...]) -> tuple[tu
             )
         if unknown := sorted(set(labels.tolist()) - set(number)):
             raise ValueError(f"{what} has the label {unknown[0]!r}, which is no class of {', '.join(names[:6])}")
-    return names, *(np.array([number[each] for each in labels.tolist()], np.int64) for labels in (y, ty))
+    y, ty = (np.array([number[each] for each in labels.tolist()], np.int64) for labels in (y, ty))
+    return names, y, ty

@@ -166,8 +166,8 @@ def _gather(images: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
     h, w = images.shape[1:3]
     rows, columns = (np.floor(each).astype(np.int64) for each in np.broadcast_arrays(y, x))
     inside = (rows >= 0) & (rows < h) & (columns >= 0) & (columns < w)
-    taken = images[:, rows.clip(0, h - 1), columns.clip(0, w - 1)]
-    return taken * inside[None, :, :, None]
+    taken: np.ndarray = images[:, rows.clip(0, h - 1), columns.clip(0, w - 1)]
+    return np.where(inside[None, :, :, None], taken, np.uint8(0))
 
 
 def _blend(from_: np.ndarray, images: np.ndarray, share: float) -> np.ndarray:
@@ -180,5 +180,5 @@ def _grey(images: np.ndarray) -> np.ndarray:
     """Return the grey value of every pixel: (N, H, W, C) -> (N, H, W, 1)."""
     if images.shape[3] == 1:
         return images
-    total = images.astype(np.int32) @ np.array(_GREY, np.int32)
-    return ((total + (1 << 15)) >> 16)[..., None].astype(np.uint8)
+    total: np.ndarray = images.astype(np.int32) @ np.array(_GREY, np.int32)
+    return np.expand_dims((total + (1 << 15)) >> 16, -1).astype(np.uint8)
