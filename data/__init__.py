@@ -1,15 +1,16 @@
 """Datasets as NumPy arrays on the host. Images are (N, H, W, C) uint8, labels are (N,) int64.
 
 Order of reading: ``idx``, ``npz`` and ``cifar``, then ``published``, ``layout``, ``locate``, ``datasets``; after them
-``arrays``, ``images`` and ``own`` (data of the user), ``validation``, ``randaugment`` and ``batches``, ``download`` and
-``fetch``.
+``arrays``, ``images`` and ``own`` (data of the user), ``validation``, ``normalisation``, ``randaugment`` and
+``batches``, ``download`` and ``fetch``.
 """
 
 from eqnp.data.arrays import from_arrays, outline, take_inputs, take_labels
-from eqnp.data.batches import AsGiven, Augmentation, Batches, Normalisation
+from eqnp.data.batches import Augmentation, Batches
 from eqnp.data.datasets import SAMPLES, Dataset, describe, found, keep_first, load, noise
 from eqnp.data.fetch import fetch
 from eqnp.data.locate import find, lasting_folder, lasting_path
+from eqnp.data.normalisation import AsGiven, Normalisation
 from eqnp.data.own import load_folder, load_npz, statistics
 from eqnp.data.validation import hold_out, validation_count
 
