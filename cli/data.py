@@ -1,4 +1,4 @@
-"""``eqnp data``: which datasets were found, and how to download the others."""
+"""``eqnp data``: which datasets were found, how to download the others, and what is in them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 import click
 
 from eqnp.cli.mistakes import Group
-from eqnp.cli.options import UserPath
+from eqnp.cli.options import UserPath, set_option, split_option
 
 
 @click.group(cls=Group)
 def data() -> None:
-    """List and download datasets."""
+    """List, download and show datasets."""
 
 
 @data.command("list")
@@ -54,3 +54,36 @@ def fetch(name: str, folder: Path | None) -> None:
         hint = f"--set data.folder={quoted(where)}"
         other = f"eqnp reads {name} from {read.folder} by default" if read else "eqnp does not search there by default"
         progress.message(f"{other}; to train on the downloaded copy: {hint}", to_paste=True)
+
+
+@data.command()
+@click.argument("source", type=UserPath(), metavar="NAME | FILE.npz | FOLDER | RUN")
+@click.option("--out", type=UserPath(path_type=Path), help="Image to write: .png, .svg or .pdf. Default: NAME.png.")
+@click.option(
+    "--count", type=click.IntRange(1, 1000), default=100, show_default=True, metavar="N", help="Images, at most."
+)
+@click.option("--force", is_flag=True, help="Overwrite an existing file.")
+@split_option
+@set_option
+def show(source: str, out: Path | None, count: int, force: bool, split: str, overrides: tuple[str, ...]) -> None:
+    """Write a contact sheet of images with their labels.
+
+    From every class come equally many. With `--split train`, images are shown as augmented:
+
+    eqnp data show cifar10 --split train --set data.randaugment=3
+    """
+    from eqnp.api.fitting import read_dataset
+    from eqnp.cli.rows import show_row
+    from eqnp.cli.showing import configuration, sheet, sheet_place, summary
+    from eqnp.runs.figures import save_figure
+    from eqnp.runs.storage import require_place
+
+    config = configuration(source, overrides)
+    place = sheet_place(out, source)
+    require_place(place, force)
+    dataset = read_dataset(config)
+    figure = sheet(config, dataset, split, count)
+    save_figure(figure, place)
+    rows = [*summary(dataset), ("written", str(place))]
+    for name, text in rows:
+        show_row(name, text, max(len(each) for each, _ in rows))

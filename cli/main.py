@@ -23,7 +23,7 @@ _COMMANDS = {
     "check": "Compare the EP gradient with the exact gradient and with BPTT.",
     "states": "Save the states of chosen samples and steps to HDF5.",
     "bench": "Measure time and memory of a step, a batch and an epoch.",
-    "data": "List and download datasets.",
+    "data": "List, download and show datasets.",
     "presets": "List the presets, or show one.",
     "doctor": "Show packages, hardware limits, backends and datasets.",
 }

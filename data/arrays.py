@@ -37,13 +37,16 @@ def from_arrays(data: Sequence[Any]) -> Dataset:
     return Dataset(NAME, x, labels, tx, test_labels, tuple(map(str, range(classes))), "arrays given in Python")
 
 
-def outline(name: str, shape: Shape, classes: int) -> Dataset:
+def outline(name: str, shape: Shape, classes: int, names: tuple[str, ...] = ()) -> Dataset:
     """Return the dataset called ``name`` without a sample: the shape of its inputs and its classes.
 
-    ``shape`` and ``classes`` are used for arrays only; those of a published dataset are known.
+    ``shape``, ``classes`` and their ``names`` (empty: 0, 1, ...) are those of a user's data; those of a published
+    dataset are known.
     """
-    names = tuple(map(str, range(classes))) if name == NAME else CLASSES[name]
-    none, labels = np.empty((0, *(shape if name == NAME else IMAGES[name])), np.uint8), np.empty(0, np.int64)
+    if name in CLASSES:
+        shape, names = IMAGES[name], CLASSES[name]
+    names = names or tuple(map(str, range(classes)))
+    none, labels = np.empty((0, *shape), np.uint8), np.empty(0, np.int64)
     return Dataset(name, none, labels, none, labels, names, "not read")
 
 

@@ -10,81 +10,57 @@ from typing import Any
 
 import numpy as np
 
-# The purpose of a random stream; with (seed, epoch) it seeds a separate generator.
-_ORDER, _AUGMENTATION = 1, 2
+from eqnp.data.normalisation import UNIT, Normalisation
+from eqnp.data.randaugment import draw, randaugment
 
-
-@dataclass(frozen=True)
-class Normalisation:
-    """x = (pixel / 255 - mean) / deviation, with one mean and one deviation per channel: (C,) or (1,)."""
-
-    mean: tuple[float, ...] = (0.0,)
-    deviation: tuple[float, ...] = (1.0,)
-
-    @classmethod
-    def named(cls, name: str, dataset: str) -> Normalisation:
-        """Return ``unit`` (pixels / 255) or ``published``: the normalisation of the paper's code for ``dataset``.
-
-        For CIFAR-10: the mean and three times the standard deviation of each channel. For other datasets: ``unit``.
-        """
-        if name == "published" and dataset == "cifar10":
-            return cls((0.4914, 0.4822, 0.4465), (3 * 0.2023, 3 * 0.1994, 3 * 0.2010))
-        return cls()
-
-    def require(self, images: np.ndarray) -> None:
-        """Check that images are what is normalised here.
-
-        Raises:
-            ValueError: they are not uint8 (N, H, W, C).
-        """
-        _require_pixels(images)
-
-    def __call__(self, images: np.ndarray, dtype: Any) -> np.ndarray:
-        """Return normalised images: (N, H, W, C) uint8 -> (N, H, W, C) ``dtype``.
-
-        Raises:
-            ValueError: the images are not (N, H, W, C) uint8.
-        """
-        _require_pixels(images)
-        mean, deviation = np.array(self.mean), np.array(self.deviation)
-        x = images.astype(dtype)
-        x *= (1 / (255 * deviation)).astype(dtype)
-        x -= (mean / deviation).astype(dtype)
-        return x
-
-
-class AsGiven(Normalisation):
-    """Inputs that are used unchanged: floats (N, D) or (N, H, W, C)."""
-
-    def require(self, images: np.ndarray) -> None:
-        """Check that inputs are floats.
-
-        Raises:
-            ValueError: they are not.
-        """
-        if images.dtype.kind != "f":
-            raise ValueError(f"inputs are {images.dtype}; expected floats, which are used unchanged")
-
-    def __call__(self, images: np.ndarray, dtype: Any) -> np.ndarray:
-        """Return the inputs as ``dtype``."""
-        return images.astype(dtype, copy=False)
+# The purpose of a random stream; with (seed, epoch) it seeds a separate generator. 3 is that of the validation set.
+_ORDER, _AUGMENTATION, _RANDAUGMENT = 1, 2, 4
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random flips and crops: mirror half of the images (``flip``), pad all by ``crop`` pixels of edge and crop."""
+    """Random changes of images, in this order.
+
+    Mirror half of the images (``flip``); apply ``operations`` of RandAugment's operations, of this ``magnitude`` (0 to
+    30), to each; pad all by ``crop`` pixels of edge and crop.
+    """
 
     flip: bool = False
     crop: int = 0
+    operations: int = 0
+    magnitude: int = 9
 
-    def __call__(self, images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """Return augmented images, each drawn independently: (N, H, W, C) -> (N, H, W, C)."""
-        if not (self.flip or self.crop):
+    def require(self, images: np.ndarray) -> None:
+        """Check that these images can be augmented.
+
+        Raises:
+            ValueError: RandAugment of anything but uint8 images (N, H, W, C) of 1 or 3 channels.
+        """
+        if self.operations and (images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3)):
+            raise ValueError(
+                f"RandAugment needs uint8 images of 1 or 3 channels; these are {images.dtype} {images.shape[1:]}"
+            )
+
+    def choose(self, generator: np.random.Generator, samples: int) -> np.ndarray:
+        """Return RandAugment's choices for ``samples`` images, (samples, operations)."""
+        return draw(generator, samples, self.operations)
+
+    def __call__(
+        self, images: np.ndarray, generator: np.random.Generator, choices: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Return augmented images, each drawn independently: (N, H, W, C) -> (N, H, W, C).
+
+        ``choices`` (N, operations) are RandAugment's, from ``choose``; None: they are drawn from ``generator`` too.
+        """
+        if not (self.flip or self.crop or self.operations):
             return images
         n, (h, w) = len(images), images.shape[1:3]
         if self.flip:
             mirrored = generator.random(n) < 0.5
             images = np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
+        if self.operations:
+            choices = self.choose(generator, n) if choices is None else choices
+            images = randaugment(images, choices, self.magnitude)
         if self.crop:
             top, left = generator.integers(0, 2 * self.crop + 1, (2, n))
             # Clipping an index to the image has the same effect as edge padding.
@@ -94,24 +70,6 @@ class Augmentation:
         return images
 
 
-def _require_pixels(images: np.ndarray) -> None:
-    """Raise a ValueError unless ``images`` are (N, H, W, C) uint8: other values would be divided by 255 too."""
-    if images.ndim != 4:
-        raise ValueError(f"images are {images.shape}; expected (N, H, W, C), channels last, such as images[..., None]")
-    if images.dtype == np.uint8:
-        return
-    values = cure = ""
-    if images.size and images.dtype.kind in "iuf":
-        low, high = images.min(), images.max()
-        values = f" from {low:.4g} to {high:.4g}"
-        if low >= 0 and high <= 255:
-            pixels = "(images * 255).round()" if images.dtype.kind == "f" and high <= 1 else "images"
-            cure = f": give {pixels}.astype(np.uint8)"
-    raise ValueError(
-        f"images are {images.dtype}{values}; expected uint8 pixels from 0 to 255, which are divided by 255 here{cure}"
-    )
-
-
 class Batches:
     """The batches of an epoch: shuffled and augmented for training, or ``in_order`` and unchanged for evaluation.
 
@@ -119,7 +77,8 @@ class Batches:
     last one may be smaller.
 
     Raises:
-        ValueError: ``normalisation`` does not take the images, labels are not (N,), or the batch size is below 1.
+        ValueError: ``normalisation`` or ``augmentation`` does not take the images, labels are not (N,), or the batch
+            size is below 1.
     """
 
     def __init__(
@@ -128,13 +87,14 @@ class Batches:
         labels: np.ndarray,
         batch_size: int,
         *,
-        normalisation: Normalisation = Normalisation(),
+        normalisation: Normalisation = UNIT,
         augmentation: Augmentation = Augmentation(),
         seed: int = 0,
         dtype: Any = np.float32,
         in_order: bool = False,
     ) -> None:
         normalisation.require(images)
+        augmentation.require(images)
         if labels.shape != images.shape[:1]:
             raise ValueError(f"{len(images)} images need labels ({len(images)},), not an array {labels.shape}")
         if batch_size < 1:
@@ -150,18 +110,20 @@ class Batches:
         self.samples = len(images)
         self.count = -(-len(images) // batch_size)
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))  # the last epoch and its order
+        self._choices: tuple[int, np.ndarray] = (-1, np.empty((0, 0), np.uint8))  # and its choices of RandAugment
 
     def batch(self, epoch: int, index: int, first: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Return batch ``index`` of an epoch: inputs (N, H, W, C), labels (N,).
 
         It begins at sample ``first`` of the epoch's order, by default at ``index`` times the batch size. The order is a
-        function of (seed, epoch), the augmentation of (seed, epoch, index).
+        function of (seed, epoch), flips and crops of (seed, epoch, index), and RandAugment of (seed, epoch, sample).
         """
         first = index * self.batch_size if first is None else first
         chosen = self._permutation(epoch)[first : first + self.batch_size]
         images = self.images[chosen]
         if not self.in_order:
-            images = self.augmentation(images, np.random.default_rng([self.seed, _AUGMENTATION, epoch, index]))
+            generator = np.random.default_rng([self.seed, _AUGMENTATION, epoch, index])
+            images = self.augmentation(images, generator, self._randaugment(epoch, chosen))
         return self.normalisation(images, self.dtype), self.labels[chosen]
 
     def _permutation(self, epoch: int) -> np.ndarray:
@@ -171,3 +133,14 @@ class Batches:
             generator = np.random.default_rng([self.seed, _ORDER, epoch])
             self._order = (epoch, generator.permutation(len(self.images)))
         return self._order[1]
+
+    def _randaugment(self, epoch: int, chosen: np.ndarray) -> np.ndarray | None:
+        """Return RandAugment's choices for the ``chosen`` samples in an epoch, whatever batch they are in."""
+        if not self.augmentation.operations:
+            return None
+        drawn_for, choices = self._choices
+        if drawn_for != epoch:
+            generator = np.random.default_rng([self.seed, _RANDAUGMENT, epoch])
+            choices = self.augmentation.choose(generator, len(self.images))
+            self._choices = (epoch, choices)
+        return np.take(choices, chosen, axis=0)

@@ -1,6 +1,7 @@
-"""CIFAR-10 in its two published forms.
+"""CIFAR-10 and CIFAR-100 in their two published forms.
 
-Binary: records of one label byte and 3072 pixel bytes, channel-major. Python: a pickle written by Python 2. It is read
+Binary: records of the label bytes and 3072 pixel bytes, channel-major. CIFAR-100 has two labels, coarse (20 classes)
+and fine (100 classes); the fine ones are read. Python: a pickle written by Python 2. It is read
 without unpickling: ``pickletools.genops`` lists its opcodes and executes nothing, and only the published structure is
 accepted.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import pickletools
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,23 +19,48 @@ from eqnp.data.idx import Readable, read_file
 from eqnp.errors import DataError
 
 PIXELS = 3 * 32 * 32
-CLASSES = 10
 
 
-def read_cifar_binary(path: Readable) -> tuple[np.ndarray, np.ndarray]:
+@dataclass(frozen=True)
+class Kind:
+    """What differs between the two datasets: the classes, and the lists of labels by their names in the dictionary.
+
+    A record begins with one byte for each list; the last list is the one that is read.
+    """
+
+    title: str
+    classes: int
+    labels: tuple[bytes, ...]
+
+    @property
+    def record(self) -> int:
+        """The bytes of an image with its labels."""
+        return PIXELS + len(self.labels)
+
+
+CIFAR10 = Kind("CIFAR-10", 10, (b"labels",))
+CIFAR100 = Kind("CIFAR-100", 100, (b"coarse_labels", b"fine_labels"))
+
+
+def read_cifar_binary(path: Readable, kind: Kind = CIFAR10) -> tuple[np.ndarray, np.ndarray]:
     """Return images (n, 32, 32, 3) uint8 and labels (n,) uint8 of a ``.bin`` file.
 
     Raises:
-        DataError: missing, not whole records, or a label above 9.
+        DataError: missing, not whole records, or a label that is no class.
     """
     data = read_file(path)
-    if not data or len(data) % (PIXELS + 1):
-        raise DataError(f"{path}: truncated or not a CIFAR-10 batch: {len(data)} bytes, not a multiple of {PIXELS + 1}")
-    records = np.frombuffer(data, np.uint8).reshape(-1, PIXELS + 1)
-    return _images(records[:, 1:]), _labels(path, records[:, 0])
+    if not data or len(data) % kind.record:
+        raise DataError(
+            f"{path}: truncated or not a {kind.title} batch: {len(data)} bytes, not a multiple of {kind.record}"
+        )
+    records = np.frombuffer(data, np.uint8).reshape(-1, kind.record)
+    labels = records[:, len(kind.labels) - 1]
+    if labels.max() >= kind.classes:
+        raise DataError(f"{path}: not a {kind.title} batch: it has the label {labels.max()}")
+    return _images(records[:, len(kind.labels) :]), labels.copy()
 
 
-def read_cifar_python(path: Readable) -> tuple[np.ndarray, np.ndarray]:
+def read_cifar_python(path: Readable, kind: Kind = CIFAR10) -> tuple[np.ndarray, np.ndarray]:
     """Return images (n, 32, 32, 3) uint8 and labels (n,) uint8 of a file of the python version.
 
     Raises:
@@ -42,18 +69,18 @@ def read_cifar_python(path: Readable) -> tuple[np.ndarray, np.ndarray]:
     data = read_file(path)
     try:
         batch = _Dictionary(data).read()
-        labels, pixels, names = batch[b"labels"], batch[b"data"], batch[b"filenames"]
-        if set(batch) != {b"batch_label", b"labels", b"data", b"filenames"} or not isinstance(pixels, _Array):
+        labels, pixels, names = batch[kind.labels[-1]], batch[b"data"], batch[b"filenames"]
+        if set(batch) != {b"batch_label", *kind.labels, b"data", b"filenames"} or not isinstance(pixels, _Array):
             raise _NotPublishedError("its keys differ")
-        if not isinstance(labels, list) or not all(type(label) is int and 0 <= label < CLASSES for label in labels):
-            raise _NotPublishedError("its labels are not numbers from 0 to 9")
+        if not isinstance(labels, list) or not all(type(n) is int and 0 <= n < kind.classes for n in labels):
+            raise _NotPublishedError(f"its labels are not numbers from 0 to {kind.classes - 1}")
         if not isinstance(names, list) or len(names) != len(labels) or pixels.shape != (len(labels), PIXELS):
             raise _NotPublishedError("labels, filenames and data differ in length")
     except _NotPublishedError as error:
-        raise DataError(f"{path}: not a CIFAR-10 batch in the published form ({error})") from None
+        raise DataError(f"{path}: not a {kind.title} batch in the published form ({error})") from None
     except Exception as error:  # pickletools raises anything on bytes that are not a pickle
         reason = " ".join(str(error).split())[:80]
-        raise DataError(f"{path}: truncated or not a CIFAR-10 batch ({type(error).__name__}: {reason})") from None
+        raise DataError(f"{path}: truncated or not a {kind.title} batch ({type(error).__name__}: {reason})") from None
     images = np.frombuffer(pixels.data, np.uint8).reshape(pixels.shape)
     return _images(images), np.array(labels, np.uint8)
 
@@ -61,12 +88,6 @@ def read_cifar_python(path: Readable) -> tuple[np.ndarray, np.ndarray]:
 def _images(pixels: np.ndarray) -> np.ndarray:
     """Return images: channel-major pixels (n, 3072) -> (n, 32, 32, 3)."""
     return np.ascontiguousarray(pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
-
-
-def _labels(path: Readable, labels: np.ndarray) -> np.ndarray:
-    if labels.max() >= CLASSES:
-        raise DataError(f"{path}: not a CIFAR-10 batch: it has the label {labels.max()}")
-    return labels.copy()
 
 
 class _NotPublishedError(Exception):

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import difflib
-import io
-import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
-from numpy.lib.npyio import NpzFile
 
 from eqnp.data.cifar import read_cifar_binary, read_cifar_python
-from eqnp.data.idx import Readable, read_file, read_idx
-from eqnp.data.layout import IDX_PARTS, Located
+from eqnp.data.idx import Readable, read_idx
+from eqnp.data.layout import CIFAR, IDX_PARTS, Located
 from eqnp.data.locate import find, incomplete, searched
-from eqnp.data.published import DATASETS, PARTS, count_fault, fetchable, label_fault
+from eqnp.data.npz import read_npz
+from eqnp.data.published import DATASETS, PARTS, count_fault, label_fault
 from eqnp.errors import ConfigurationError, DataError
 
 CLASSES = {name: published.classes for name, published in DATASETS.items()}
@@ -30,7 +28,10 @@ Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class Dataset:
-    """A dataset in memory. ``source`` is the place where it was read, with its form."""
+    """A dataset in memory. ``source`` is the place where it was read, with its form.
+
+    Images of the user may also be floats, or samples (N, D).
+    """
 
     name: str
     train_images: np.ndarray  # (N, H, W, C) uint8
@@ -56,6 +57,8 @@ def load(name: str, folder: str | Path | None = None, train_samples: int = 0, te
             "data.name = arrays: the run's data were given in Python; give them again: "
             "eqnp.open_run(run, data=...), or eqnp.resume"
         )
+    if name in ("npz", "folder"):
+        raise ConfigurationError(f"data.name = {name}: in Python, eqnp.data.load_{name}(...) reads it")
     if name not in CLASSES:
         near = difflib.get_close_matches(name, CLASSES, 1)
         hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(CLASSES)}"
@@ -76,9 +79,20 @@ def load(name: str, folder: str | Path | None = None, train_samples: int = 0, te
             raise DataError(f"{error}; {_remedy(name)}") from None
     _check(name, source, arrays)
     x, y, tx, ty = arrays
-    x, y = _first(name, "train_samples", train_samples, x, y)
-    tx, ty = _first(name, "test_samples", test_samples, tx, ty)
-    return Dataset(name, x, y.astype(np.int64), tx, ty.astype(np.int64), CLASSES[name], source)
+    dataset = Dataset(name, x, y.astype(np.int64), tx, ty.astype(np.int64), CLASSES[name], source)
+    return keep_first(dataset, train_samples, test_samples)
+
+
+def keep_first(dataset: Dataset, train_samples: int = 0, test_samples: int = 0) -> Dataset:
+    """Return ``dataset`` with its first ``train_samples`` and ``test_samples`` (0: all).
+
+    Raises:
+        ConfigurationError: it has fewer.
+    """
+    d = dataset
+    x, y = _first(d.name, "train_samples", train_samples, d.train_images, d.train_labels)
+    tx, ty = _first(d.name, "test_samples", test_samples, d.test_images, d.test_labels)
+    return replace(d, train_images=x, train_labels=y, test_images=tx, test_labels=ty)
 
 
 def found(name: str) -> bool:
@@ -108,13 +122,12 @@ def _where(name: str) -> str:
 
 
 def _how_to_get(name: str) -> str:
-    return f"run `eqnp data fetch {name}`" if name in fetchable() else "put its files where docs/data.md says"
+    return f"run `eqnp data fetch {name}`"
 
 
 def _remedy(name: str) -> str:
     """Return what to do about a damaged dataset. A fetched copy is found before it."""
-    fetch = f"run `eqnp data fetch {name}`, or " if name in fetchable() else ""
-    return f"{fetch}put the published files there"
+    return f"{_how_to_get(name)}, or put the published files there"
 
 
 def _missing(name: str, folder: str | Path | None) -> str:
@@ -128,7 +141,7 @@ def _read(name: str, located: Located) -> Arrays:
     if located.form == "npz":
         return _read_npz(located.files[0])
     read = read_cifar_binary if located.form == "binary" else read_cifar_python
-    *train, test = batches = [read(path) for path in located.files]
+    *train, test = batches = [read(path, CIFAR[name]) for path in located.files]
     for path, (images, _) in zip(located.files, batches, strict=True):
         is_test = path is located.files[-1]
         _require_no_fault(path, count_fault(name, int(is_test), len(images), share=1 if is_test else len(train)))
@@ -153,16 +166,12 @@ def _require_no_fault(path: Readable, fault: str) -> None:
 
 
 def _read_npz(path: Path) -> Arrays:
-    """Read the mnist.npz of Keras: plain arrays, no pickles."""
-    data = read_file(path)
-    try:
-        # a damaged header may warn before it fails; a member that is not an array is read as bytes
-        with warnings.catch_warnings(action="ignore"), NpzFile(io.BytesIO(data), allow_pickle=False) as file:
-            x, y, tx, ty = (np.asarray(file[key]) for key in ("x_train", "y_train", "x_test", "y_test"))
-        return x[..., None], y, tx[..., None], ty
-    except Exception as error:  # zipfile and NumPy raise anything on damaged bytes, even MemoryError
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:120]
-        raise DataError(f"{path}: damaged or not the mnist.npz of Keras ({reason})") from None
+    """Read the mnist.npz of Keras."""
+    x, y, tx, ty = read_npz(path, ("x_train", "y_train", "x_test", "y_test"), what="the mnist.npz of Keras").values()
+    for images in (x, tx):
+        if images.ndim != 3:
+            raise DataError(f"{path}: images of {images.ndim} dimensions; the mnist.npz of Keras has (N, 28, 28)")
+    return x[..., None], y, tx[..., None], ty
 
 
 def _check(name: str, source: str, arrays: Arrays) -> None:

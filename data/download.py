@@ -78,7 +78,7 @@ def is_published(path: Path, file: File) -> bool:
     Raises:
         DataError: it exists and cannot be read.
     """
-    return os.path.isfile(path) and os.path.getsize(path) == file.size and _sha256(path) == file.sha256
+    return os.path.isfile(path) and os.path.getsize(path) == file.size and not _wrong_sum(path, file)
 
 
 def _download(url: str, file: File, part: Path, progress: Progress) -> None:
@@ -90,10 +90,7 @@ def _download(url: str, file: File, part: Path, progress: Progress) -> None:
             start = _receive(url, file, part, start, progress)
             if is_published(part, file):
                 return
-            found = _sha256(part)
-            raise _Failed(
-                f"not the published file: its SHA-256 is {found}, not {file.sha256}; it was removed", ELSEWHERE, True
-            )
+            raise _Failed(f"not the published file: {_wrong_sum(part, file)}; it was removed", ELSEWHERE, True)
         except _Failed as error:
             if error.wrong:
                 _remove(part)
@@ -251,10 +248,21 @@ def _size(path: Path) -> int:
     return os.path.getsize(path) if os.path.isfile(path) else 0
 
 
-def _sha256(path: Path) -> str:
+def _wrong_sum(path: Path, file: File) -> str:
+    """Return which sum of a file is not the published one, or ""."""
+    for name, kind, published in (
+        ("SHA-256", hashlib.sha256, file.sha256),
+        ("MD5", lambda: hashlib.md5(usedforsecurity=False), file.md5),
+    ):
+        if published and (found := _digest(path, kind)) != published:
+            return f"its {name} is {found}, not {published}"
+    return ""
+
+
+def _digest(path: Path, kind: Callable[[], hashlib._Hash]) -> str:
     try:
         with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            return hashlib.file_digest(file, kind).hexdigest()
     except OSError as error:
         reason = error.strerror or error
         raise DataError(f"{path}: cannot be read ({reason}); check its permissions, or remove it") from None

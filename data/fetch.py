@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from eqnp.data.download import Progress, download, is_published
-from eqnp.data.layout import CIFAR_BINARY
+from eqnp.data.layout import ARCHIVED
 from eqnp.data.locate import own_folder
 from eqnp.data.published import SOURCES, Source
 from eqnp.errors import ConfigurationError, DataError, DiskError
@@ -59,7 +59,7 @@ def fetch(
                     message(f"{path}: not the published file; fetching it again")
                 download(source.urls, file, path, progress)
             if path.name.endswith(".tar.gz"):
-                place = _unpack(path, message)
+                place = _unpack(path, *ARCHIVED[name], message)
             elif path.suffix == ".gz":
                 _set_aside_damaged(path, message)
     return place
@@ -94,10 +94,10 @@ def _set_aside_damaged(path: Path, message: Message) -> None:
         message(f"{copy}: differs from the published {path.name}; renamed to {aside.name}")
 
 
-def _unpack(archive: Path, message: Message) -> Path:
-    """Write the missing or damaged batches of the binary CIFAR-10 archive beside it; return their folder."""
-    wanted = {f"cifar-10-batches-bin/{name}" for name in CIFAR_BINARY}
-    folder = archive.parent / "cifar-10-batches-bin"
+def _unpack(archive: Path, inside: str, files: tuple[str, ...], message: Message) -> Path:
+    """Write the missing or damaged ``files`` in the folder ``inside`` an archive beside it; return their folder."""
+    wanted = {f"{inside}/{name}" for name in files}
+    folder = archive.parent / inside
     try:
         with contextlib.suppress(FileExistsError):
             folder.mkdir()
@@ -109,7 +109,7 @@ def _unpack(archive: Path, message: Message) -> Path:
         raise DataError(f"{archive}: cannot be unpacked ({error}); remove it and fetch again") from None
     except OSError as error:
         raise disk_error(folder, error) from None
-    for name in CIFAR_BINARY:
+    for name in files:
         if not os.path.isfile(folder / name):
             raise DataError(f"{archive}: does not hold {name}; remove it and fetch again")
     return folder

@@ -10,6 +10,7 @@ import gzip
 import math
 import struct
 import zlib
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -70,8 +71,17 @@ def read_file(path: Readable) -> bytes:
         raise DataError(f"{path}: there is no such file") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-    begin = data[:80].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    reject_other(path, data[:80])
+    return data
+
+
+def reject_other(path: Readable | Path, begin: bytes) -> None:
+    """Check that a file that begins so is not a web page, XML or a Git LFS pointer instead of data.
+
+    Raises:
+        DataError: it is.
+    """
+    begin = begin.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     for sign, what in _NOT_DATA.items():
         if begin.startswith(sign):
             raise DataError(f"{path}: is {what}")
-    return data

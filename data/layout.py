@@ -16,30 +16,43 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
+from eqnp.data.cifar import CIFAR10, CIFAR100
 from eqnp.data.idx import GZIP
 from eqnp.data.published import DATASETS, label_fault
 
 IDX_PARTS = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
 CIFAR_BINARY = (*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin")
 CIFAR_PYTHON = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
-RECORD = 3 * 32 * 32 + 1  # bytes of a CIFAR-10 image and its label
+CIFAR100_BINARY, CIFAR100_PYTHON = ("train.bin", "test.bin"), ("train", "test")
+CIFAR = {"cifar10": CIFAR10, "cifar100": CIFAR100}
+# The folder in an archive that is fetched, and its files that are read.
+ARCHIVED = {
+    "cifar10": ("cifar-10-batches-bin", CIFAR_BINARY),
+    "cifar100": ("cifar-100-python", CIFAR100_PYTHON),
+}
 
 _FORMS: dict[str, dict[str, tuple[str, ...]]] = {
     "mnist": {"idx": IDX_PARTS, "npz": ("mnist.npz",)},
     "fashion-mnist": {"idx": IDX_PARTS},
+    "kmnist": {"idx": IDX_PARTS},
     "cifar10": {"binary": CIFAR_BINARY, "python": CIFAR_PYTHON},
+    "cifar100": {"binary": CIFAR100_BINARY, "python": CIFAR100_PYTHON},
 }
 # Folders of a dataset, possibly one inside the other, and the folders in them that hold its files.
 _OUTER = {
     "mnist": ("MNIST", "mnist"),
     "fashion-mnist": ("FashionMNIST", "fashion-mnist"),
+    "kmnist": ("KMNIST", "kmnist"),
     "cifar10": ("CIFAR10", "cifar10", "cifar-10", "cifar-10-batches-py-target"),
+    "cifar100": ("CIFAR100", "cifar100", "cifar-100", "cifar-100-python-target"),
 }
 _IDX_INNER = ("raw", os.curdir)
 _INNER = {
     "mnist": _IDX_INNER,
     "fashion-mnist": _IDX_INNER,
+    "kmnist": _IDX_INNER,
     "cifar10": ("cifar-10-batches-bin", "cifar-10-batches-py", os.curdir),
+    "cifar100": ("cifar-100-binary", "cifar-100-python", os.curdir),
 }
 
 
@@ -77,7 +90,7 @@ def candidates(name: str, place: Path) -> Iterator[Located]:
         for form, parts in _FORMS[name].items():
             files = [path for n in range(len(parts)) if (path := _best(name, form, n, folder))]
             if len(files) == len(parts):
-                bare = subfolder in _IDX_INNER and name != "cifar10"
+                bare = subfolder in _IDX_INNER and name not in CIFAR
                 yield Located(form, folder, tuple(files), _fault(name, form, files), bare)
 
 
@@ -145,7 +158,8 @@ def _published_size(name: str, form: str, number: int) -> int:
     if form == "idx":
         dimensions, item = (1, 1) if number % 2 else (3, math.prod(DATASETS[name].shape))  # labels or images
         return 4 + 4 * dimensions + counts[number // 2] * item
-    return (counts[1] if number == 5 else counts[0] // 5) * RECORD
+    training = len(_FORMS[name][form]) - 1  # files; the last one holds the test images
+    return (counts[1] if number == training else counts[0] // training) * CIFAR[name].record
 
 
 def _size_and_end(path: Path) -> tuple[int, bytes]:

@@ -9,6 +9,8 @@ from eqnp.data.layout import Located, candidates, partial, subfolders
 from eqnp.data.published import DATASETS
 from eqnp.errors import ConfigurationError
 
+_AS_MNIST = ("fashion-mnist", "kmnist")  # datasets whose files have the names of MNIST's
+
 
 def own_folder() -> Path:
     """Return the folder that ``eqnp data fetch`` downloads to: XDG_DATA_HOME/eqnp or ~/.local/share/eqnp.
@@ -75,13 +77,13 @@ def _is_homeless(place: Path) -> bool:
 def find(name: str, folder: str | Path | None = None) -> Located | None:
     """Return where the dataset called ``name`` is: the first copy without faults, or else the first complete one.
 
-    Fashion-MNIST has the same file names as MNIST. Files in a folder whose name does not say which they are count as
-    Fashion-MNIST only if the user named the folder, or by their first labels.
+    Fashion-MNIST and KMNIST have the same file names as MNIST. Files in a folder whose name does not say which they are
+    count as these only if the user named the folder, or by their first labels.
     """
     damaged = None
     for place in places(folder):
         for located in candidates(name, place):
-            if name == "fashion-mnist" and located.bare and not (_is_named(place, folder) or _is_known(located)):
+            if name in _AS_MNIST and located.bare and not (_is_named(place, folder) or _is_known(name, located)):
                 continue
             if not located.fault:
                 return located
@@ -89,8 +91,8 @@ def find(name: str, folder: str | Path | None = None) -> Located | None:
     return damaged
 
 
-def _is_known(located: Located) -> bool:
-    return bool(DATASETS["fashion-mnist"].first_labels[0]) and not located.fault
+def _is_known(name: str, located: Located) -> bool:
+    return bool(DATASETS[name].first_labels[0]) and not located.fault
 
 
 def _is_named(place: Path, folder: str | Path | None) -> bool:
@@ -105,10 +107,15 @@ def lasting_folder(name: str, folder: str, search: bool = True) -> str:
     if not folder and search and name != "mnist-small" and name in DATASETS:
         located = find(name)
         folder = "" if located is None or located.folder.is_absolute() else str(located.folder)
-    place = str(_expand(folder)) if folder else "~"
-    lasting = folder if place.startswith("~") else os.path.abspath(place)
+    return lasting_path(folder)
+
+
+def lasting_path(path: str) -> str:
+    """Return a path of a configuration ("": none) in a form that does not depend on the working directory."""
+    place = str(_expand(path)) if path else "~"
+    lasting = path if place.startswith("~") else os.path.abspath(place)
     try:
         lasting.encode()
     except UnicodeEncodeError:  # a configuration cannot hold names that are not UTF-8
-        return folder
+        return path
     return lasting

@@ -7,7 +7,9 @@ import io
 import os
 import struct
 import zipfile
+from contextlib import suppress
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 
@@ -30,10 +32,10 @@ def accept_small(monkeypatch):
         monkeypatch.setitem(DATASETS, name, replace(published, counts=None, first_labels=((), ())))
 
 
-def publish(monkeypatch, mnist=(12, 5), cifar10=(20, 4)):
+def publish(monkeypatch, mnist=(12, 5), cifar10=(20, 4), cifar100=(6, 3)):
     """Let the published datasets have so many images; the labels that they begin with are as published."""
     for name, published in DATASETS.items():
-        counts = cifar10 if name == "cifar10" else mnist
+        counts = {"cifar10": cifar10, "cifar100": cifar100}.get(name, mnist)
         if name != "mnist-small":
             monkeypatch.setitem(DATASETS, name, replace(published, counts=counts))
 
@@ -109,26 +111,32 @@ def pictures(count, seed=0):
     return generator.integers(0, 256, (count, 3072), np.uint8), generator.integers(0, 10, count, np.uint8)
 
 
-def cifar_binary(pixels, labels) -> bytes:
-    """Return a batch of the binary version."""
-    return np.concatenate([labels[:, None], pixels], axis=1).astype(np.uint8).tobytes()
+def cifar_binary(pixels, *labels) -> bytes:
+    """Return a batch of the binary version; CIFAR-100 has coarse and fine labels."""
+    return np.concatenate([*(each[:, None] for each in labels), pixels], axis=1).astype(np.uint8).tobytes()
 
 
 def _string(text: bytes) -> bytes:
     return b"U" + bytes([len(text)]) + text if len(text) < 256 else b"T" + struct.pack("<i", len(text)) + text
 
 
-def cifar_python(pixels, labels) -> bytes:
-    """Return a batch of the python version: the opcodes that Python 2's cPickle wrote, without memoising."""
+def cifar_python(pixels, *labels) -> bytes:
+    """Return a batch of the python version: the opcodes that Python 2's cPickle wrote, without memoising.
+
+    CIFAR-100 has coarse and fine labels.
+    """
     dtype = b"cnumpy\ndtype\n" + _string(b"u1") + b"K\x00K\x01\x87R" + b"(K\x03" + _string(b"|") + b"NNN"
     dtype += b"J\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
     array = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85" + _string(b"b") + b"\x87R"
     array += b"(K\x01M" + struct.pack("<H", len(pixels)) + b"M\x00\x0c\x86" + dtype + b"\x89"
     array += _string(pixels.tobytes()) + b"tb"
     items = _string(b"batch_label") + _string(b"training batch 1 of 5")
-    items += _string(b"labels") + b"](" + b"".join(b"K" + bytes([n]) for n in labels) + b"e"
+    for name, each in zip(
+        (b"labels",) if len(labels) == 1 else (b"coarse_labels", b"fine_labels"), labels, strict=True
+    ):
+        items += _string(name) + b"](" + b"".join(b"K" + bytes([n]) for n in each) + b"e"
     items += _string(b"data") + array
-    items += _string(b"filenames") + b"](" + b"".join(_string(b"%d.png" % n) for n in range(len(labels))) + b"e"
+    items += _string(b"filenames") + b"](" + b"".join(_string(b"%d.png" % n) for n in range(len(pixels))) + b"e"
     return b"\x80\x02}(" + items + b"u."
 
 
@@ -142,3 +150,34 @@ def write_cifar(folder, form, count=4):
     for name, batch in zip(names, batches, strict=True):
         (folder / name).write_bytes(write(*batch))
     return batches
+
+
+def pictures100(count, seed=0):
+    """Return random pixels (count, 3072), channel-major, and the coarse and fine labels of CIFAR-100."""
+    pixels, _ = pictures(count, seed)
+    fine = np.random.default_rng(seed + 50).permutation(100)[:count].astype(np.uint8)
+    return pixels, fine // 5, fine
+
+
+def write_cifar100(folder, form, counts=(6, 3)):
+    """Write the two files of CIFAR-100 in a form and return (pixels, coarse, fine) of each."""
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = [pictures100(count, seed) for seed, count in enumerate(counts)]
+    write = cifar_binary if form == "binary" else cifar_python
+    for name, part in zip(("train", "test"), parts, strict=True):
+        (folder / (name + ".bin" * (form == "binary"))).write_bytes(write(*part))
+    return parts
+
+
+def write_own(folder):
+    """Write data of a user: mine.npz and, where Pillow is installed, a folder photos; 28x28, 3 classes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    x, y = digits(60)
+    np.savez(folder / "mine.npz", x_train=x, y_train=y % 3, x_test=x, y_test=y % 3)
+    with suppress(ImportError):
+        from PIL import Image
+
+        for part, number in product(("train", "test"), range(60)):
+            place = folder / "photos" / part / f"class{number % 3}"
+            place.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(x[number]).save(place / f"{number}.png")

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from eqnp import estimators, reference
+from eqnp.api.fitting import OWN, fitted, read_dataset
 from eqnp.api.report import Report
 from eqnp.api.run import Run, outline_of
 from eqnp.api.session import Read
@@ -171,6 +172,8 @@ def build(
         network: Network = kind(source)
     else:
         config = configure(source, settings)
+        if config.data.name in OWN and not config.data.shape:
+            config = fitted(config, read_dataset(config))
         outline = outline_of(config)
         shape, classes = outline.train_images.shape[1:], len(outline.classes)
         network = make_network(config.model, make_architecture(config.model, shape, classes))
@@ -297,11 +300,31 @@ def _with_data(config: Config, data: Sequence[Array] | None) -> tuple[Config, Re
     dataset = from_arrays(data)
     shape, pixels = dataset.train_images.shape[1:], dataset.train_images.dtype == np.uint8
     *layers, last = config.model.layers
-    own = replace(config.data, name="arrays", folder="", shape=shape, normalisation="unit" if pixels else "none")
+    own = replace(
+        config.data,
+        name="arrays",
+        folder="",
+        file="",
+        resize=(0, 0),
+        shape=shape,
+        classes=(),
+        normalisation=_scale(config, pixels),
+    )
     model = replace(config.model, layers=(*layers, replace(last, dense=len(dataset.classes))))
     config = replace(config, data=own, model=model)
     check(config)
     return config, partial(_arrays, dataset)
+
+
+def _scale(config: Config, pixels: bool) -> str:
+    """Return the normalisation of arrays: ``standard`` if it was asked for, else that of pixels or of floats.
+
+    In the configuration of a run, floats that are scaled by mean and deviation have ``none``.
+    """
+    d = config.data
+    if pixels:
+        return "standard" if d.mean or d.normalisation == "standard" else "unit"
+    return "standard" if d.normalisation == "standard" and not d.mean else "none"
 
 
 def _same_data(config: Config, data: Sequence[Array]) -> Read:
@@ -318,7 +341,7 @@ def _same_data(config: Config, data: Sequence[Array]) -> Read:
 
 def _about(config: Config) -> str:
     d, classes = config.data, config.model.layers[-1].dense
-    kind = {"none": "floats", "unit": "pixels"}.get(d.normalisation, d.normalisation)
+    kind = {"none": "floats", "unit": "pixels", "standard": "pixels"}.get(d.normalisation, d.normalisation)
     return f"{kind} of shape {d.shape} in {classes} classes" if d.shape else f"the dataset {d.name}"
 
 

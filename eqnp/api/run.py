@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from eqnp.api.fitting import read_dataset
 from eqnp.api.results import progress_of
-from eqnp.api.session import Read, Session, read_dataset
+from eqnp.api.session import Read, Session
 from eqnp.backends.backend import Array, to_host
 from eqnp.backends.sharding import thread_map
 from eqnp.data import Dataset, outline, take_inputs, take_labels
@@ -138,7 +139,7 @@ class Run:
         scaled = self.config.data.normalisation
         if scaled == "none" and given.dtype == np.uint8:
             raise ValueError("images are uint8: this run was trained on floats; scale them as the training images were")
-        if scaled == "unit" and given.dtype != np.uint8 and (given.min() < 0 or given.max() > 1):
+        if scaled in ("unit", "standard") and given.dtype != np.uint8 and (given.min() < 0 or given.max() > 1):
             low, high = given.min(), given.max()
             raise ValueError(
                 f"images are {given.dtype} from {low:.4g} to {high:.4g}: this run was trained on pixels / 255, "
@@ -155,7 +156,7 @@ def settled(learner: Learner, weights: PreparedWeights, x: np.ndarray) -> list[A
 
 def outline_of(config: Config) -> Dataset:
     """Return the dataset of a configuration without samples: the shape of an input, and the classes."""
-    return outline(config.data.name, config.data.shape, config.model.layers[-1].dense)
+    return outline(config.data.name, config.data.shape, config.model.layers[-1].dense, config.data.classes)
 
 
 def _number(text: str) -> Any:

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from eqnp.api.fitting import fitted, read_dataset
 from eqnp.api.report import quoted
 from eqnp.backends.backend import Array, Backend
-from eqnp.data import AsGiven, Augmentation, Batches, Dataset, Normalisation, hold_out, lasting_folder
-from eqnp.data import load as load_data
+from eqnp.data import AsGiven, Augmentation, Batches, Dataset, Normalisation, lasting_folder, lasting_path
 from eqnp.errors import CheckpointError, ConfigurationError
 from eqnp.learner import Learner
 from eqnp.runs import checkpoint
@@ -45,7 +45,8 @@ class Session:
 
         ``read`` returns the data of a configuration; None: the dataset that it names is read from its files.
         """
-        return cls.on(config, backend, (read or read_dataset)(config), trains)
+        dataset = (read or read_dataset)(config)
+        return cls.on(fitted(config, dataset) if len(dataset.train_images) else config, backend, dataset, trains)
 
     @classmethod
     def on(cls, config: Config, backend: Backend, dataset: Dataset, trains: bool = True) -> Session:
@@ -78,7 +79,7 @@ class Session:
     def training_batches(self) -> Batches:
         """Return shuffled, augmented batches of the training images."""
         d = self.config.data
-        return self._batches("train", augmentation=Augmentation(d.flip, d.crop))
+        return self._batches("train", augmentation=Augmentation(d.flip, d.crop, d.randaugment, d.magnitude))
 
     def ordered_batches(self, split: str) -> Batches:
         """Return the images of ``split`` (test, train or validation) in order, without augmentation."""
@@ -110,27 +111,21 @@ class Session:
         return self._make(*self._split(split), self.config.training.batch_size, **options)
 
     def _make(self, images: np.ndarray, labels: np.ndarray, size: int, **options: Any) -> Batches:
-        named = Normalisation.named(self.config.data.normalisation, self.config.data.name)
-        normalisation = named if images.dtype == np.uint8 else AsGiven()
-        training = self.config.training
+        d, training = self.config.data, self.config.training
+        kind = Normalisation if images.dtype == np.uint8 else AsGiven
+        if d.mean:
+            normalisation = kind(d.mean, d.deviation)
+        else:
+            normalisation = kind() if kind is AsGiven else Normalisation.named(d.normalisation, d.name)
         return Batches(
             images, labels, size, normalisation=normalisation, seed=training.seed, dtype=training.dtype, **options
         )
 
 
-def read_dataset(config: Config) -> Dataset:
-    """Return the dataset that a configuration names, with its validation set."""
-    d = config.data
-    if not d.validation:
-        return load_data(d.name, d.folder or None, d.train_samples, d.test_samples)
-    dataset = load_data(d.name, d.folder or None, 0, d.test_samples)
-    return hold_out(dataset, d.validation, config.training.seed, d.train_samples)
-
-
 def with_lasting_folder(config: Config, search: bool = True) -> Config:
-    """Return the configuration with a data folder that commands find from every working folder."""
+    """Return the configuration with a data folder and file that commands find from every working folder."""
     folder = lasting_folder(config.data.name, config.data.folder, search)
-    return replace(config, data=replace(config.data, folder=folder))
+    return replace(config, data=replace(config.data, folder=folder, file=lasting_path(config.data.file)))
 
 
 def open_run(

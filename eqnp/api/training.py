@@ -49,7 +49,7 @@ def start_run(
     """
     config = with_lasting_folder(with_threads(config))
     session = Session.start(config, backend(), read=read)
-    with RunFolder.create(out or RunFolder.default_path(config.name), to_toml(config)) as folder:
+    with RunFolder.create(out or RunFolder.default_path(config.name), to_toml(session.config)) as folder:
         return Ended(folder.path, _begin(_Run(session, folder, report)))
 
 
@@ -62,7 +62,7 @@ def resume_run(
             config = with_lasting_folder(with_threads(load(str(folder.config_path), overrides)))
             session = Session.start(config, backend(), read=read)
             if overrides:
-                folder.write_config(to_toml(config))
+                folder.write_config(to_toml(session.config))
             return _begin(_Run(session, folder, report))
         content = checkpoint.load(folder.last_path, kind=KIND)
         written = load(str(folder.config_path))

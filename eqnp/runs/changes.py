@@ -26,11 +26,16 @@ _OF_WEIGHTS = {
 _OF_TRAINING = {
     "data.name": "the run so far used that dataset",
     "data.shape": "the run so far used samples of that shape",
+    "data.classes": "the run so far used those classes",
+    "data.resize": "the run so far used images of that size",
     "data.normalisation": "the weights were trained on inputs of that scale",
+    "data.mean": "the weights were trained on inputs of that scale",
+    "data.deviation": "the weights were trained on inputs of that scale",
 }
 # Keys that define on which samples and with which free phase an error is measured.
 _OF_MEASURING = (
     "data.folder",
+    "data.file",
     "data.train_samples",
     "data.test_samples",
     "dynamics.T1",
@@ -38,8 +43,9 @@ _OF_MEASURING = (
     "dynamics.schedule",
     "dynamics.omega",
 )
+_AUGMENTATION = ("data.flip", "data.crop", "data.randaugment", "data.magnitude")
 # Keys that have no effect on an evaluation.
-_OF_UPDATES = ("name", "description", "data.flip", "data.crop", "training.epochs", "optimizer.")
+_OF_UPDATES = ("name", "description", *_AUGMENTATION, "training.epochs", "optimizer.")
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from eqnp.errors import ConfigurationError
+from eqnp.runs.datakeys import check_data
 
 LARGEST_WHOLE = 2**31 - 1  # larger sizes overflow, larger counts never end
 OF_CONVOLUTIONS = ("kernel", "stride", "padding", "pool")  # keys of a layer or a skip
@@ -50,20 +51,41 @@ class Data:
 
     name: str = key(
         "mnist-small",
-        "dataset; arrays: given in Python, by `eqnp.train(data=...)`",
-        choices=("mnist-small", "mnist", "fashion-mnist", "cifar10", "arrays"),
+        "dataset; npz, folder: your own, see docs/data.md; arrays: given in Python, by `eqnp.train(data=...)`",
+        choices=("mnist-small", "mnist", "fashion-mnist", "kmnist", "cifar10", "cifar100", "npz", "folder", "arrays"),
+    )
+    folder: str = key(
+        "",
+        "folder to search first; empty: only the usual places; with data.name = folder: the one with train and test",
+    )
+    file: str = key("", "npz: the file with x_train, y_train, x_test and y_test")
+    resize: tuple[int, int] = key(
+        (0, 0), "folder: size to which images are resized, a number or [H, W]; 0: they must have one size", low=0
     )
     shape: tuple[int, ...] = key(
-        (), "arrays: shape of a sample, [H, W, C] or [D]; `eqnp.train(data=...)` sets it", low=1
+        (), "npz, folder, arrays: shape of a sample, [H, W, C] or [D]; the start of a run sets it", low=1
     )
-    folder: str = key("", "folder to search first; empty: only the usual places")
+    classes: tuple[str, ...] = key(
+        (), "npz, folder: names of the classes, in the order of their labels; the start of a run sets them"
+    )
     normalisation: str = key(
         "unit",
-        "unit: pixels / 255; published: as in the paper's code for this dataset; none: arrays of floats, unchanged",
-        choices=("unit", "published", "none"),
+        "unit: pixels / 255; published: as in the paper's code for this dataset; standard: also minus the mean and "
+        "divided by the deviation, of each channel of the training samples; none: floats, unchanged",
+        choices=("unit", "published", "standard", "none"),
+    )
+    mean: tuple[float, ...] = key(
+        (), "standard: mean of each channel (of pixels / 255, or of floats); the start of a run sets it"
+    )
+    deviation: tuple[float, ...] = key(
+        (), "standard: standard deviation of each channel; the start of a run sets it", above=0
     )
     flip: bool = key(False, "mirror a random half of the training images")
     crop: int = key(0, "edge padding in pixels for random crops of the training images; 0: no crops", low=0)
+    randaugment: int = key(
+        0, "operations of RandAugment on every training image, after the flip and before the crop; 0: none", low=0
+    )
+    magnitude: int = key(9, "randaugment: strength of its operations, at most 30", low=0, high=30)
     train_samples: int = key(0, "use only the first N training samples; 0: all", low=0)
     test_samples: int = key(0, "use only the first N test samples; 0: all", low=0)
     validation: float = key(
@@ -284,7 +306,7 @@ def check(config: Config) -> None:
         raise ConfigurationError(
             f"data.validation: {config.data.validation} is neither a fraction below 1 nor a whole number of samples"
         )
-    _check_arrays(config)
+    check_data(config.data)
     _check_kind(config)
     for what in ("momentum", "beta1", "beta2"):
         if getattr(optimizer, what) >= 1:
@@ -293,28 +315,8 @@ def check(config: Config) -> None:
         raise ConfigurationError("optimizer.momentum: only for sgd; adam has beta1 and beta2")
     if optimizer.nesterov and not optimizer.momentum:
         raise ConfigurationError("optimizer.nesterov: only for sgd with optimizer.momentum above 0")
-    if any(c < " " for c in config.data.folder):
-        raise ConfigurationError(
-            f"data.folder: {config.data.folder!r} contains control characters (in double quotes a backslash begins an "
-            "escape); give the path without quotes or in single quotes"
-        )
     if not config.name or any(c in config.name for c in "/\\\0") or config.name.startswith("."):
         raise ConfigurationError(f"name: {config.name!r} cannot be the name of a folder")
-
-
-def _check_arrays(config: Config) -> None:
-    """Check that the data's name, shape and normalisation belong together."""
-    d = config.data
-    if d.name == "arrays" and len(d.shape) not in (1, 3):
-        raise ConfigurationError(
-            "data.name: arrays are given in Python, eqnp.train(..., data=...); name a dataset here"
-        )
-    if d.name != "arrays" and d.shape:
-        raise ConfigurationError("data.shape: needs data.name = arrays")
-    if d.name != "arrays" and d.normalisation == "none":
-        raise ConfigurationError("data.normalisation: none needs data.name = arrays, of floats")
-    if len(d.shape) == 1 and (d.flip or d.crop):
-        raise ConfigurationError("data.flip and data.crop: need images, not samples of shape (D,)")
 
 
 def _check_kind(config: Config) -> None:

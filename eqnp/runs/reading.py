@@ -82,6 +82,12 @@ def _convert(hint: Any, given: Any) -> tuple[str, Any]:
     if hint == tuple[int, ...]:
         good = isinstance(given, list) and all(type(n) is int for n in given)
         return "a list of whole numbers", tuple(given) if good else None
+    if hint == tuple[str, ...]:
+        good = isinstance(given, list) and all(isinstance(text, str) and _is_text(text) for text in given)
+        return "a list of strings", tuple(given) if good else None
+    if hint == tuple[float, ...]:
+        good = isinstance(given, list) and all(type(n) in (int, float) for n in given)
+        return "a list of finite numbers", tuple(map(_float, given)) if good else None
     items = given if isinstance(given, list) else [given]
     good = bool(items) and all(type(n) in (int, float) for n in items)
     values = tuple(_float(n) for n in items) if good else None
@@ -116,7 +122,7 @@ def _float(number: float) -> float:
 
 def _numbers(value: Any) -> Iterable[float]:
     if isinstance(value, tuple):
-        return value
+        return tuple(each for each in value if not isinstance(each, str))
     return (value,) if isinstance(value, (int, float)) and not isinstance(value, bool) else ()
 
 

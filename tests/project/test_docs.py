@@ -49,7 +49,7 @@ def machine(tmp_path, monkeypatch):
     datafiles.write_mnist(place / "MNIST" / "raw", counts=(60, 40))
     datafiles.write_mnist(place / "FashionMNIST" / "raw", counts=(60, 40))
     datafiles.write_cifar(place / "cifar-10-batches-bin", "binary", count=40)
-    (tmp_path / "work").mkdir()
+    datafiles.write_own(tmp_path / "work")
     monkeypatch.chdir(tmp_path / "work")
 
 
