@@ -22,7 +22,7 @@ from eqnp.runs.configfile import load, preset_text, to_toml
 from eqnp.runs.experiment import make_architecture
 from eqnp.stencils import ESTIMATORS
 
-INPUTS = {"mnist-small": (28, 28, 1), "mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
+INPUTS = {"mnist-small": (28, 28, 1), "mnist": (28, 28, 1), "cifar10": (32, 32, 3), "cifar100": (32, 32, 3)}
 
 
 def keys(kind=Config, prefix=""):
@@ -39,7 +39,8 @@ def keys(kind=Config, prefix=""):
 def test_every_preset_is_whole_and_comes_back_from_its_toml(name, tmp_path):
     config = load(name)
     assert config.name == name and config.description
-    architecture = make_architecture(config.model, INPUTS[config.data.name], 10)
+    classes = 100 if config.data.name == "cifar100" else 10
+    architecture = make_architecture(config.model, INPUTS[config.data.name], classes)
     assert architecture.classes == 10
     path = tmp_path / "config.toml"
     path.write_text(to_toml(config))
