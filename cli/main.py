@@ -20,6 +20,7 @@ from eqnp.errors import DiskError, EqnpError, OutOfMemoryError, memory_errors, m
 _COMMANDS = {
     "train": "Train a network by Equilibrium Propagation.",
     "evaluate": "Measure the error of a run.",
+    "predict": "Print the class and the score of image files.",
     "check": "Compare the EP gradient with the exact gradient and with BPTT.",
     "states": "Save the states of chosen samples and steps to HDF5.",
     "bench": "Measure time and memory of a step, a batch and an epoch.",

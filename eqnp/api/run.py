@@ -92,6 +92,14 @@ class Run:
         parts = [[to_host(s) for s in states] for states in self._settled(images)]
         return [np.concatenate(layer) for layer in zip(*parts, strict=True)]
 
+    def check_images(self, images: Array) -> None:
+        """Check that ``predict``, ``outputs`` and ``states`` take the images.
+
+        Raises:
+            ValueError: they are of another shape or dtype than the network takes, or of another scale.
+        """
+        self._inputs(images)
+
     def evaluate(self, split: str = "test", data: Sequence[Array] | None = None) -> Tally:
         """Return loss and error (percent) on a split of the run's data: ``test``, ``train`` or ``validation``.
 
