@@ -69,9 +69,10 @@ def _read_array(path: Path, shape: Shape) -> np.ndarray:
 
 def _read_picture(path: Path, shape: Shape, resize: bool) -> np.ndarray:
     """Return a picture as (H, W, C) uint8."""
-    if len(shape) != 3 or shape[2] not in _MODES:
+    if len(shape) != 3 or shape[-1] not in _MODES:
         raise DataError(f"{path}: the network takes samples of shape {shape}, not pictures; give .npy files")
-    module, (height, width, channels) = require_pillow(), shape
+    module = require_pillow()
+    height, width, channels = shape
     from PIL import ImageOps
 
     try:

@@ -24,8 +24,12 @@ STYLES = {
 WAY_STYLES = [("#0072B2", "--"), ("#D55E00", "-"), ("#009E73", "-."), ("black", (0, (1, 1)))]
 
 
-def new_figure(columns: int, rows: int = 1, width: float = 3.2, height: float = 2.6) -> tuple[Any, np.ndarray]:
+def new_figure(
+    columns: int, rows: int = 1, width: float = 3.2, height: float = 2.6, instead: str = "; or give --plots none"
+) -> tuple[Any, np.ndarray]:
     """Return a figure and its axes (rows, columns), without a window and without global state. Sizes are in inches.
+
+    ``instead`` ends the message if matplotlib is missing: what else can be done.
 
     Raises:
         BackendError: matplotlib is not installed.
@@ -33,10 +37,12 @@ def new_figure(columns: int, rows: int = 1, width: float = 3.2, height: float = 
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise BackendError("plots need matplotlib; `pip install matplotlib`, or give --plots none") from None
+        raise BackendError(
+            f"plots need matplotlib; `pip install matplotlib`{instead.replace('; or', ', or')}"
+        ) from None
     except ValueError as error:  # of MPLBACKEND or a matplotlibrc
         reason = str(error).splitlines()[0]
-        raise BackendError(f"plots need matplotlib, which does not start ({reason}); or give --plots none") from None
+        raise BackendError(f"plots need matplotlib, which does not start ({reason}){instead}") from None
     figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False)
 
