@@ -82,7 +82,7 @@ def _read_picture(path: Path, shape: Shape, resize: bool) -> np.ndarray:
             if picture.mode not in _EIGHT_BITS:
                 raise DataError(f"{path}: its pixels have more than 8 bits ({picture.mode}); save it with 8 bits")
             upright = ImageOps.exif_transpose(picture)
-            if upright.has_transparency_data and upright.convert("RGBA").getextrema()[3][0] < 255:
+            if upright.has_transparency_data and np.asarray(upright.convert("RGBA"))[..., 3].min() < 255:
                 raise DataError(f"{path}: is partly transparent; save it with a background")
             pixels = upright.convert(_MODES[channels])
     except DataError:
