@@ -37,7 +37,8 @@ def to_bytes(ending: str, arrays: Mapping[str, np.ndarray], note: Mapping[str, s
         return data
     buffer = io.BytesIO()
     if ending == ".npz":
-        np.savez(buffer, **{NOTE: np.array(json.dumps(note)), **arrays})
+        content: dict[str, Any] = {NOTE: np.array(json.dumps(note)), **arrays}
+        np.savez(buffer, **content)
     else:
         torch = _torch("to write .pt files")
         torch.save({name: torch.from_numpy(np.array(a)) for name, a in arrays.items()}, buffer)
