@@ -46,11 +46,12 @@ class View:
     def take(self, s: np.ndarray) -> np.ndarray:
         """Return the shown units of the states of a layer: (N, ...) -> (N, M, height, width)."""
         if len(self.shape) == 1:
-            return s[:, self.channels].reshape(len(s), -1, 1, 1)
+            units: np.ndarray = s[:, self.channels].reshape(len(s), -1, 1, 1)
+            return units
         f, (h, w) = self.square, (self.height, self.width)
         maps = s[:, : h * f, : w * f, self.channels]
-        maps = maps.reshape(len(s), h, f, w, f, -1).mean(axis=(2, 4))  # (N, h, f, w, f, M) -> (N, h, w, M)
-        return maps.transpose(0, 3, 1, 2)
+        averaged: np.ndarray = maps.reshape(len(s), h, f, w, f, -1).mean(axis=(2, 4))  # (N, h, w, M)
+        return averaged.transpose(0, 3, 1, 2)
 
 
 @dataclass
@@ -161,7 +162,7 @@ def scene(
     phases: dict[str, Any] = {}
     free_end = [series[-1][n] for series in records["free"].units]
     for name, record in records.items():
-        layers = []
+        layers: list[dict[str, Any]] = []
         for k, series in enumerate(record.units):
             frames = np.stack([frame[n].ravel() for frame in series])  # (F, units)
             if name == "free":
