@@ -23,6 +23,7 @@ _COMMANDS = {
     "predict": "Print the class and the score of image files.",
     "plot": "Draw learning curves of runs, and how one run settles.",
     "show": "Write a page on which a network settles.",
+    "report": "Print a table of runs, beside the published figures.",
     "check": "Compare the EP gradient with the exact gradient and with BPTT.",
     "states": "Save the states of chosen samples and steps to HDF5.",
     "bench": "Measure time and memory of a step, a batch and an epoch.",
