@@ -62,7 +62,7 @@ def import_(file: Path, out: Path, source: str | None, overrides: tuple[str, ...
     from eqnp.api.exchange import import_run
     from eqnp.api.report import quoted
 
-    folder = import_run(file, out, source, overrides)
-    click.echo(f"run folder  {folder.path}")
-    click.echo(f"  weights   {folder.last_path.name}, after no epoch of training here")
-    click.echo(f"next        eqnp evaluate {quoted(folder.path)} --checkpoint last")
+    path = import_run(file, out, source, overrides)
+    click.echo(f"run folder  {path}")
+    click.echo("  weights   last.h5, after no epoch of training here")
+    click.echo(f"next        eqnp evaluate {quoted(path)} --checkpoint last")

@@ -93,8 +93,10 @@ def require_export(out: Path, to: str, force: bool, card: bool) -> None:
 
 def import_run(
     file: str | Path, out: str | Path, source: str | Config | None = None, overrides: Sequence[str] = ()
-) -> RunFolder:
-    """Make a run folder ``out`` with the weights of ``file``, and return it; ``last.h5`` holds them, after no epoch.
+) -> Path:
+    """Make a run folder ``out`` with the weights of ``file``, and return its path; ``last.h5`` holds the weights.
+
+    The run has done no epoch: ``eqnp.open_run(out, checkpoint="last")`` opens it, ``eqnp.resume(out)`` trains it.
 
     The file is one that ``export_run`` wrote, or a ``state_dict`` of the published code. ``source`` is the preset, the
     TOML file or the configuration of the network; None: the one that the file has. ``overrides`` change its keys.
@@ -113,7 +115,7 @@ def import_run(
     with RunFolder.create(out, to_toml(config)) as folder:
         folder.write_environment(describe_environment("numpy"))
         checkpoint.save(folder.last_path, to_content(state) | {CONFIG: to_toml(config)}, kind=KIND)
-        return folder
+        return folder.path
 
 
 def _configuration(

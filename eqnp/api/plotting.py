@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from eqnp.analysis.panels import (
 )
 from eqnp.analysis.watching import watch_free_phase
 from eqnp.api.session import OpenBackend, open_run
+from eqnp.backends.backend import get_backend
 from eqnp.errors import CheckpointError, ConfigurationError, DataError
 from eqnp.runs.configfile import load
 from eqnp.runs.figures import save_figure
@@ -55,7 +57,7 @@ def draw_runs(
     paths: Sequence[str | Path],
     kinds: Sequence[str] = (),
     *,
-    backend: OpenBackend,
+    backend: OpenBackend | None = None,
     checkpoint: str = "best",
     overrides: tuple[str, ...] = (),
     width: float = 0.0,
@@ -64,7 +66,7 @@ def draw_runs(
     """Return a figure (matplotlib) of runs: the learning curves of several, or all ``kinds`` that one run has.
 
     ``kinds`` are of ``KINDS``; all but ``curves`` are of one run. ``activity`` and ``residual`` run the free phase on
-    the first 50 test samples. ``message`` is told what is left out if no kind was asked for.
+    the first 50 test samples; ``backend`` None: on NumPy. ``message`` gets what is left out if no kind is given.
 
     Raises:
         ConfigurationError: a folder is not a run, no epoch is finished, or a kind needs one run or other metrics.
@@ -72,6 +74,7 @@ def draw_runs(
         BackendError: matplotlib is not installed.
     """
     names = run_names(paths)
+    backend = backend or partial(get_backend, "numpy")
     if len(paths) > 1:
         if single := [kind for kind in kinds if kind != "curves"]:
             raise ConfigurationError(f"{single[0]}: is drawn of one run; give one run folder")

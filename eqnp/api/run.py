@@ -119,6 +119,10 @@ class Run:
         with thread_map(self.config.training.threads) as run:
             return evaluate(self._session.learner, self.parameters, batches, run)
 
+    def with_data(self) -> Session:
+        """Return the session of the run, with its dataset in memory."""
+        return self._with_data
+
     @cached_property
     def _with_data(self) -> Session:
         """The session with the run's dataset in memory."""

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from eqnp.analysis.scenes import View, record_scenes, scene, state_ranges
+from eqnp.api.run import Run
 from eqnp.api.session import Session
 from eqnp.backends.backend import Array
 from eqnp.losses import CrossEntropy
@@ -26,6 +27,20 @@ def default_samples(session: Session, split: str) -> list[int]:
     labels = session.labels(split)
     first = [int(np.argmax(labels == k)) for k in range(len(session.dataset.classes)) if (labels == k).any()]
     return first[:IMAGES]
+
+
+def show_run(run: Run, *, split: str = "test", samples: Sequence[int] = ()) -> str:
+    """Return a page (HTML) on which the network of a run settles, as ``eqnp show`` writes it.
+
+    ``samples`` are indices into a split of the run's data; by default the first sample of each class.
+
+    Raises:
+        ConfigurationError: no such split, or the run's arrays were not given to ``eqnp.open_run``.
+        DataError: the run's dataset is not found.
+    """
+    session = run.with_data()
+    chosen = list(samples) or default_samples(session, split)
+    return settling_page(session, run.parameters, run.path.resolve().name, split, chosen)[0]
 
 
 def settling_page(

@@ -142,7 +142,7 @@ def chart(lines: Mapping[str, Line], label: str) -> str:
 
 def _tick(top: float) -> float:
     """Return a round distance between about five ticks up to ``top``."""
-    size = 10 ** math.floor(math.log10(top / 4))
+    size: float = 10.0 ** math.floor(math.log10(top / 4))
     return next(size * each for each in (1, 2, 2.5, 5, 10) if size * each * 5 >= top)
 
 
