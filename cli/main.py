@@ -20,13 +20,21 @@ from eqnp.errors import DiskError, EqnpError, OutOfMemoryError, memory_errors, m
 _COMMANDS = {
     "train": "Train a network by Equilibrium Propagation.",
     "evaluate": "Measure the error of a run.",
+    "predict": "Print the class and the score of image files.",
+    "plot": "Draw learning curves of runs, and how one run settles.",
+    "show": "Write a page on which a network settles.",
+    "report": "Print a table of runs, beside the published figures.",
     "check": "Compare the EP gradient with the exact gradient and with BPTT.",
     "states": "Save the states of chosen samples and steps to HDF5.",
     "bench": "Measure time and memory of a step, a batch and an epoch.",
+    "export": "Write the weights of a run for other programs.",
+    "import": "Make a run from weights of other programs.",
     "data": "List, download and show datasets.",
     "presets": "List the presets, or show one.",
     "doctor": "Show packages, hardware limits, backends and datasets.",
 }
+# Module and function of the commands whose module has another name.
+_PLACES = {"export": ("exchange", "export"), "import": ("exchange", "import_")}
 
 
 class _LazyGroup(Group):
@@ -38,7 +46,8 @@ class _LazyGroup(Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        command: click.Command = getattr(import_module(f"eqnp.cli.{cmd_name}"), cmd_name)
+        module, name = _PLACES.get(cmd_name, (cmd_name, cmd_name))
+        command: click.Command = getattr(import_module(f"eqnp.cli.{module}"), name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from eqnp.cli.mistakes import Command, refuse_run
 from eqnp.cli.options import Place, UserPath, backend_option, run_options, short_forms
+
+if TYPE_CHECKING:
+    from eqnp.cli.progress import Progress
 
 
 @click.command(cls=Command)
@@ -42,7 +46,26 @@ def train(
             "`eqnp evaluate {run}` measures it",
             "`eqnp train {run}/config.toml` starts a new run with its configuration",
         )
-        return start_run(load(source, overrides), backend.open, out, progress).exit_code
+        path, code = start_run(load(source, overrides), backend.open, out, progress)
+        return _with_curves(path, code, progress)
     if source is not None or out is not None:
         raise click.UsageError("--resume uses the configuration and the folder of the run: give no PRESET and no --out")
-    return resume_run(resume, overrides, backend.open, progress)
+    return _with_curves(resume, resume_run(resume, overrides, backend.open, progress), progress)
+
+
+def _with_curves(run: Path, code: int, progress: Progress) -> int:
+    """Draw the learning curves of a run that is done (``code`` 0), if matplotlib is there; return ``code``.
+
+    The run is saved by now, so nothing that fails here changes its result.
+    """
+    from importlib.util import find_spec
+
+    if code == 0 and find_spec("matplotlib") is not None:
+        from eqnp.api.plotting import CURVES, write_curves
+
+        try:
+            if (written := write_curves(run)) is not None:
+                progress.message(f"curves in {written}", to_paste=True)
+        except Exception as error:  # matplotlib raises anything on a broken installation
+            progress.message(f"without {CURVES}: {error}")
+    return code

@@ -24,8 +24,13 @@ _find_rooms(__file__)
 __all__, __getattr__, __dir__ = _offer(
     globals(),
     {
+        "eqnp.api.exchange": "export_run import_run",
         "eqnp.api.functions": "bptt build configure estimate exact_gradient open_run relax resume train",
+        "eqnp.api.plotting": "draw_runs",
+        "eqnp.api.predicting": "predict_files",
         "eqnp.api.run": "Run",
+        "eqnp.api.showing": "show_run",
+        "eqnp.api.survey": "survey",
         "eqnp.architecture": "Architecture",
         "eqnp.backends.backend": "get_backend",
         "eqnp.connections.layers": "ConvLayer DenseLayer Skip",

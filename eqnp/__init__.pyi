@@ -1,5 +1,7 @@
 """The public names, for type checkers and editors; a test holds them equal to those of ``eqnp/__init__.py``."""
 
+from eqnp.api.exchange import export_run as export_run
+from eqnp.api.exchange import import_run as import_run
 from eqnp.api.functions import bptt as bptt
 from eqnp.api.functions import build as build
 from eqnp.api.functions import configure as configure
@@ -9,7 +11,11 @@ from eqnp.api.functions import open_run as open_run
 from eqnp.api.functions import relax as relax
 from eqnp.api.functions import resume as resume
 from eqnp.api.functions import train as train
+from eqnp.api.plotting import draw_runs as draw_runs
+from eqnp.api.predicting import predict_files as predict_files
 from eqnp.api.run import Run as Run
+from eqnp.api.showing import show_run as show_run
+from eqnp.api.survey import survey as survey
 from eqnp.architecture import Architecture as Architecture
 from eqnp.backends.backend import get_backend as get_backend
 from eqnp.connections.layers import ConvLayer as ConvLayer

@@ -13,11 +13,29 @@ import fakecuda
 import pytest
 import standin
 
+from eqnp.api import plotting
 from eqnp.backends.backend import Backend, get_backend
 from eqnp.backends.device import CudaDevice
 from eqnp.errors import BackendError
 
 sys.modules.setdefault("standin", standin)
+
+
+DRAW_CURVES = plotting.write_curves
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_curves():
+    """``eqnp train`` draws no curves: a figure takes longer than the run of a test."""
+    plotting.write_curves = lambda path: None
+    yield
+    plotting.write_curves = DRAW_CURVES
+
+
+@pytest.fixture
+def curves_are_drawn(monkeypatch):
+    """``eqnp train`` draws curves, as it does for users."""
+    monkeypatch.setattr(plotting, "write_curves", DRAW_CURVES)
 
 
 def make_backend(name):

@@ -93,6 +93,14 @@ class Run:
         parts = [[to_host(s) for s in states] for states in self._settled(images)]
         return [np.concatenate(layer) for layer in zip(*parts, strict=True)]
 
+    def check_images(self, images: Array) -> None:
+        """Check that ``predict``, ``outputs`` and ``states`` take the images.
+
+        Raises:
+            ValueError: they are of another shape or dtype than the network takes, or of another scale.
+        """
+        self._inputs(images)
+
     def evaluate(self, split: str = "test", data: Sequence[Array] | None = None) -> Tally:
         """Return loss and error (percent) on a split of the run's data: ``test``, ``train`` or ``validation``.
 
@@ -111,6 +119,10 @@ class Run:
             batches = self._session.batches_of(images, labels)
         with thread_map(self.config.training.threads) as run:
             return evaluate(self._session.learner, self.parameters, batches, run)
+
+    def with_data(self) -> Session:
+        """Return the session of the run, with its dataset in memory."""
+        return self._with_data
 
     @cached_property
     def _with_data(self) -> Session:

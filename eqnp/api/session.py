@@ -95,6 +95,14 @@ class Session:
         batches = self._make(images[indices], labels[indices], len(indices), in_order=True)
         return batches.batch(0, 0)
 
+    def images(self, split: str) -> np.ndarray:
+        """Return the images of ``split`` as the dataset has them: (N, ...)."""
+        return self._split(split)[0]
+
+    def labels(self, split: str) -> np.ndarray:
+        """Return the labels (N,) of ``split``."""
+        return self._split(split)[1]
+
     def count(self, split: str) -> int:
         """Return the number of samples in ``split``."""
         return len(self._split(split)[1])

@@ -135,6 +135,11 @@ def test_no_automatic_differentiation_and_cupy_only_by_its_door():
             assert 'import_module("cupy' not in path.read_text(), name
 
 
+def test_pytorch_is_known_to_the_module_that_reads_its_files_alone():
+    for name, path in modules():
+        assert ('import_module("torch' in path.read_text()) == (name == "eqnp.runs.weights"), name
+
+
 def test_import_eqnp_is_light():
     code = "import eqnp, sys; print({'numpy', 'h5py', 'cupy', 'scipy', 'click'} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"

@@ -1,0 +1,48 @@
+"""``eqnp report``: a table of runs, beside the published figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from eqnp.cli.mistakes import Command
+from eqnp.cli.options import UserPath
+
+FORMATS = ("text", "markdown", "csv", "latex")  # eqnp.api.survey_text.FORMATS, without importing NumPy
+
+
+@click.command(cls=Command)
+@click.argument("runs", nargs=-1, required=True, type=UserPath(path_type=Path), metavar="RUN...")
+@click.option(
+    "--format", "form", type=click.Choice(FORMATS), default="text", show_default=True, help="Format of the table."
+)
+@click.option("--html", "page", type=UserPath(path_type=Path), metavar="FILE", help="Also write a page with plots.")
+@click.option("--force", is_flag=True, help="Overwrite an existing page.")
+def report(runs: tuple[Path, ...], form: str, page: Path | None, force: bool) -> None:
+    """Print a table of runs: mean and spread over seeds, beside the poster's figures.
+
+    Runs whose configurations differ in their seed alone are one row. Unfinished and failed runs are shown and do not
+    count. Every number is with the folder of its run.
+
+    --html writes one page that needs nothing else: the table, and for each run its curves, configuration and
+    environment.
+
+    Example: eqnp report runs/* --format latex > table.tex
+    """
+    from eqnp.api.survey import survey
+    from eqnp.api.survey_text import FORMATS as WRITERS
+    from eqnp.errors import ConfigurationError
+    from eqnp.runs.storage import require_place, write_atomic
+
+    if page is not None:
+        if page.suffix.lower() not in (".html", ".htm"):
+            raise ConfigurationError(f"--html {page}: the name of a page ends in .html")
+        require_place(page, force, option="--html")
+    found = survey(runs)
+    click.echo(WRITERS[form](found))
+    if page is not None:
+        from eqnp.api.survey_page import survey_page
+
+        write_atomic(page, survey_page(found).encode())
+        click.echo(f"page in {page}", err=True)

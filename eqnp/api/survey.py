@@ -1,0 +1,203 @@
+"""A survey of runs: rows of runs that differ in their seed alone, with mean and spread, beside published figures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from eqnp.api.plotting import read_curves
+from eqnp.api.poster import is_full_size, method_of, published
+from eqnp.errors import ConfigurationError, EqnpError
+from eqnp.runs.changes import flat
+from eqnp.runs.config import Config
+from eqnp.runs.configfile import load
+from eqnp.runs.runfolder import RunFolder
+
+# Keys that do not make another row: the seed, names, and how the same numbers are computed.
+_FREE = (
+    "name",
+    "description",
+    "data.folder",
+    "training.seed",
+    "training.threads",
+    "training.memory_gb",
+    "training.convolution",
+    "training.kernels",
+    "training.products",
+    "dynamics.check_every",
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run. ``status`` is ``finished``, ``unfinished`` or ``failed``; errors are in percent, of the last epoch.
+
+    With a validation set ``test_error`` is that of best.h5, which the validation set chose.
+    """
+
+    run: str
+    seed: int
+    status: str
+    reason: str
+    """Why it is not finished; empty if it is."""
+    epochs: int
+    of: int
+    test_error: float | None
+    train_error: float | None
+    seconds: float | None
+    """Of training, in the last epoch."""
+    config: Config
+
+
+@dataclass(frozen=True)
+class Row:
+    """Runs with one configuration and several seeds."""
+
+    name: str
+    method: str
+    cells: tuple[Cell, ...]
+    differs: str
+    """What tells it from other rows of the same name and method: keys and values."""
+    published: tuple[float, float] | None
+    """The poster's test error and its standard deviation for this method."""
+    full_size: bool
+    """Whether the runs have the poster's dataset, network and number of epochs."""
+
+    @property
+    def finished(self) -> list[float]:
+        """The test errors of the finished runs."""
+        return [c.test_error for c in self.cells if c.status == "finished" and c.test_error is not None]
+
+    @property
+    def mean(self) -> float | None:
+        """The mean test error of the finished runs; None if there are none."""
+        return mean(self.finished) if self.finished else None
+
+    @property
+    def spread(self) -> float | None:
+        """The standard deviation (n - 1) over the finished runs; None for fewer than two."""
+        return stdev(self.finished) if len(self.finished) > 1 else None
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Rows in the order of their first runs, and the folders that are no runs or cannot be read, with the reason."""
+
+    rows: tuple[Row, ...]
+    unreadable: dict[str, str] = field(default_factory=dict)
+
+
+def survey(paths: Sequence[str | Path]) -> Survey:
+    """Return a survey of the runs in the folders ``paths``.
+
+    Raises:
+        ConfigurationError: none of them is a run that can be read.
+    """
+    groups: dict[tuple[Any, ...], list[Cell]] = {}
+    unreadable: dict[str, str] = {}
+    for path in dict.fromkeys(map(str, paths)):
+        try:
+            cell = _cell(path)
+        except EqnpError as error:
+            unreadable[path] = str(error).removeprefix(f"{path}: ")
+            continue
+        groups.setdefault(_key(cell.config), []).append(cell)
+    if not groups:
+        raise ConfigurationError(next(f"{path}: {reason}" for path, reason in unreadable.items()))
+    return Survey(tuple(_rows(list(groups.values()))), unreadable)
+
+
+def _cell(path: str) -> Cell:
+    """Return the state of a run.
+
+    Raises:
+        ConfigurationError: the folder is no run, or its configuration is damaged.
+    """
+    folder = RunFolder.open(path)
+    config = load(str(folder.config_path))
+    status, reason, row = _state(folder, config)
+    epochs = int(row["epoch"]) if row else 0
+    curves = {name: _number(text) for name, text in row.items()}
+    tested = curves.get("test_error_percent")
+    if config.data.validation and status == "finished":
+        tested = _number(folder.rows(folder.test_path)[-1].get("test_error_percent", ""))
+    return Cell(
+        path,
+        config.training.seed,
+        status,
+        reason,
+        epochs,
+        config.training.epochs,
+        tested if status == "finished" else None,
+        curves.get("train_error_percent"),
+        curves.get("seconds"),
+        config,
+    )
+
+
+def _state(folder: RunFolder, config: Config) -> tuple[str, str, dict[str, str]]:
+    """Return the status of a run, why it is not finished, and the last row of its metrics ({} without one)."""
+    try:
+        rows = folder.metrics()
+    except ConfigurationError as error:
+        return "failed", str(error).removeprefix(f"{folder.path}/"), {}
+    last, of = rows[-1] if rows else {}, config.training.epochs
+    if not rows:
+        begun = "no epoch is finished" if folder.begun() else "it ended before its first save"
+        return "unfinished" if folder.begun() else "failed", begun, {}
+    losses = [_number(text) for name, text in last.items() if name.endswith("_loss")]
+    if not all(loss is not None and math.isfinite(loss) for loss in losses):
+        return "failed", f"it diverged in epoch {last['epoch']}", last
+    if int(last["epoch"]) < of:
+        return "unfinished", f"{last['epoch']} of {of} epochs", last
+    if config.data.validation:
+        tested = folder.rows(folder.test_path)
+        if not tested or int(tested[-1]["epoch"]) < int(last["epoch"]):
+            return "unfinished", f"{of} epochs, but the test set was not evaluated", last
+    if _number(last.get("test_error_percent", "")) is None and not config.data.validation:
+        return "failed", "metrics.csv has no test error", last
+    return "finished", "", last
+
+
+def _rows(groups: list[list[Cell]]) -> list[Row]:
+    titles = [(cells[0].config.name, str(method_of(cells[0].config))) for cells in groups]
+    rows = []
+    for cells, title in zip(groups, titles, strict=True):
+        others = [flat(each[0].config) for each, its in zip(groups, titles, strict=True) if its == title]
+        own = flat(cells[0].config)
+        keys = [key for key in own if key not in _FREE and any(its.get(key) != own[key] for its in others)]
+        differs = ", ".join(f"{key} {own[key]}" for key in keys[:4]) + (", ..." if len(keys) > 4 else "")
+        ordered = tuple(sorted(cells, key=lambda cell: cell.seed))
+        config = cells[0].config
+        rows.append(Row(*title, ordered, differs, published(config), is_full_size(config)))
+    return rows
+
+
+def _key(config: Config) -> tuple[Any, ...]:
+    """Return what runs of one row have in common."""
+    return (config.name, *((key, str(value)) for key, value in flat(config).items() if key not in _FREE))
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def errors_by_epoch(cell: Cell) -> dict[str, list[tuple[float, float]]]:
+    """Return (epoch, error in percent) of a run for its curves, by split; {} before its first epoch."""
+    try:
+        curves = read_curves(cell.run)
+    except ConfigurationError:
+        return {}
+    names = {curves.split: f"{curves.split}_error_percent", "training": "train_error_percent"}
+    return {
+        split: [(e, v) for e, v in zip(curves.epochs, curves.columns[column], strict=True) if math.isfinite(v)]
+        for split, column in names.items()
+        if column in curves.columns
+    }
