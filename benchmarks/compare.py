@@ -24,9 +24,10 @@ from benchmarks.timing import prepared_preset, where_measured
 from eqnp.analysis.measuring import free_phases, interleave, ratio
 from eqnp.backends.limits import available_cores
 from eqnp.backends.sharding import thread_map
-from eqnp.dynamics import Phases
+from eqnp.dynamics import Phase, Phases, relax
 from eqnp.estimators import estimate
 from eqnp.losses import one_hot
+from eqnp.prepared import PreparedNetwork
 from eqnp.stencils import symmetric
 
 BASELINES: dict[str, type[Baseline]] = {"published": Published, "explicit": Explicit}
@@ -46,12 +47,19 @@ def check_same_numbers(preset: str) -> str:
         states = baseline.relax(baseline.zero_states(), T1)
         pairs = zip(own.free.states, states, strict=True)
         apart[f"{name} states"] = max(np.abs(to_torch_state(a) - b.detach().numpy()).max() for a, b in pairs)
+    baseline = Explicit(architecture, parameters, x)
+    swept = relax(
+        PreparedNetwork(learner.network, parameters, x), learner.network.zero_states(x), Phase(T1, 0, "even-odd")
+    )
+    pairs = zip(swept.states, baseline.sweeps(baseline.zero_states(), T1), strict=True)
+    apart["sweeps"] = max(np.abs(to_torch_state(a) - b.numpy()).max() for a, b in pairs)
     gradient = Published(architecture, parameters, x).gradient(torch.from_numpy(target), T1, T2, learner.beta)
-    shapes = (architecture.input_shape, *architecture.state_shapes)
-    below = dict(zip(architecture.connection_names, shapes, strict=False))
+    places = {edge.name: (edge.layer, architecture.shapes[edge.lower]) for edge in architecture.edges}
+    if architecture.readout:
+        places["readout"] = (architecture.layers[-1], architecture.state_shapes[-1])
     errors = []
-    for n, name in enumerate(architecture.connection_names):
-        g = from_torch_weight(architecture.layers[n], gradient[f"{name}.weight"].numpy(), below[name])
+    for name, (layer, below) in places.items():
+        g = from_torch_weight(layer, gradient[f"{name}.weight"].numpy(), below)
         expected = own.gradient[f"{name}.weight"]
         errors.append(np.abs(g - expected).max() / max(np.abs(expected).max(), 1e-300))
     apart["gradient, relative"] = max(errors)
@@ -72,6 +80,13 @@ def measure(preset: str, steps: int, runs: int, mkl: bool) -> tuple[dict[str, li
             held[name] = baseline.relax(held[name], steps)
 
         work[name] = phase
+    explicit = Explicit(learner.network.architecture, parameters, x)
+    held["explicit sweep"] = explicit.zero_states()
+
+    def sweeps():
+        held["explicit sweep"] = explicit.sweeps(held["explicit sweep"], steps)
+
+    work["explicit sweep"] = sweeps
     with thread_map(learner.threads) as run:
         work |= free_phases(learner, parameters, x, steps, run)
         if mkl:
@@ -100,15 +115,18 @@ def main() -> None:
     lines = [f"{where_measured(options.runs)} PyTorch {torch.__version__}{own_mkl}.", ""]
     same = [f"- `{preset}`: {check_same_numbers(preset)}" for preset in options.presets]
     lines += ["Both compute the same numbers (float64, 4 samples, T1 12, T2 4). Largest differences:", "", *same, ""]
-    lines += ["| preset | batch | published, ms | explicit, ms | eqnp, ms | sweep, ms "]
-    lines[-1] += "| published / eqnp | explicit / eqnp | sweep / eqnp | over-relaxed / eqnp |"
+    lines += ["| preset | batch | published, ms | explicit, ms | explicit sweep, ms | eqnp, ms | sweep, ms "]
+    lines[-1] += "| published / eqnp | explicit / eqnp | explicit sweep / sweep | sweep / eqnp | over-relaxed / eqnp |"
     lines[-1] += " eqnp with oneMKL, ms | published / it |" if options.mkl else ""
-    lines += ["|---" * (12 if options.mkl else 10) + "|"]
+    lines += ["|---" * (14 if options.mkl else 12) + "|"]
     for preset, count in zip(options.presets, steps, strict=True):
         times, batch = measure(preset, count, options.runs, options.mkl)
         own = times["synchronous"]
-        cells = [f"{median(times[name]):.3g}" for name in ("published", "explicit", "synchronous", "even-odd")]
-        cells += [ratio(times[name], own) for name in ("published", "explicit", "even-odd", "over-relaxed")]
+        shown = ("published", "explicit", "explicit sweep", "synchronous", "even-odd")
+        cells = [f"{median(times[name]):.3g}" for name in shown]
+        cells += [ratio(times[name], own) for name in ("published", "explicit")]
+        cells += [ratio(times["explicit sweep"], times["even-odd"])]
+        cells += [ratio(times[name], own) for name in ("even-odd", "over-relaxed")]
         if options.mkl:
             cells += [f"{median(times['mkl']):.3g}", ratio(times["published"], times["mkl"])]
         lines.append(f"| `{preset}` | {batch} | " + " | ".join(cells) + " |")

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from eqnp.architecture import Architecture
 from eqnp.connections.layers import ConvLayer, Layer
+from eqnp.graph import Edge, colours
 
 ACTIVATIONS = {
     "hard_sigmoid": lambda u: u.clamp(0, 1),
@@ -36,13 +37,16 @@ class Baseline:
         self, architecture: Architecture, parameters: Mapping[str, np.ndarray], x: np.ndarray, device: str = "cpu"
     ) -> None:
         self.architecture, self.device = architecture, device
-        self.layers: Sequence[Layer] = architecture.layers[: len(architecture.state_shapes)]
-        self.activation = ACTIVATIONS[architecture.activation]
-        self.weights = []
-        for n, layer in enumerate(self.layers):
-            w, b = (parameters[f"forward.{n}.{kind}"] for kind in ("weight", "bias"))
-            below = (architecture.input_shape, *architecture.state_shapes)[n]
-            self.weights.append((self.tensor(to_torch_weight(layer, w, below)), self.tensor(b)))
+        self.edges: Sequence[Edge] = architecture.edges
+        states = range(len(architecture.state_shapes))
+        own = [architecture.layers[n].activation or architecture.activation for n in states]
+        self.activations = [ACTIVATIONS[name] for name in own]
+        self.into = [[e for e, edge in enumerate(self.edges) if edge.upper == n + 1] for n in states]
+        self.out_of = [[e for e, edge in enumerate(self.edges) if edge.lower == n + 1] for n in states]
+        self.weights: list[tuple[torch.Tensor, torch.Tensor | None]] = []
+        for edge in self.edges:
+            w = to_torch_weight(edge.layer, parameters[f"{edge.name}.weight"], architecture.shapes[edge.lower])
+            self.weights.append((self.tensor(w), self.tensor(parameters[edge.bias]) if edge.bias else None))
         if architecture.readout:
             last = architecture.state_shapes[-1]
             w = to_torch_weight(architecture.layers[-1], parameters["readout.weight"], last)
@@ -82,13 +86,14 @@ class Published(Baseline):
         super().__init__(*args)
         for pair in [*self.weights, *([self.readout] if self.architecture.readout else [])]:
             for w in pair:
-                w.requires_grad_(True)
+                if w is not None:
+                    w.requires_grad_(True)
 
     def phi(self, states: Tensors) -> torch.Tensor:
         """Return Phi summed over samples."""
-        total = 0.0
-        for layer, (w, b), below, above in zip(self.layers, self.weights, [self.x, *states[:-1]], states, strict=True):
-            total = total + (drive(layer, below, w, b) * above).sum()
+        total, layers = 0.0, [self.x, *states]
+        for edge, (w, b) in zip(self.edges, self.weights, strict=True):
+            total = total + (drive(edge.layer, layers[edge.lower], w, b) * layers[edge.upper]).sum()
         return total
 
     def energy(self, states: Tensors, beta: float, target: torch.Tensor | None) -> torch.Tensor:
@@ -98,26 +103,29 @@ class Published(Baseline):
     def step(self, states: Tensors, beta: float = 0.0, target: torch.Tensor | None = None) -> Tensors:
         states = [s.detach().requires_grad_(True) for s in states]
         gradients = torch.autograd.grad(self.energy(states, beta, target), states)
-        return [self.activation(u).detach() for u in gradients]
+        return [sigma(u).detach() for sigma, u in zip(self.activations, gradients, strict=True)]
 
     def gradient(self, target: torch.Tensor, T1: int, T2: int, beta: float) -> dict[str, torch.Tensor]:
         """Return the symmetric estimate (s_{-beta} against s_{+beta}) of the gradient of the summed loss, by weight."""
         free = self.relax(self.zero_states(), T1)
-        names, parameters = [], []
-        for n, pair in enumerate([*self.weights, *([self.readout] if self.architecture.readout else [])]):
-            where = f"forward.{n}" if n < len(self.weights) else "readout"
-            names += [f"{where}.weight", f"{where}.bias"]
-            parameters += pair
+        named = {}
+        for edge, (w, b) in zip(self.edges, self.weights, strict=True):
+            named |= {f"{edge.name}.weight": w} | ({edge.bias: b} if edge.bias else {})
+        if self.architecture.readout:
+            named |= dict(zip(("readout.weight", "readout.bias"), self.readout, strict=True))
         energies = []
         for sign in (1, -1):
             states = [s.detach() for s in self.relax(free, T2, sign * beta, target)]
             energies.append(self.energy(states, sign * beta, target))
         total = (energies[1] - energies[0]) / (2 * beta)
-        return dict(zip(names, torch.autograd.grad(total, parameters), strict=True))
+        return dict(zip(named, torch.autograd.grad(total, list(named.values())), strict=True))
 
 
 class Explicit(Baseline):
-    """The same step by explicit operators, channels-last, without autograd; the drive of the input is computed once."""
+    """The same step by explicit operators, channels-last, without autograd; the drives of the input are computed once.
+
+    ``sweep`` moves the layers colour by colour, as eqnp does; each drive and each feedback is computed once a sweep.
+    """
 
     memory_format = torch.channels_last
 
@@ -125,28 +133,55 @@ class Explicit(Baseline):
         super().__init__(*args)
         self.weights = [(self._arranged(w), b) for w, b in self.weights]
         with torch.no_grad():
-            self.input_drive, _ = self._drive(0, self.x)
+            from_input = [e for e, edge in enumerate(self.edges) if edge.lower == 0]
+            self.from_input = {e: self._drive(e, self.x) for e in from_input}
+        self.colours = colours(self.edges, len(self.activations))
 
     def zero_states(self) -> Tensors:
         return [self._arranged(s) for s in super().zero_states()]
 
     @torch.no_grad()
     def step(self, states: Tensors, beta: float = 0.0, target: torch.Tensor | None = None) -> Tensors:
-        up = [(self.input_drive, None), *(self._drive(n, s) for n, s in enumerate(states[:-1], start=1))]
-        new = []
-        for n, (u, _) in enumerate(up):
-            if n + 1 < len(up):
-                u = u + self._feedback(n + 1, states[n + 1], up[n + 1][1], states[n].shape)
-            elif target is not None and beta != 0:
-                u = u - beta * self._dl_ds(states, target)
-            new.append(self.activation(u))
+        up = [self._drive_of(e, states) for e in range(len(self.edges))]
+        return [self._moved(n, states, up, beta, target) for n in range(len(states))]
+
+    @torch.no_grad()
+    def sweep(self, states: Tensors, found: list) -> Tensors:
+        """Return the states after a free sweep; ``found``, the drives of all edges at ``states``, is updated."""
+        new = list(states)
+        for layers in self.colours:
+            for n in (layer - 1 for layer in layers):
+                for e in self.into[n]:
+                    found[e] = self._drive_of(e, new)
+                new[n] = self._moved(n, new, found, 0.0, None)
         return new
+
+    def sweeps(self, states: Tensors, count: int) -> Tensors:
+        """Return the states after ``count`` free sweeps."""
+        with torch.no_grad():
+            found = [self._drive_of(e, states) for e in range(len(self.edges))]
+        for _ in range(count):
+            states = self.sweep(states, found)
+        return states
+
+    def _drive_of(self, e: int, states: Tensors) -> tuple[torch.Tensor, tuple | None]:
+        return self.from_input[e] if e in self.from_input else self._drive(e, states[self.edges[e].lower - 1])
+
+    def _moved(self, n: int, states: Tensors, up: Sequence, beta: float, target: torch.Tensor | None) -> torch.Tensor:
+        u = up[self.into[n][0]][0]
+        for e in self.into[n][1:]:
+            u = u + up[e][0]
+        for e in self.out_of[n]:
+            u = u + self._feedback(e, states[self.edges[e].upper - 1], up[e][1], states[n].shape)
+        if n + 1 == len(states) and target is not None and beta != 0:
+            u = u - beta * self._dl_ds(states, target)
+        return self.activations[n](u)
 
     def _arranged(self, t: torch.Tensor) -> torch.Tensor:
         return t.contiguous(memory_format=self.memory_format) if t.ndim == 4 else t
 
-    def _drive(self, n: int, s: torch.Tensor) -> tuple[torch.Tensor, tuple | None]:
-        layer, (w, b) = self.layers[n], self.weights[n]
+    def _drive(self, e: int, s: torch.Tensor) -> tuple[torch.Tensor, tuple | None]:
+        layer, (w, b) = self.edges[e].layer, self.weights[e]
         if not isinstance(layer, ConvLayer):
             return F.linear(s.flatten(1), w, b), None
         u = F.conv2d(s, w, b, layer.stride, layer.padding)
@@ -155,8 +190,8 @@ class Explicit(Baseline):
             return p, (indices, u.shape)
         return (F.avg_pool2d(u, 2), (None, u.shape)) if layer.pool == "average" else (u, (None, u.shape))
 
-    def _feedback(self, n: int, v: torch.Tensor, found: tuple | None, shape: torch.Size) -> torch.Tensor:
-        layer, (w, _) = self.layers[n], self.weights[n]
+    def _feedback(self, e: int, v: torch.Tensor, found: tuple | None, shape: torch.Size) -> torch.Tensor:
+        layer, (w, _) = self.edges[e].layer, self.weights[e]
         if not isinstance(layer, ConvLayer):
             return F.linear(v, w.T).view(shape)
         indices, size = found
@@ -183,7 +218,7 @@ class ExplicitChannelsFirst(Explicit):
     memory_format = torch.contiguous_format
 
 
-def drive(layer: Layer, s: torch.Tensor, w: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+def drive(layer: Layer, s: torch.Tensor, w: torch.Tensor, b: torch.Tensor | None) -> torch.Tensor:
     """Return P(w * s + b), or w s + b."""
     if not isinstance(layer, ConvLayer):
         return F.linear(s.flatten(1), w, b)
