@@ -73,6 +73,8 @@ def _percent(share: float) -> str:
 def _bias_lines(bias: dict[str, Any], configured: float) -> list[str]:
     if bias.get("exact") == 0:
         return [prose("bias: not measured, since the exact gradient is zero (all units are saturated or inactive)")]
+    if bias.get("unknown"):
+        return [prose("bias: not measured, since implicit differentiation does not converge; try a larger --steps")]
     if not bias["samples"]:
         return [
             prose(

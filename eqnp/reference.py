@@ -121,6 +121,9 @@ def plan_segments(T2: int, step_bytes: int, memory: float | None) -> int:
     return segment
 
 
+PATIENCE, LEAST_OMEGA = 20, 1 / 16  # steps after which omega is halved if the residual did not fall, and its least
+
+
 @dataclass(frozen=True)
 class Implicit:
     """The gradient at a steady state by implicit differentiation, and the residual of its adjoint iteration."""
@@ -135,7 +138,10 @@ def implicit_gradient(
 ) -> Implicit:
     """Return dL/dtheta at the steady state ``steady``, each (N, ...), summed over samples. Target (N, K).
 
-    lambda <- J^T lambda + dl/ds is repeated until it moves by at most ``tolerance``, for ``steps`` steps at most.
+    lambda <- lambda + omega (J^T lambda + dl/ds - lambda) is repeated until J^T lambda + dl/ds - lambda is at most
+    ``tolerance``, for ``steps`` steps at most. omega is 1 as long as this falls. Where J has an eigenvalue of -1 or
+    less, as it may have at a steady state that sweeps reach and synchronous steps do not, it grows; omega is then
+    halved.
 
     Raises:
         ValueError: states or target do not fit the network, or ``steps`` is below 1.
@@ -146,12 +152,15 @@ def implicit_gradient(
     network, parameters = prepared.network, prepared.parameters
     source = network.dl_ds(parameters, steady, target)
     cotangent = [array_module(s).zeros_like(s) for s in steady]
-    size, t = float("inf"), 0
+    size, t, omega, before = float("inf"), 0, 1.0, float("inf")
     while t < steps and not size <= tolerance:
         t += 1
         back, _ = step_vjp(prepared, steady, cotangent, by_parameters=False)
         back[-1] += source
         size = residual(back, cotangent)
-        cotangent = back
+        cotangent = back if omega == 1 else [c + omega * (b - c) for b, c in zip(back, cotangent, strict=True)]
+        if t % PATIENCE == 0:
+            omega = omega if size < before else max(omega / 2, LEAST_OMEGA)
+            before = size
     _, gradient = step_vjp(prepared, steady, cotangent)
     return Implicit(prepared.unscaled(gradient | network.dl_dtheta(parameters, steady, target)), size, t)

@@ -23,6 +23,7 @@ from eqnp.stencils import Stencil
 from eqnp.step import vector_field
 
 CHUNK = 50  # steps between two checks of which samples still move
+UNSOLVED = 1e-6  # an adjoint whose residual is larger does not converge
 
 
 def still(dtype: np.dtype) -> float:
@@ -182,6 +183,10 @@ class Phases:
         if self.contrast is common_contrast:
             average_partners(found.gradient)
         return found
+
+    def is_solved(self, found: Implicit) -> bool:
+        """Return whether implicit differentiation converged, so that its gradient is the exact one."""
+        return found.residual <= max(UNSOLVED, settled_move(self.dtype)) and math.isfinite(total_norm(found.gradient))
 
     def only(self, which: np.ndarray) -> Phases:
         """Return the phases of the samples ``which`` (N,), with the steady states that are known already."""

@@ -129,7 +129,8 @@ def measure_bias(phases: Phases, beta: float) -> dict[str, Any]:
     samples do so (at most 16 times). From there the bias is measured at ``HALVINGS`` values, each half the one before;
     and, for comparison, over all samples whose free phase settles.
 
-    Returns ``samples`` (how many keep their pattern; 0 if the exact gradient is zero) and ``of`` (how many there are).
+    Returns ``samples`` (how many keep their pattern; 0 if the exact gradient is zero, or not known: ``unknown`` then
+    says "adjoint") and ``of`` (how many there are).
     If there are any, also ``all`` (how many settle), ``betas`` (6,), ``exact`` (norm of the exact gradient), and
     ``residual`` of its fixed point. For each estimator: ``bias``, ``bias_all`` and ``rounding`` (the rounding error
     relative to the exact gradient), each (6,); ``slope`` on log-log axes and ``slope_error``, half of its 95 %
@@ -147,6 +148,8 @@ def measure_bias(phases: Phases, beta: float) -> dict[str, Any]:
     if not good.any():
         return result
     exact = phases.exact(good)
+    if not phases.is_solved(exact):
+        return result | {"samples": 0, "unknown": "adjoint"}
     size = total_norm(exact.gradient)
     if not size:  # all units are saturated: a relative bias is not defined
         return result | {"samples": 0, "exact": 0.0}

@@ -21,14 +21,13 @@ import numpy as np
 from eqnp.analysis.cures import find_cure
 from eqnp.analysis.diagnostics import alignment_angles, cosine, minus, total_norm
 from eqnp.analysis.quality import GOOD, Setting, grade, layer_cosines, make_stencil
-from eqnp.analysis.steady import Phases, growing, settled_move
+from eqnp.analysis.steady import Phases, growing
 from eqnp.networks import Gradient, VectorFieldNetwork
 from eqnp.stencils import Stencil, symmetric
 
 NEAR = 0.01  # a cure must come this near to the quality at beta -> 0, if that is not good
 FOLDS = 5
 STAGES = 8 + FOLDS  # of ``judge``, without a cure
-UNSOLVED = 1e-6  # an adjoint whose residual is larger does not converge
 
 
 def judge(
@@ -60,7 +59,7 @@ def judge(
     phases = phases if good.all() else phases.only(good)
     found = phases.exact()
     exact, size = found.gradient, total_norm(found.gradient)
-    if not found.residual <= max(UNSOLVED, settled_move(phases.dtype)) or not math.isfinite(size):
+    if not phases.is_solved(found):
         return result | {"unknown": "adjoint"}
     if not size:
         return result | {"unknown": "zero"}

@@ -13,8 +13,11 @@ from eqnp import derivatives as engine
 from eqnp.architecture import Architecture
 from eqnp.connections.layers import ConvLayer, DenseLayer, Skip
 from eqnp.contrasts import symmetric_contrast
+from eqnp.dynamics import Phase, relax
 from eqnp.errors import ConfigurationError
 from eqnp.networks import SymmetricNetwork
+from eqnp.prepared import PreparedNetwork
+from eqnp.reference import implicit_gradient
 
 RESIDUAL, EVERY = nets.make("residual").network, nets.make("every edge").network
 
@@ -114,6 +117,35 @@ def test_a_layer_has_its_own_activation():
     layers = (ConvLayer(3, 3, activation="tanh"), DenseLayer(5), replace(OUT, activation="linear"))
     net = SymmetricNetwork(Architecture((8, 6, 1), layers, "relu6"))
     assert [sigma.name for sigma in net.activations] == ["tanh", "relu6", "linear"]
+
+
+def triangle(w):
+    """Return a case of three layers of one linear unit, all joined with weight ``w``; J has the eigenvalue 2 w."""
+    network = SymmetricNetwork(
+        Architecture((1,), (DenseLayer(1), DenseLayer(1), DenseLayer(1, skips=[Skip(1)])), "linear")
+    )
+    parameters = {name: np.full(shape, w) for name, shape in network.architecture.parameter_shapes().items()}
+    return nets.Case(network, parameters, np.array([[0.7], [-0.4]]), np.array([[1.0], [0.3]]))
+
+
+def test_the_exact_gradient_where_synchronous_steps_diverge():
+    """Sweeps settle, since the energy is convex; J has the eigenvalue -1.2, and its powers grow."""
+    case = triangle(-0.6)
+    prepared = case.prepare()
+    assert relax(prepared, prepared.zero_states(), 200).residual > 1
+
+    def settled_loss(parameters):
+        net = PreparedNetwork(case.network, parameters, case.x)
+        free = relax(net, net.zero_states(), Phase(2000, 1e-15, "even-odd")).states
+        return case.network.loss_value(parameters, free, case.target).sum()
+
+    free = relax(prepared, prepared.zero_states(), Phase(2000, 1e-15, "even-odd")).states
+    found = implicit_gradient(prepared, free, case.target, 2000, 1e-13)
+    assert found.residual <= 1e-13
+    for name, g in found.gradient.items():
+        near = {sign: case.parameters | {name: case.parameters[name] + sign * 1e-5} for sign in (1, -1)}
+        expected = (settled_loss(near[1]) - settled_loss(near[-1])) / 2e-5
+        assert abs(g.sum() - expected) <= 1e-8 * max(1, abs(expected)), name
 
 
 # ---- every mistake on a graph is noticed
