@@ -14,13 +14,24 @@ _NEEDED = ("numpy", "scipy", "h5py", "click", "threadpoolctl", "tomli_w")  # the
 _NO_MEMORY = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED")  # in the messages of CUDA and cuBLAS
 
 
+def printable(text: str, most: int = 2000) -> str:
+    """Return a text that is safe on a terminal: nothing in it moves the cursor or turns the direction of writing.
+
+    Characters that are not printable are escaped, and of more than ``most`` characters the middle is left out. Codes of
+    undecodable bytes in paths stay: ``eqnp.cli.streams`` writes them as these bytes.
+    """
+    if len(text) > most:
+        text = f"{text[: most * 2 // 3]} ... {text[len(text) - most // 3 :]}"
+    return "".join(c if c.isprintable() or "\ud800" <= c <= "\udfff" else ascii(c)[1:-1] for c in text)
+
+
 class EqnpError(Exception):
-    """The base class: an error with a message of one line. Line breaks in the message are replaced by spaces."""
+    """The base class: an error with a message of one line, which is ``printable``. Line breaks become spaces."""
 
     exit_code = 1
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.splitlines()))
+        super().__init__(printable(" ".join(message.splitlines())))
 
 
 class ConfigurationError(EqnpError):

@@ -6,13 +6,12 @@ import errno
 import os
 import platform
 import re
-import stat
 import sys
 from contextlib import suppress
 from pathlib import Path
 
-from eqnp.errors import DiskError
-from eqnp.runs.storage import disk_error
+from eqnp.errors import DiskError, printable
+from eqnp.runs.storage import disk_error, lock_file, new_file, read_bounded
 
 if sys.platform == "win32":  # a locked byte cannot be read there: lock one far after the holder's name
     import msvcrt
@@ -37,7 +36,7 @@ else:
 
 # Errors of flock if the file system, or its server, has no locks.
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
-_OPEN = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+_MOST = 4096  # bytes of a lock file, and of what the system says of a process
 _NOBODY = "another process"
 
 
@@ -61,7 +60,7 @@ class FileLock:
         Raises:
             DiskError: the file cannot be made or locked, or is a link, which is never followed.
         """
-        descriptor = self._open()
+        descriptor = lock_file(self.path)
         try:
             _lock(descriptor)
         except (BlockingIOError, PermissionError):  # of flock and Windows: another process has it
@@ -100,27 +99,16 @@ class FileLock:
     def holder(self) -> str:
         """Return the last holder as "process PID on HOST", and what to do if it is not known whether it still runs."""
         held = _text(self.soft_path)
-        if held is not None:
-            name = held.partition("\n")[0] or _NOBODY
+        if held is not None or os.path.lexists(self.soft_path):
+            held = held or ""  # it may be unreadable
+            name = printable(held.partition("\n")[0], 100) or _NOBODY
             return name if _runs(held) else f"{name} (if that is gone, delete {self.soft_path})"
-        return (_text(self.path) or "").strip() or _NOBODY
-
-    def _open(self) -> int:
-        try:
-            descriptor = os.open(self.path, _OPEN, 0o666)
-        except OSError as error:
-            if error.errno == errno.ELOOP:
-                raise DiskError(f"{self.path}: is a link, which is not followed; delete it") from error
-            raise disk_error(self.path, error) from error
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            _close(descriptor)
-            raise DiskError(f"{self.path}: is not a regular file; delete it or choose another folder")
-        return descriptor
+        return printable((_text(self.path) or "").strip(), 100) or _NOBODY
 
     def _acquire_softly(self) -> bool:
         for _ in range(2):
             try:
-                descriptor = os.open(self.soft_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+                descriptor = new_file(self.soft_path)
             except FileExistsError:
                 if not self._take_away_stale():
                     return False
@@ -209,7 +197,7 @@ def _runs(held: str) -> bool | None:
 
 def _text(path: Path) -> str | None:
     try:
-        return path.read_text("utf-8", "replace")
+        return read_bounded(path, _MOST).decode("utf-8", "replace")
     except OSError:
         return None
 
