@@ -25,7 +25,7 @@ import numpy as np
 from eqnp import __version__
 from eqnp.errors import BackendError, CheckpointError, printable
 from eqnp.runs.hdf5types import STORED
-from eqnp.runs.plainhdf5 import BASE, MOST_LEVELS, PlainFile
+from eqnp.runs.plainhdf5 import BASE, MOST_LEVELS, MOST_NAME, MOST_NAMES, PlainFile
 from eqnp.runs.storage import open_regular, write_atomic
 
 MAGIC = b"eqnp\r\n\x1a\n"  # line ends and the end-of-text sign reveal a copy in text mode
@@ -126,12 +126,16 @@ def _describe(value: Any) -> str:
 def _write(group: h5py.Group, content: Mapping[str, Any], where: str, levels: int) -> None:
     if not levels:
         raise ValueError(f"{where[:60]}: dictionaries are nested deeper than {MOST_LEVELS} levels")
+    if sum(len(str(key).encode(errors="replace")) + 22 for key in content) > MOST_NAMES:
+        raise ValueError(f"{where[:60]}: {len(content)} keys are too many for one dictionary")
     for key, value in content.items():
         name = f"{where}{key}"
         if not isinstance(key, str):
             raise TypeError(f"{name}: keys must be str, not {type(key).__name__}")
         if key in ("", ".") or "/" in key or "\0" in key:
             raise ValueError(f"{name!r}: a key may not be empty, '.' or contain '/' or NUL")
+        if len(key.encode(errors="replace")) > MOST_NAME:
+            raise ValueError(f"{name[:60]}...: a key may have {MOST_NAME} bytes at most")
         if isinstance(value, Mapping):
             _write(group.create_group(key, track_order=True), value, f"{name}.", levels - 1)
         else:

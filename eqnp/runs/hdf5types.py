@@ -104,7 +104,8 @@ def _bool(dtype: np.dtype) -> bytes:
 
 
 _ENCODERS = {"i": _integer, "u": _integer, "f": _float, "c": _complex, "b": _bool}
-_NAMES = ("?", *(f"{order}{kind}" for order in "<>" for kind in "i1 i2 i4 i8 u1 u2 u4 u8 f2 f4 f8 c8 c16".split()))
+_KINDS = ("i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", "c8", "c16")
+_NAMES = ("?", *(f"{order}{kind}" for order in "<>" for kind in _KINDS))
 _DTYPES = {_padded(_ENCODERS[np.dtype(name).kind](np.dtype(name))): np.dtype(name) for name in _NAMES}
 _TEXT = _padded(struct.pack("<BBBBI", 0x19, 1, 1, 0, 16) + struct.pack("<BBHIHH", 0x10, 0, 0, 1, 0, 8))
 STORED = frozenset(_DTYPES.values())

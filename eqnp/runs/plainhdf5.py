@@ -2,8 +2,8 @@
 
 libhdf5 trusts its files: one changed byte can make it crash or never return, and a file can make it read other files.
 So it never opens a file to read. This reader knows the layout that eqnp writes through h5py, refuses everything else
-(other messages, links, types, filters, chunks, data outside the file), and does a bounded amount of work: it reads every
-byte at most once, and at most ``MOST_STEPS`` messages, links and strings.
+(other messages, links, types, filters, chunks, data outside the file), and does a bounded amount of work: it reads
+every byte at most once, and at most ``MOST_STEPS`` messages, links and texts.
 
 Words of the format: an object (group or dataset) is an object header, a list of messages in one or more chunks. A group
 has one link message per member, in its header or, if there are many, in a fractal heap. Text lies in global heaps.
@@ -22,6 +22,8 @@ from eqnp.runs.hdf5types import Cursor, dtype_of, is_text, shape_of
 BASE = 512  # where HDF5 begins in the file, after the user block
 MOST_STEPS = 200_000  # about two seconds
 MOST_LEVELS = 32  # of groups in groups
+MOST_NAME = 1000  # bytes of a name
+MOST_NAMES = 450_000  # bytes of all names in a group, with about 22 for each: some 10,000 members
 UNDEFINED = 2**64 - 1  # an address of nothing
 
 _SUPERBLOCK = 96  # bytes
@@ -105,11 +107,11 @@ class PlainFile:
         head = self._take(address, 6)
         head.skip(4)
         version, flags = head.uint(1), head.uint(1)
-        if version != 2 or flags & 0xF0:
+        if version != 2 or flags & 0xD0:
             raise ValueError("an object header is unusual")
-        size = 1 << (flags & 3)
-        length = self._take(address + 6, size).uint(size)
-        return self._all(address + 6 + size, length, 6 if flags & 4 else 4, b"OCHK")
+        times, size = 16 if flags & 32 else 0, 1 << (flags & 3)  # HDF5 1.14 has the times of groups
+        length = self._take(address + 6 + times, size).uint(size)
+        return self._all(address + 6 + times + size, length, 6 if flags & 4 else 4, b"OCHK")
 
     def _all(self, address: int, length: int, head: int, sign: bytes) -> Messages:
         """Return the messages in all chunks of a header. Each has ``head`` bytes before its body."""
@@ -232,7 +234,7 @@ class PlainFile:
                 raise ValueError("an array of text")
             return _as_python(python, self._text(data))
         array = np.frombuffer(data.rest, dtype).reshape(shape)
-        if dtype == bool and array.view(np.uint8).max(initial=0) > 1:
+        if dtype.kind == "b" and array.view(np.uint8).max(initial=0) > 1:
             raise ValueError("a truth value is neither true nor false")
         return array if python is None else _as_python(python, array)
 
@@ -243,7 +245,7 @@ class PlainFile:
         return self._take(0 if address == UNDEFINED and not size else address, size)
 
     def _text(self, place: Cursor) -> str:
-        """Return the text that a descriptor names: its length, a global heap, and a number in that. Each is used once."""
+        """Return the text that a descriptor names by its length, a global heap and a number in that; each once."""
         length, address, number = place.uint(4), place.uint(8), place.uint(4)
         if not length:
             return ""
