@@ -197,14 +197,14 @@ class PlainFile:
         place = 13 + -(-bits // 8)  # of the first child or link in a block: after sign, version, header, offset
         blocks = [(block, start)]
         if rows:
-            sizes = [size for row in range(rows) for size in [start << max(row - 1, 0)] * width]
-            if len(sizes) > 4096 or sizes[-1] > largest:
-                raise ValueError("a group has more members than eqnp writes")
+            sizes = [size for row in range(min(rows, 64)) for size in [start << max(row - 1, 0)] * width]
             root = self._take(block, place + 8 * len(sizes))
             root.expect(b"FHIB\0", "a heap")
             root.skip(place - 5)
             blocks = [(root.uint(8), size) for size in sizes]
         for block, size in blocks:
+            if block != UNDEFINED and size > largest:  # of further lists of blocks
+                raise ValueError("a group has more members than eqnp writes")
             if block != UNDEFINED and managed:
                 part = self._take(block, size)
                 part.expect(b"FHDB\0", "a heap")
