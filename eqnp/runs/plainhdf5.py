@@ -20,7 +20,7 @@ import numpy as np
 from eqnp.runs.hdf5types import Cursor, dtype_of, is_text, shape_of
 
 BASE = 512  # where HDF5 begins in the file, after the user block
-MOST_STEPS = 200_000  # about two seconds
+MOST_STEPS = 100_000  # about a second; an array or a number takes about 9
 MOST_LEVELS = 32  # of groups in groups
 MOST_NAME = 1000  # bytes of a name
 MOST_NAMES = 450_000  # bytes of all names in a group, with about 22 for each: some 10,000 members

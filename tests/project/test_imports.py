@@ -41,7 +41,7 @@ LADDER = [
     "analysis.plots analysis",
     "runs.storage runs.environment runs.hdf5types",
     "runs.plainhdf5",
-    "runs.locks runs.checkpoint runs.figures",
+    "runs.locks runs.checkpoint runs.figures runs.toml runs.tables",
     "runs.presets runs.spelling runs.config",
     "runs.keys runs.overrides runs.changes",
     "runs.reading",
