@@ -12,6 +12,7 @@ import click
 
 from eqnp.api.report import Report
 from eqnp.cli.rows import filled, terminal_width
+from eqnp.errors import printable
 
 LIVE_SECONDS = 0.2  # between two live lines
 PLAIN_SECONDS = 10.0  # between two plain lines
@@ -34,6 +35,7 @@ class Progress(Report):
         if self.quiet or now - self._last < (LIVE_SECONDS if self.live else PLAIN_SECONDS):
             return
         self._last = now
+        fields = [printable(field) for field in fields]
         if not self.live:
             self._write("  ".join(fields) + "\n")
             return
@@ -49,12 +51,13 @@ class Progress(Report):
     def message(self, text: str, to_paste: bool = False) -> None:
         """Print a permanent line. On a terminal it is wrapped between words, unless it holds a command ``to_paste``."""
         self.clear()
+        text = printable(text)
         breaks = self.live and not to_paste
         self._write((filled(text, "  ") if breaks else text) + "\n")
 
     def result(self, text: str) -> None:
         """Print what a run has come to, on stdout."""
-        click.echo(text)
+        click.echo("\n".join(map(printable, text.split("\n"))))
 
     def clear(self) -> None:
         """Erase the live line."""

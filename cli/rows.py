@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 import click
 
+from eqnp.errors import printable
+
 NARROWEST = 20  # columns; on a narrower terminal text is not wrapped
 
 
@@ -28,8 +30,8 @@ def filled(text: str, indent: str) -> str:
 
 def show_row(name: str, text: str, width: int, indent: str = "") -> None:
     """Print ``name``, padded to ``width``, and ``text``, wrapped in its own column on a narrow terminal."""
-    begin = f"{indent}{name:<{width}}  "
-    line = begin + text
+    begin = f"{indent}{printable(name):<{width}}  "
+    line = begin + printable(text)
     if sys.stdout is not None and sys.stdout.isatty() and len(begin) < terminal_width() // 2:
         line = filled(line, " " * len(begin))
     click.echo(line)
@@ -38,4 +40,4 @@ def show_row(name: str, text: str, width: int, indent: str = "") -> None:
 def show_changed(changed: Sequence[str]) -> None:
     """Print what ``--set`` changed in the configuration of a run, one line per key."""
     for line in changed:
-        click.echo(f"with         {line}")
+        click.echo(f"with         {printable(line)}")

@@ -35,6 +35,11 @@ def take_up_changes(
     state, without its lowest error if errors before and after the changes cannot be compared.
     """
     folder.truncate_metrics(state.epoch)
+    if lost := state.epoch - len({row["epoch"] for row in folder.metrics()}):
+        progress.message(
+            f"metrics.csv lacks the rows of {lost} of {state.epoch} epochs, which cannot be measured again; "
+            "restore a copy before you resume if you have one"
+        )
     changes, rows = differences(before, config), folder.history()
     moved = environment_changes(folder.environment(), rows, environment)
     current = flat(config) | {f"environment.{name}": value for name, value in environment.items()}

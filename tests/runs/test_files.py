@@ -269,6 +269,9 @@ def change_all(content, name, value):
         ("progress.mistakes", -1),
         ("progress.best_error", float("nan")),
         ("progress.seconds", -1.0),
+        ("progress.seconds", float("inf")),
+        ("progress.seconds", 1e300),
+        ("progress.residual", float("inf")),
         ("optimizer.count", -1),
     ],
 )
