@@ -16,7 +16,7 @@ from eqnp.analysis.precision import rounding_warning
 from eqnp.api.report import Report, clock, quoted
 from eqnp.api.results import summary
 from eqnp.api.resuming import KEPT, nothing_to_do, take_up_changes
-from eqnp.api.session import CONFIG, KIND, OpenBackend, Read, Session, config_in, with_lasting_folder
+from eqnp.api.session import CONFIG, KIND, OpenBackend, Read, Session, config_in, load_content, with_lasting_folder
 from eqnp.api.signals import Interrupted, StopRequest
 from eqnp.backends.sharding import Map, thread_map
 from eqnp.errors import DiskError, DivergedError, EqnpError, OutOfMemoryError, memory_errors, printable
@@ -64,8 +64,8 @@ def resume_run(
             if overrides:
                 folder.write_config(to_toml(config))
             return _begin(_Run(session, folder, report))
-        content = checkpoint.load(folder.last_path, kind=KIND)
         written = load(str(folder.config_path))
+        content = load_content(folder.last_path, written)
         # The configuration until now, and the one to continue with.
         before = with_lasting_folder(config_in(folder.last_path, content) or written, search=False)
         config = with_lasting_folder(with_threads(load(str(folder.config_path), overrides)), search=False)

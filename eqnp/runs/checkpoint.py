@@ -58,14 +58,16 @@ def save(path: str | Path, content: Mapping[str, Any], *, kind: str, follow: boo
         write_atomic(path, data, follow=follow)
 
 
-def load(path: str | Path, *, kind: str) -> dict[str, Any]:
+def load(path: str | Path, *, kind: str, most: int | None = None) -> dict[str, Any]:
     """Return the content that ``save`` wrote with the same ``kind``, bitwise: types, dtypes and shapes included.
+
+    A file of more than ``most`` bytes is refused before it is read.
 
     Raises:
         CheckpointError: the file is missing, damaged, not from eqnp, of a newer format or of another kind.
     """
     path = Path(path)
-    data = _read_checked(path)
+    data = _read_checked(path, most)
     try:
         file = PlainFile(memoryview(data)[BLOCK:])
         content = _copied(file.content()) if file.kind == kind else {}
@@ -200,12 +202,14 @@ def _user_block(rest: bytes | memoryview) -> bytes:
     return _FIELDS.pack(MAGIC, FORMAT, len(rest), digest).ljust(BLOCK, b"\0")
 
 
-def _read_checked(path: Path) -> bytes:
+def _read_checked(path: Path, most: int | None) -> bytes:
     """Return all bytes of a file, checked against its user block."""
     try:
         with open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size
             _check_start(path, file.read(BLOCK), size)
+            if most is not None and size > most:
+                raise _error(path, f"has {size} bytes, far more than this network needs")
             file.seek(0)
             data = file.read(size)
     except FileNotFoundError:

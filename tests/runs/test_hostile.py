@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import time
 import tracemalloc
@@ -436,3 +437,16 @@ def test_commands_refuse_in_one_line(capsys, tmp_path):
 def test_the_kind_of_a_file_is_shown_escaped_and_cut(tmp_path):
     checkpoint.save(tmp_path / "a.h5", {}, kind="\x1b[2J\u202e" + "x" * 1_000_000)
     assert "holds \\x1b[2J\\u202exx" in refusal(tmp_path / "a.h5")
+
+
+def test_a_file_far_larger_than_the_network_is_not_read(capsys, tmp_path):
+    """Here 3 GB, of which the disk holds only the beginning."""
+    folder = tmp_path / "run"
+    assert train_small(capsys, folder, *overrides("training.epochs=1")).code == 0
+    path = folder / "last.h5"
+    data = path.read_bytes()
+    length = struct.pack("<Q", 3 * 10**9 - BLOCK)
+    path.write_bytes(data[:12] + length + data[20:])
+    os.truncate(path, 3 * 10**9)
+    result = run(capsys, "train", "--resume", folder)
+    assert_fails(result, 5, "last.h5: has 3000000000 bytes, far more than this network needs")
