@@ -20,6 +20,7 @@ from eqnp.runs.config import Config, Layer, check
 from eqnp.runs.overrides import as_text, override
 from eqnp.runs.reading import read_config
 from eqnp.runs.spelling import nearest, shorten, show
+from eqnp.runs.storage import read_error
 
 DEFAULT_PRESET = "digits"
 
@@ -117,7 +118,7 @@ def _read(path: Path) -> str:
     except UnicodeDecodeError:
         raise ConfigurationError(f"{path}: not a text file in UTF-8") from None
     except OSError as error:
-        raise ConfigurationError(f"{path}: cannot be read ({error.strerror})") from None
+        raise read_error(path, error) or ConfigurationError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def _parse(where: str, text: str) -> dict[str, Any]:

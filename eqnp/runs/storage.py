@@ -21,7 +21,17 @@ _ADVICE = {
     errno.EACCES: "check the permissions or choose another place",
     errno.EPERM: "check the permissions or choose another place",
     errno.EROFS: "choose a place that can be written",
+    errno.EMFILE: "raise the limit on open files (ulimit -n)",
+    errno.EIO: "check the disk, or choose another place",
 }
+_READ_ADVICE = {
+    errno.EACCES: "check the permissions",
+    errno.EPERM: "check the permissions",
+    errno.EMFILE: "raise the limit on open files (ulimit -n)",
+    errno.ENFILE: "close other programs",
+}
+# Errors of what is at a path, not of the disk.
+_NO_FILE = (errno.ENOENT, errno.EINVAL, errno.EFBIG, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 _CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP)  # errors of file systems that cannot sync folders
 
 
@@ -129,6 +139,14 @@ def disk_error(path: str | Path, error: OSError) -> DiskError:
     """Return a DiskError: ``path`` cannot be written, why, and what to do."""
     advice = _ADVICE.get(error.errno or 0, "choose another place")
     return DiskError(f"{path}: cannot be written ({error.strerror or error}); {advice}")
+
+
+def read_error(path: str | Path, error: OSError) -> DiskError | None:
+    """Return the error if the system cannot read ``path`` now; None if what is there is the mistake, such as a pipe."""
+    if error.errno in _NO_FILE:
+        return None
+    advice = _READ_ADVICE.get(error.errno or 0, "check the disk")
+    return DiskError(f"{path}: cannot be read ({error.strerror or error}); {advice}")
 
 
 def _write_synced(path: Path, data: bytes | memoryview) -> None:

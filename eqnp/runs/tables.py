@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from eqnp.errors import ConfigurationError
-from eqnp.runs.storage import read_bounded, write_atomic
+from eqnp.runs.storage import read_bounded, read_error, write_atomic
 
 MOST_BYTES = 64_000_000
 MOST_CELLS = 4_000_000  # as many as 100,000 epochs of 40 columns
@@ -27,12 +27,15 @@ def read_rows(path: Path, needed: Set[str]) -> list[Row]:
     Raises:
         ConfigurationError: the file cannot be read or is too large, column names are empty, repeated or lack a
             ``needed`` one, or a row has too many cells or no epoch.
+        DiskError: the disk or the system fails.
     """
     try:
         text = read_bounded(path, MOST_BYTES).decode("utf-8-sig", "replace").replace("\r\n", "\n")
     except FileNotFoundError:
         return []
     except OSError as error:
+        if failed := read_error(path, error):
+            raise failed from error
         reason = error.strerror or error
         raise ConfigurationError(f"{path}: cannot be read ({reason}); move it away") from error
     whole = text[: text.rfind("\n") + 1]
