@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -38,6 +39,7 @@ else:
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 _MOST = 4096  # bytes of a lock file, and of what the system says of a process
 _NOBODY = "another process"
+_TRIES, _PAUSE = 20, 0.02  # seconds between looks at a lock whose holder has not written its name yet
 
 
 class FileLock:
@@ -97,13 +99,19 @@ class FileLock:
                     os.unlink(self.soft_path)
 
     def holder(self) -> str:
-        """Return the last holder as "process PID on HOST", and what to do if it is not known whether it still runs."""
-        held = _text(self.soft_path)
-        if held is not None or os.path.lexists(self.soft_path):
-            held = held or ""  # it may be unreadable
-            name = printable(held.partition("\n")[0], 100) or _NOBODY
-            return name if _runs(held) else f"{name} (if that is gone, delete {self.soft_path})"
-        return printable((_text(self.path) or "").strip(), 100) or _NOBODY
+        """Return the holder as "process PID on HOST", and what to do if it is not known whether it still runs.
+
+        The holder writes its name just after it got the lock, so the name of a process that is gone is read again.
+        """
+        for _ in range(_TRIES):
+            soft = os.path.lexists(self.soft_path)
+            held = _text(self.soft_path if soft else self.path) or ""  # it may be unreadable
+            name = printable(held.partition("\n")[0].strip(), 100) or _NOBODY
+            runs = _runs(held) if soft else _named_runs(name)
+            if runs or (runs is None and name != _NOBODY):
+                break
+            time.sleep(_PAUSE)
+        return name if runs or not soft else f"{name} (if that is gone, delete {self.soft_path})"
 
     def _acquire_softly(self) -> bool:
         for _ in range(2):
@@ -186,9 +194,19 @@ def _runs(held: str) -> bool | None:
         return None  # another host, boot or container; on Windows os.kill would end the process
     if rest[2] and (started := _started(process)):
         return started == rest[2]
+    return _exists(process)
+
+
+def _named_runs(name: str) -> bool | None:
+    """Return whether "process PID on HOST" is a process of this host; None if this host cannot tell."""
+    process = _process_of(name)
+    return None if process is None or os.name == "nt" else _exists(process)
+
+
+def _exists(process: int) -> bool:
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except OSError:
         return True  # a process of another user
