@@ -11,6 +11,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from eqnp.backends.system import system_link, system_text
 from eqnp.errors import DiskError, printable
 from eqnp.runs.storage import disk_error, lock_file, new_file, read_bounded
 
@@ -37,7 +38,7 @@ else:
 
 # Errors of flock if the file system, or its server, has no locks.
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
-_MOST = 4096  # bytes of a lock file, and of what the system says of a process
+_MOST = 4096  # bytes of a lock file
 _NOBODY = "another process"
 _TRIES, _PAUSE = 20, 0.02  # seconds between looks at a lock whose holder has not written its name yet
 
@@ -173,16 +174,12 @@ def _process_of(name: str) -> int | None:
 
 def _system() -> list[str]:
     """Return the boot and the process namespace in which a PID is unique; "" if not known."""
-    try:
-        namespace = os.readlink("/proc/self/ns/pid")
-    except OSError:
-        namespace = ""
-    return [(_text(Path("/proc/sys/kernel/random/boot_id")) or "").strip(), namespace]
+    return [system_text("proc/sys/kernel/random/boot_id").strip(), system_link("proc/self/ns/pid")]
 
 
 def _started(process: int) -> str:
     """Return when a process started, in clock ticks since the boot; "" if it is gone or not visible."""
-    status = _text(Path(f"/proc/{process}/stat"))  # field 22; field 2, a name in brackets, may contain anything
+    status = system_text(f"proc/{process}/stat")  # field 22; field 2, a name in brackets, may contain anything
     return status.rpartition(")")[2].split()[19] if status else ""
 
 

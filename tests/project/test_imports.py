@@ -10,6 +10,7 @@ from places import ROOT
 
 LADDER = [
     "errors __init__ clone lazy",
+    "backends.system",
     "backends.limits backends.device",
     "backends.backend",
     "inputs backends.workspace backends.blocks backends.products backends.mkl backends.sharding backends.cuda backends",
