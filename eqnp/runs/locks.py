@@ -63,24 +63,31 @@ class FileLock:
         Raises:
             DiskError: the file cannot be made or locked, or is a link, which is never followed.
         """
-        descriptor = lock_file(self.path)
+        descriptor, taken = lock_file(self.path), False
+        try:
+            taken = self._take(descriptor)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                reason = error.strerror or error
+                raise DiskError(
+                    f"{self.path}: cannot be locked ({reason}); choose a place on another file system"
+                ) from error
+        else:
+            return taken
+        finally:
+            if taken:
+                self._descriptor = descriptor
+            else:  # this process must not keep it
+                _close(descriptor)
+        return self._acquire_softly()
+
+    def _take(self, descriptor: int) -> bool:
         try:
             _lock(descriptor)
         except (BlockingIOError, PermissionError):  # of flock and Windows: another process has it
-            _close(descriptor)
             return False
-        except OSError as error:
-            _close(descriptor)
-            if error.errno in _NO_LOCKS:
-                return self._acquire_softly()
-            reason = error.strerror or error
-            raise DiskError(
-                f"{self.path}: cannot be locked ({reason}); choose a place on another file system"
-            ) from error
         if os.path.lexists(self.soft_path) and not self._take_away_stale():  # of a host that has no locks
-            _close(descriptor)
             return False
-        self._descriptor = descriptor
         with suppress(OSError):  # on a full disk the lock still holds, only without a name
             os.ftruncate(descriptor, 0)
             os.write(descriptor, _this_process().partition("\n")[0].encode(errors="replace"))
@@ -132,10 +139,12 @@ class FileLock:
     def _write_name(self, descriptor: int) -> None:
         try:
             os.write(descriptor, _this_process().encode(errors="replace"))
-        except OSError as error:  # a lock without a name could never be taken over
+        except BaseException as error:  # a lock without a name could never be taken over
             with suppress(OSError):
                 os.unlink(self.soft_path)
-            raise disk_error(self.soft_path, error) from error
+            if isinstance(error, OSError):
+                raise disk_error(self.soft_path, error) from error
+            raise
         finally:
             _close(descriptor)
 

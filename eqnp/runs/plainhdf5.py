@@ -94,7 +94,7 @@ class PlainFile:
         if address in self._objects:
             raise ValueError("an object has two names")
         self._objects.add(address)
-        if self._data[address : address + 4] == b"OHDR":
+        if bytes(self._data[address : address + 4]) == b"OHDR":
             return self._messages_2(address)
         head = self._take(address, 16)
         head.expect(b"\x01\0", "an object header")
@@ -263,7 +263,9 @@ class PlainFile:
         heap = self._take(address + 16, max(head.uint(8), 16) - 16)
         while heap.left >= 16:
             self._step()
-            number, _, size = heap.uint(2), heap.skip(6), heap.uint(8)
+            number = heap.uint(2)
+            heap.skip(6)  # how often it is referred to
+            size = heap.uint(8)
             if not number:  # the rest is free
                 break
             body = heap.part(-(-size // 8) * 8)

@@ -82,7 +82,11 @@ class RunFolder:
             raise ConfigurationError(f"{folder.path}: {_missing(folder.path)}")
         if lock:
             folder._acquire()
-            folder._remove_unfinished()
+            try:
+                folder._remove_unfinished()
+            except BaseException:
+                folder.close()
+                raise
         return folder
 
     @staticmethod

@@ -48,7 +48,7 @@ def read_rows(path: Path, needed: Set[str]) -> list[Row]:
 
 
 def _rows(path: Path, lines: Any, needed: Set[str]) -> list[Row]:
-    columns = next(lines, [])
+    columns: list[str] = next(lines, [])
     if len(columns) > MOST_COLUMNS:
         raise _damaged(path, f"has more than {MOST_COLUMNS} columns")
     if not (needed <= set(columns) and all(columns) and len(set(columns)) == len(columns)):
