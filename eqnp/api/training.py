@@ -28,6 +28,7 @@ from eqnp.runs.configfile import load, to_toml
 from eqnp.runs.environment import describe_environment
 from eqnp.runs.experiment import to_content, with_threads
 from eqnp.runs.runfolder import RunFolder
+from eqnp.runs.storage import require_space
 from eqnp.training import State, Tally, batches_left, evaluate, next_epoch, require_finite, train_epoch
 
 SAVE_SECONDS = 300.0  # between two checkpoints inside a long epoch
@@ -119,6 +120,7 @@ class _Run:
 
     def go_on(self, state: State) -> int:
         """Train until the last epoch is done or a signal asks to stop."""
+        self._require_space(state)
         self.report.message(self._title(state))
         self._warn(state)
         with thread_map(self.session.config.training.threads, self.report.message) as run, self.stop as stop:
@@ -131,6 +133,16 @@ class _Run:
                 self.report.message(self._stopped(state), to_paste=True)
                 return stop.exit_code
         return self.conclude(state)
+
+    def _require_space(self, state: State) -> None:
+        """Check that there is room for what training will write: best.h5, and a new file beside the old one."""
+        folder = self.folder
+        if state.epoch < self.epochs:
+            size = os.path.getsize(folder.last_path)
+            try:
+                require_space(folder.path, size + (0 if os.path.exists(folder.best_path) else size))
+            except DiskError as error:
+                raise DiskError(self._with_way_on(error)) from None
 
     def _with_way_on(self, error: EqnpError) -> str:
         """Return the message of an error and how to continue. The folder may be gone since the run started."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
 from contextlib import suppress
 from pathlib import Path
@@ -196,6 +197,23 @@ def make_folder(path: Path) -> bool:
     except OSError as error:
         raise disk_error(path, error) from error
     return True
+
+
+def require_space(folder: Path, needed: int) -> None:
+    """Check before a long computation that a file system has room; one that does not know how much passes.
+
+    Raises:
+        DiskError: fewer than ``needed`` bytes are free.
+    """
+    try:
+        total, _, free = shutil.disk_usage(folder)
+    except OSError:
+        return
+    if total and free < needed:
+        raise DiskError(
+            f"{folder}: {free / 1e6:.0f} MB are free, but the checkpoints of this run need {needed / 1e6:.0f} MB more; "
+            "free some space"
+        )
 
 
 def require_place(path: Path, force: bool) -> None:
