@@ -46,6 +46,7 @@ def bench(
     """
     from eqnp.cli.benching import bench_table, measure, write_json
     from eqnp.cli.progress import Progress
+    from eqnp.cli.rows import show_text
     from eqnp.runs.storage import require_place
 
     refuse_run(source, "`eqnp bench {run}/config.toml` measures with its configuration")
@@ -54,7 +55,7 @@ def bench(
     progress = Progress()
     content = measure(source, overrides, backend, runs, steps, seconds, lambda text: progress.update([text]))
     progress.clear()
-    click.echo(bench_table(content))
+    show_text(bench_table(content))
     if out is not None:
         write_json(out, content)
         click.echo(f"figures in {out}")

@@ -65,7 +65,7 @@ def check(
     from eqnp.api.session import open_weights
     from eqnp.cli import checking, tables
     from eqnp.cli.progress import Progress
-    from eqnp.cli.rows import show_changed
+    from eqnp.cli.rows import show_changed, show_text
     from eqnp.cli.stages import Stages
     from eqnp.errors import ConfigurationError
     from eqnp.runs import checkpoint as files
@@ -98,7 +98,7 @@ def check(
     of = checking.shown_name(target, checkpoint)
     content["settings"]["of"] = of
     table = tables.settling_table if settle else tables.table
-    click.echo(table(content, checking.training_command(target, overrides)))
+    show_text(table(content, checking.training_command(target, overrides)))
     show_changed(session.changed)
     if out is not None:
         files.save(out / f"{name}.h5", content, kind=name)

@@ -8,10 +8,8 @@ import time
 from contextlib import suppress
 from typing import TextIO
 
-import click
-
 from eqnp.api.report import Report
-from eqnp.cli.rows import filled, terminal_width
+from eqnp.cli.rows import filled, show_text, terminal_width
 from eqnp.errors import printable
 
 LIVE_SECONDS = 0.2  # between two live lines
@@ -57,7 +55,7 @@ class Progress(Report):
 
     def result(self, text: str) -> None:
         """Print what a run has come to, on stdout."""
-        click.echo("\n".join(map(printable, text.split("\n"))))
+        show_text(text)
 
     def clear(self) -> None:
         """Erase the live line."""

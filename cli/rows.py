@@ -37,6 +37,11 @@ def show_row(name: str, text: str, width: int, indent: str = "") -> None:
     click.echo(line)
 
 
+def show_text(text: str) -> None:
+    """Print several lines, which may hold text from files."""
+    click.echo("\n".join(map(printable, text.split("\n"))))
+
+
 def show_changed(changed: Sequence[str]) -> None:
     """Print what ``--set`` changed in the configuration of a run, one line per key."""
     for line in changed:

@@ -37,8 +37,8 @@ def take_up_changes(
     folder.truncate_metrics(state.epoch)
     if lost := state.epoch - len({row["epoch"] for row in folder.metrics()}):
         progress.message(
-            f"metrics.csv lacks the rows of {lost} of {state.epoch} epochs, which cannot be measured again; "
-            "restore a copy before you resume if you have one"
+            f"metrics.csv lacks the rows of {lost} of {state.epoch} epochs, which are not trained again; "
+            "if you have a copy, stop, restore it, and resume again"
         )
     changes, rows = differences(before, config), folder.history()
     moved = environment_changes(folder.environment(), rows, environment)

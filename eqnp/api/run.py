@@ -16,6 +16,7 @@ from eqnp.backends.backend import Array, to_host
 from eqnp.backends.sharding import thread_map
 from eqnp.data import Dataset, outline, take_inputs, take_labels
 from eqnp.dynamics import relax
+from eqnp.errors import printable
 from eqnp.learner import Learner
 from eqnp.networks import Network
 from eqnp.prepared import PreparedNetwork, PreparedWeights
@@ -43,7 +44,7 @@ class Run:
     def __repr__(self) -> str:
         """Return one line: the folder, the checkpoint, the configuration and the data."""
         weights = f"{self.checkpoint}.h5 after {progress_of(self.state)}"
-        return f"<Run {self.path}: {weights}, {self.config.name} on {self.config.data.name}>"
+        return f"<Run {self.path}: {weights}, {printable(self.config.name, 100)} on {self.config.data.name}>"
 
     @property
     def config(self) -> Config:
