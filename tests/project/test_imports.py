@@ -9,7 +9,7 @@ import sys
 from places import ROOT
 
 LADDER = [
-    "errors __init__ clone lazy",
+    "shown errors __init__ clone lazy",
     "backends.limits backends.device",
     "backends.backend",
     "inputs backends.workspace backends.blocks backends.products backends.mkl backends.sharding backends.cuda backends",
