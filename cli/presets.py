@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from eqnp.cli.mistakes import Command
+from eqnp.cli.streams import say_lines
 
 
 @click.command(cls=Command)
@@ -16,7 +17,7 @@ def presets(name: str | None) -> None:
     from eqnp.runs.configfile import load, preset_text
 
     if name is not None:
-        click.echo(preset_text(name), nl=False)
+        say_lines(preset_text(name), nl=False)
         return
     names = available.names()
     width = max(map(len, names))

@@ -18,6 +18,7 @@ from typing import IO
 from eqnp.data.published import File
 from eqnp.errors import ConfigurationError, DataError
 from eqnp.runs.storage import disk_error
+from eqnp.shown import shown
 
 Progress = Callable[[str, int, int], None]  # file name, bytes so far, bytes in all
 CHUNK = 1 << 16
@@ -35,8 +36,7 @@ class _Failed(Exception):
     """An address did not give the file: why, and what to do. ``wrong``: it sent another file."""
 
     def __init__(self, reason: object, advice: str, wrong: bool = False) -> None:
-        text = " ".join(str(reason).split())
-        super().__init__("".join(c if c.isprintable() else "?" for c in text)[:200])  # some is from the server
+        super().__init__(shown(" ".join(str(reason).split()), 200))  # some is from the server
         self.advice = advice
         self.wrong = wrong
 

@@ -11,7 +11,8 @@ import unicodedata
 from collections.abc import Iterable
 from itertools import accumulate, takewhile
 
-LONGEST = 2000  # characters of a line; about a screen
+LONGEST = 2000  # characters of a message; about a screen
+RESULT = 10_000  # characters of a line of results, which may be a command to paste
 NAME = 80  # characters of a name within a line
 _GAP = " ... "
 _BYTES = re.compile("([\udc80-\udcff]+)")  # bytes of a path that Python could not decode
@@ -34,9 +35,9 @@ def shown(text: str, most: int = LONGEST) -> str:
     return "".join(_first(begin, _safe(text[:most]))) + _GAP + last
 
 
-def shown_lines(text: str) -> str:
+def shown_lines(text: str, most: int = RESULT) -> str:
     """Return a text of several lines with each line ``shown``."""
-    return "\n".join(map(shown, text.split("\n")))
+    return "\n".join(shown(line, most) for line in text.split("\n"))
 
 
 def _safe(text: str) -> list[str]:

@@ -10,8 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from eqnp.errors import ConfigurationError
+from eqnp.runs.spelling import show
+from eqnp.shown import shown
 
 LARGEST_WHOLE = 2**31 - 1  # larger sizes overflow, larger counts never end
+LONGEST_NAME = 200  # bytes of a configuration's name; with the time of a run it must be the name of a folder
 ACTIVATION_NAMES = ("half_hard_sigmoid", "hard_sigmoid", "centered_hard_sigmoid", "sigmoid", "tanh")
 
 
@@ -248,11 +251,16 @@ def check(config: Config) -> None:
         raise ConfigurationError("optimizer.momentum: only for sgd; adam has beta1 and beta2")
     if any(c < " " for c in config.data.folder):
         raise ConfigurationError(
-            f"data.folder: {config.data.folder!r} contains control characters (in double quotes a backslash begins an "
-            "escape); give the path without quotes or in single quotes"
+            f"data.folder: {show(config.data.folder)} contains control characters (in double quotes a backslash begins "
+            "an escape); give the path without quotes or in single quotes"
         )
     if not config.name or any(c in config.name for c in "/\\\0") or config.name.startswith("."):
-        raise ConfigurationError(f"name: {config.name!r} cannot be the name of a folder")
+        raise ConfigurationError(f"name: {show(config.name)} cannot be the name of a folder")
+    if shown(config.name) != config.name or len(config.name.encode("utf-8", "replace")) > LONGEST_NAME:
+        raise ConfigurationError(
+            f"name: {show(config.name)} names the run folder: give at most {LONGEST_NAME} bytes, without control "
+            "characters"
+        )
 
 
 def _check_arrays(config: Config) -> None:

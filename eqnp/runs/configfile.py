@@ -19,9 +19,12 @@ from eqnp.runs import presets
 from eqnp.runs.config import Config, Layer, check
 from eqnp.runs.overrides import as_text, override
 from eqnp.runs.reading import read_config
+from eqnp.runs.regular import read_regular
 from eqnp.runs.spelling import nearest, shorten, show
 
 DEFAULT_PRESET = "digits"
+LONGEST_FILE = 100_000  # bytes
+MOST_DOTS = 300  # in a line: the time of TOML's parser grows with the square of a key's parts
 
 
 def load(source: str | Config | None = None, overrides: Sequence[str] = (), said: str = "--set ") -> Config:
@@ -111,7 +114,8 @@ def _source(source: str | Config) -> tuple[str, dict[str, Any]]:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")  # editors on Windows begin a file with a byte-order mark
+        # editors on Windows begin a file with a byte-order mark
+        return read_regular(path, LONGEST_FILE, pipes=True).decode("utf-8-sig")
     except FileNotFoundError:
         raise ConfigurationError(f"{path}: there is no such file") from None
     except UnicodeDecodeError:
@@ -121,6 +125,8 @@ def _read(path: Path) -> str:
 
 
 def _parse(where: str, text: str) -> dict[str, Any]:
+    if max((line.count(".") for line in text.splitlines()), default=0) > MOST_DOTS:
+        raise ConfigurationError(f"{where}: a line with more than {MOST_DOTS} dots; is this a configuration?")
     try:
         return tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
