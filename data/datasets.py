@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import difflib
-import io
-import warnings
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
-from numpy.lib.npyio import NpzFile
 
 from eqnp.data.cifar import read_cifar_binary, read_cifar_python
 from eqnp.data.idx import Readable, read_file, read_idx
-from eqnp.data.layout import IDX_PARTS, Located
+from eqnp.data.layout import IDX_PARTS, Located, largest
 from eqnp.data.locate import find, incomplete, searched
+from eqnp.data.packed import DamagedError, read_npz
 from eqnp.data.published import DATASETS, PARTS, count_fault, fetchable, label_fault
 from eqnp.errors import ConfigurationError, DataError
+from eqnp.shown import shown
 
 CLASSES = {name: published.classes for name, published in DATASETS.items()}
 IMAGES = {name: published.shape for name, published in DATASETS.items()}
@@ -125,10 +124,11 @@ def _missing(name: str, folder: str | Path | None) -> str:
 def _read(name: str, located: Located) -> Arrays:
     if located.form == "idx":
         return _read_idx_set(name, list(located.files))
+    most = [largest(name, located.form, number) for number in range(len(located.files))]
     if located.form == "npz":
-        return _read_npz(located.files[0])
+        return _read_npz(located.files[0], most[0])
     read = read_cifar_binary if located.form == "binary" else read_cifar_python
-    *train, test = batches = [read(path) for path in located.files]
+    *train, test = batches = [read(path, most=limit) for path, limit in zip(located.files, most, strict=True)]
     for path, (images, _) in zip(located.files, batches, strict=True):
         is_test = path is located.files[-1]
         _require_no_fault(path, count_fault(name, int(is_test), len(images), share=1 if is_test else len(train)))
@@ -137,7 +137,7 @@ def _read(name: str, located: Located) -> Arrays:
 
 
 def _read_idx_set(name: str, paths: list[Readable]) -> Arrays:
-    x, y, tx, ty = (read_idx(path) for path in paths)
+    x, y, tx, ty = (read_idx(path, largest(name, "idx", number)) for number, path in enumerate(paths))
     for part, images, labels in ((0, x, y), (1, tx, ty)):
         path, path_of_labels = paths[2 * part : 2 * part + 2]
         if images.ndim != 3 or labels.ndim != 1:
@@ -152,17 +152,14 @@ def _require_no_fault(path: Readable, fault: str) -> None:
         raise DataError(f"{path}: {fault}")
 
 
-def _read_npz(path: Path) -> Arrays:
+def _read_npz(path: Path, most: int) -> Arrays:
     """Read the mnist.npz of Keras: plain arrays, no pickles."""
-    data = read_file(path)
+    data = read_file(path, most)
     try:
-        # a damaged header may warn before it fails; a member that is not an array is read as bytes
-        with warnings.catch_warnings(action="ignore"), NpzFile(io.BytesIO(data), allow_pickle=False) as file:
-            x, y, tx, ty = (np.asarray(file[key]) for key in ("x_train", "y_train", "x_test", "y_test"))
+        x, y, tx, ty = read_npz(data, ("x_train", "y_train", "x_test", "y_test"), most)
         return x[..., None], y, tx[..., None], ty
-    except Exception as error:  # zipfile and NumPy raise anything on damaged bytes, even MemoryError
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:120]
-        raise DataError(f"{path}: damaged or not the mnist.npz of Keras ({reason})") from None
+    except (DamagedError, IndexError) as error:  # no room for one more dimension
+        raise DataError(f"{path}: damaged or not the mnist.npz of Keras ({shown(str(error), 120)})") from None
 
 
 def _check(name: str, source: str, arrays: Arrays) -> None:
