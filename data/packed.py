@@ -114,8 +114,7 @@ def _read_npy(archive: zipfile.ZipFile, name: str, most: int) -> np.ndarray:
         size = math.prod(shape) * dtype.itemsize
         if size > most:
             raise DamagedError(f"{name} is larger than expected: {dtype} {shape}"[:120])
-        values = file.read(size)
-        if len(values) != size or file.read(1):
+        if file.tell() + size != member.file_size or len(values := file.read(size)) != size or file.read(1):
             raise DamagedError(f"{name} does not have the size of its shape")
     array = np.frombuffer(values, dtype) if size else np.empty(0, dtype)
     return array.reshape(shape, order="F" if in_columns else "C")
