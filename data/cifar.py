@@ -55,6 +55,8 @@ def read_cifar_python(path: Readable, most: int = LARGEST) -> tuple[np.ndarray, 
             raise _NotPublishedError("labels, filenames and data differ in length")
     except _NotPublishedError as error:
         raise DataError(f"{path}: not a CIFAR-10 batch in the published form ({error})") from None
+    except MemoryError:
+        raise
     except Exception as error:  # pickletools raises anything on bytes that are not a pickle
         reason = shown(str(error), 80)
         raise DataError(f"{path}: truncated or not a CIFAR-10 batch ({type(error).__name__}: {reason})") from None

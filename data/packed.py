@@ -89,7 +89,7 @@ def read_npz(data: bytes, names: Iterable[str], most: int) -> list[np.ndarray]:
                 array = _read_npy(archive, f"{name}.npy", most)
                 most -= array.nbytes
                 arrays.append(array)
-    except DamagedError:
+    except (DamagedError, MemoryError):
         raise
     except Exception as error:  # zipfile and NumPy raise anything on damaged bytes
         raise DamagedError(f"{type(error).__name__}: {error}") from None

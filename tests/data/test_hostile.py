@@ -202,3 +202,18 @@ def test_changed_bytes_are_an_array_or_one_line(kind):
 @pytest.mark.parametrize("kind", FORMATS)
 def test_many_changed_bytes_are_an_array_or_one_line(kind):
     try_mutations(kind, 50_000)
+
+
+# ---- memory that is short is no fault of the data
+
+
+@pytest.mark.parametrize("kind", ["npz", "python"])
+def test_a_file_is_not_called_damaged_when_memory_is_short(monkeypatch, kind):
+    def fail(*args, **kwargs):
+        raise MemoryError
+
+    monkeypatch.setattr("zipfile.ZipExtFile.read", fail)
+    monkeypatch.setattr("pickletools.genops", fail)
+    read, good = FORMATS[kind]
+    with pytest.raises(MemoryError):
+        read(Bytes(good))
