@@ -115,7 +115,7 @@ def _source(source: str | Config) -> tuple[str, dict[str, Any]]:
 def _read(path: Path) -> str:
     try:
         # editors on Windows begin a file with a byte-order mark
-        return read_regular(path, LONGEST_FILE, pipes=True).decode("utf-8-sig")
+        return read_regular(path, LONGEST_FILE).decode("utf-8-sig")
     except FileNotFoundError:
         raise ConfigurationError(f"{path}: there is no such file") from None
     except UnicodeDecodeError:

@@ -149,16 +149,11 @@ def test_no_text_of_a_configuration_reaches_the_terminal_as_it_is(capsys, nowher
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names")
-def test_a_configuration_is_a_regular_file_or_a_pipe_of_the_shell(capsys, nowhere):
+def test_a_configuration_is_a_regular_file(capsys, nowhere):
     os.mkfifo("c.toml")
-    assert_fails(run(capsys, "train", "c.toml"), 2, "c.toml: cannot be read (it is not a regular file)")
+    assert_fails(run(capsys, "train", "c.toml"), 2, "c.toml: cannot be read (it is not a file but a device or a pipe)")
     Path("z.toml").symlink_to("/dev/zero")
-    assert_fails(run(capsys, "train", "z.toml"), 2, "z.toml: cannot be read (it is not a regular file)")
-    read, write = os.pipe()
-    os.write(write, b"typo = 1\n")
-    os.close(write)
-    assert_fails(run(capsys, "train", f"/dev/fd/{read}"), 2, "no table or key typo")
-    os.close(read)
+    assert_fails(run(capsys, "train", "z.toml"), 2, "z.toml: cannot be read (it is not a file but a device or a pipe)")
 
 
 # ---- what the system refuses
@@ -170,7 +165,7 @@ def test_presets_that_cannot_be_read_are_one_line(capsys, nowhere, monkeypatch, 
         raise OSError(errno.EIO, os.strerror(errno.EIO), "presets")
 
     monkeypatch.setattr(Path, "iterdir", fail)
-    assert_fails(run(capsys, *words), 4, "the presets of eqnp cannot be read (Input/output error)")
+    assert_fails(run(capsys, *words), 8, "the presets of eqnp cannot be read (Input/output error)")
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.EIO, errno.EROFS, errno.ENOSPC])

@@ -115,7 +115,7 @@ def test_what_is_no_file_of_a_dataset(tmp_path, small, file, kind):
         os.truncate(path, 10**12 if kind == "a terabyte" else 10**9)
     message = assert_refused("cifar10" if cifar else "mnist", tmp_path)
     if kind in ("a terabyte", "a gigabyte"):
-        assert f"{path}: cannot be read (it is larger than " in message
+        assert f"{path}: cannot be read (it has more than " in message
 
 
 def test_the_command_says_it_in_one_line(capsys, tmp_path, small):
