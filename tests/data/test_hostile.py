@@ -19,7 +19,7 @@ from eqnp.data.cifar import read_cifar_binary, read_cifar_python
 from eqnp.data.datasets import _read_npz
 from eqnp.data.idx import read_idx
 from eqnp.errors import DataError
-from eqnp.shown import LONGEST
+from eqnp.shown import LONGEST, shown
 
 SECONDS, MEMORY = 5, 100_000_000  # the largest files below have some megabytes
 
@@ -183,7 +183,7 @@ def try_mutations(kind, count):
                 read(Bytes(mutated(good, chance, POINTED.get(kind, len(good)))))
             except DataError as error:
                 refused += 1
-                assert str(error).isprintable()
+                assert shown(str(error)) == str(error)
     assert refused > count / 4
 
 
