@@ -40,7 +40,7 @@ def limits(seconds=SECONDS):
 
 
 def late(*args):
-    raise AssertionError(f"not done in time")
+    raise AssertionError("not done in time")
 
 
 def assert_refused(name, folder):
