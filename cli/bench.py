@@ -8,6 +8,7 @@ import click
 
 from eqnp.cli.mistakes import Command, refuse_run
 from eqnp.cli.options import FiniteRange, Place, UserPath, backend_option, run_options, short_forms
+from eqnp.cli.streams import say, say_lines
 
 
 @click.command(cls=Command)
@@ -54,7 +55,7 @@ def bench(
     progress = Progress()
     content = measure(source, overrides, backend, runs, steps, seconds, lambda text: progress.update([text]))
     progress.clear()
-    click.echo(bench_table(content))
+    say_lines(bench_table(content))
     if out is not None:
         write_json(out, content)
-        click.echo(f"figures in {out}")
+        say(f"figures in {out}")

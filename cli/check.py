@@ -10,6 +10,7 @@ import click
 
 from eqnp.cli.mistakes import Command
 from eqnp.cli.options import Place, UserPath, backend_option, checkpoint_option, set_option, short_forms, split_option
+from eqnp.cli.streams import say, say_lines
 from eqnp.errors import memory_advice
 
 SAMPLES, SETTLING_SAMPLES = 50, 20  # without --samples: the first of the split
@@ -98,12 +99,12 @@ def check(
     of = checking.shown_name(target, checkpoint)
     content["settings"]["of"] = of
     table = tables.settling_table if settle else tables.table
-    click.echo(table(content, checking.training_command(target, overrides)))
+    say_lines(table(content, checking.training_command(target, overrides)))
     show_changed(session.changed)
     if out is not None:
         files.save(out / f"{name}.h5", content, kind=name)
         written = [f"{name}.h5", *(_plots(content, out, plots, tables.title(content)) if plots != "none" else [])]
-        click.echo(f"written  {', '.join(str(out / each) for each in written)}")
+        say(f"written  {', '.join(str(out / each) for each in written)}")
 
 
 def _plots(content: dict[str, Any], out: Path, ending: str, title: str) -> list[str]:

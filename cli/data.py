@@ -9,6 +9,7 @@ import click
 
 from eqnp.cli.mistakes import Group
 from eqnp.cli.options import UserPath, set_option, split_option
+from eqnp.cli.streams import say
 
 
 @click.group(cls=Group)
@@ -48,7 +49,7 @@ def fetch(name: str, folder: Path | None) -> None:
     )
     progress.clear()
     load(name, folder)  # as `train` will read it; that may be another copy
-    click.echo(f"{name} is in {where}")
+    say(f"{name} is in {where}")
     read = find(name)
     if read is None or not os.path.samefile(read.folder, where):
         hint = f"--set data.folder={quoted(where)}"

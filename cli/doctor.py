@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from eqnp.cli.mistakes import Command
+from eqnp.cli.streams import say
 
 
 @click.command(cls=Command)
@@ -16,11 +17,11 @@ def doctor() -> None:
     from eqnp.errors import BackendError
     from eqnp.runs.environment import describe_environment
 
-    click.echo("installed")
+    say("installed")
     for key, value in (describe_environment("numpy") | _limits()).items():
         if key not in ("backend", "command"):  # of a run
             show_row(key, str(value), 11, "  ")
-    click.echo("backends")
+    say("backends")
     for name in ("numpy", "cupy"):
         try:
             get_backend(name)
@@ -28,7 +29,7 @@ def doctor() -> None:
         except BackendError as error:
             found = f"not available: {str(error).removeprefix(f'backend {name}: ')}"
         show_row(name, found, 11, "  ")
-    click.echo("data")
+    say("data")
     for name, where in describe().items():
         show_row(name, where, 13, "  ")
 

@@ -16,6 +16,7 @@ from eqnp.cli.options import (
     short_forms,
     split_option,
 )
+from eqnp.cli.streams import say
 
 
 @click.command(cls=Command)
@@ -45,11 +46,9 @@ def evaluate(run: Path, checkpoint: str, split: str, backend: Place, overrides: 
             lambda index: progress.update([f"batch {index}/{batches.count}"]),
         )
     progress.clear()
-    click.echo(
-        f"{split} error   {tally.error:.2f} % ({tally.mistakes} of {tally.samples} samples of {session.dataset.name})"
-    )
-    click.echo(f"{split} loss    {tally.loss:.4f}")
-    click.echo(f"residual     {tally.residual:.1e} after {session.learner.phases.T1} free steps at most")
+    say(f"{split} error   {tally.error:.2f} % ({tally.mistakes} of {tally.samples} samples of {session.dataset.name})")
+    say(f"{split} loss    {tally.loss:.4f}")
+    say(f"residual     {tally.residual:.1e} after {session.learner.phases.T1} free steps at most")
     show_changed(session.changed)
     for name, text in which_weights(run, session, state, checkpoint, split):
-        click.echo(f"{name:<11}  {text}")
+        say(f"{name:<11}  {text}")

@@ -8,6 +8,7 @@ import click
 
 from eqnp.cli.mistakes import Command
 from eqnp.cli.options import UserPath, checkpoint_option, run_argument, set_option
+from eqnp.cli.streams import say
 
 FORMATS = ("safetensors", "npz", "pytorch")  # eqnp.api.exchange.FORMATS, without importing NumPy
 
@@ -34,9 +35,9 @@ def export(run: Path, out: Path, to: str | None, no_card: bool, force: bool, che
     if to is not None:
         require_export(out, to, force, not no_card)
     written = export_run(open_run(run, checkpoint=checkpoint), out, to or "", force=force, card=not no_card)
-    click.echo(f"weights     {written[0]}")
+    say(f"weights     {written[0]}")
     for path in written[1:]:
-        click.echo(f"model card  {path}")
+        say(f"model card  {path}")
 
 
 @click.command("import", cls=Command)
@@ -63,6 +64,6 @@ def import_(file: Path, out: Path, source: str | None, overrides: tuple[str, ...
     from eqnp.api.report import quoted
 
     path = import_run(file, out, source, overrides)
-    click.echo(f"run folder  {path}")
-    click.echo("  weights   last.h5, after no epoch of training here")
-    click.echo(f"next        eqnp evaluate {quoted(path)} --checkpoint last")
+    say(f"run folder  {path}")
+    say("  weights   last.h5, after no epoch of training here")
+    say(f"next        eqnp evaluate {quoted(path)} --checkpoint last")

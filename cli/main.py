@@ -14,8 +14,9 @@ import click
 
 from eqnp import __version__
 from eqnp.cli.mistakes import Group
-from eqnp.cli.streams import take_any_text
+from eqnp.cli.streams import say_lines, take_any_text
 from eqnp.errors import DiskError, EqnpError, OutOfMemoryError, memory_errors, missing_package
+from eqnp.shown import shown
 
 _COMMANDS = {
     "train": "Train a network by Equilibrium Propagation.",
@@ -35,6 +36,16 @@ _COMMANDS = {
 }
 # Module and function of the commands whose module has another name.
 _PLACES = {"export": ("exchange", "export"), "import": ("exchange", "import_")}
+# What the system may refuse at any place, and what to do.
+_OF_THE_SYSTEM = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some of your quota",
+    errno.EIO: "check the disk",
+    errno.EMFILE: "raise the limit on open files (ulimit -n)",
+    errno.ENFILE: "close other programs: the system has too many open files",
+    errno.EROFS: "choose a place that can be written",
+    getattr(errno, "ESTALE", errno.EIO): "check the connection to the file server",
+}
 
 
 class _LazyGroup(Group):
@@ -77,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.ctx.get_help(), err=True)
+        say_lines(error.ctx.get_help(), err=True)
         return error.exit_code
     except click.ClickException as error:
         return _fail(_one_line(error), 2)
@@ -109,9 +120,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that exit does not flush into the pipe
         return 0
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in _OF_THE_SYSTEM:
             raise
-        return _fail(f"{error.filename or 'output'}: {error.strerror}; free some space", DiskError.exit_code)
+        advice = _OF_THE_SYSTEM[error.errno]
+        return _fail(f"{error.filename or 'output'}: {error.strerror}; {advice}", DiskError.exit_code)
     return code if isinstance(code, int) else 0
 
 
@@ -124,5 +136,5 @@ def _one_line(error: click.ClickException) -> str:
 
 def _fail(message: str, code: int) -> int:
     with suppress(OSError):  # stderr is closed
-        click.echo(f"eqnp: {message}", err=True)
+        say_lines(f"eqnp: {shown(message)}", err=True)
     return code

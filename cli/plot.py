@@ -8,6 +8,7 @@ import click
 
 from eqnp.cli.mistakes import Command
 from eqnp.cli.options import FiniteRange, Place, UserPath, backend_option, checkpoint_option, set_option
+from eqnp.cli.streams import say
 from eqnp.errors import memory_advice
 
 KINDS = ("curves", "activity", "residual", "angles", "gradients")  # eqnp.api.plotting.KINDS, without importing NumPy
@@ -71,4 +72,4 @@ def plot(
         message=Progress().message,
     )
     save_figure(figure, out)
-    click.echo(f"figure in {out}")
+    say(f"figure in {out}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ import click
 
 from eqnp.cli.mistakes import Command
 from eqnp.cli.options import Place, UserPath, backend_option, checkpoint_option, run_argument, set_option
+from eqnp.cli.streams import say, say_json
 from eqnp.errors import memory_advice
 
 if TYPE_CHECKING:
@@ -53,10 +53,10 @@ def predict(
     found = predict_files(opened, images, resize)
     if as_json:
         for each in found:
-            click.echo(json.dumps(each.as_json()))
+            say_json(each.as_json())
         return
     for line in _table(found, score_meaning(opened)):
-        click.echo(line)
+        say(line)
     show_changed(session.changed)
 
 

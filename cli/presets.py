@@ -8,6 +8,7 @@ import click
 
 from eqnp.cli.mistakes import Command
 from eqnp.cli.options import UserPath
+from eqnp.cli.streams import say, say_lines
 
 
 @click.command(cls=Command)
@@ -31,7 +32,7 @@ def presets(name: str | None, picture: Path | None) -> None:
         _draw(name, picture)
         return
     if name is not None:
-        click.echo(preset_text(name), nl=False)
+        say_lines(preset_text(name), nl=False)
         return
     names = available.names()
     width = max(map(len, names))
@@ -63,4 +64,4 @@ def _draw(name: str | None, path: Path) -> None:
     config = load(name, ())
     dataset = config.data.name
     save_figure(plot_network(make_architecture(config.model, IMAGES[dataset], len(CLASSES[dataset]))), path)
-    click.echo(path)
+    say(str(path))

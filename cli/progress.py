@@ -8,10 +8,10 @@ import time
 from contextlib import suppress
 from typing import TextIO
 
-import click
-
 from eqnp.api.report import Report
 from eqnp.cli.rows import filled, terminal_width
+from eqnp.cli.streams import say_lines
+from eqnp.shown import LONGEST, RESULT, shown
 
 LIVE_SECONDS = 0.2  # between two live lines
 PLAIN_SECONDS = 10.0  # between two plain lines
@@ -35,11 +35,11 @@ class Progress(Report):
             return
         self._last = now
         if not self.live:
-            self._write("  ".join(fields) + "\n")
+            self._write(shown("  ".join(fields)) + "\n")
             return
         width = terminal_width()
-        line = fields[0]
-        for field in fields[1:]:
+        line, *others = map(shown, fields)
+        for field in others:
             if len(line) + 2 + len(field) > width:
                 break
             line += "  " + field
@@ -50,11 +50,12 @@ class Progress(Report):
         """Print a permanent line. On a terminal it is wrapped between words, unless it holds a command ``to_paste``."""
         self.clear()
         breaks = self.live and not to_paste
+        text = shown(text, RESULT if to_paste else LONGEST)
         self._write((filled(text, "  ") if breaks else text) + "\n")
 
     def result(self, text: str) -> None:
         """Print what a run has come to, on stdout."""
-        click.echo(text)
+        say_lines(text)
 
     def clear(self) -> None:
         """Erase the live line."""

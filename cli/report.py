@@ -8,6 +8,8 @@ import click
 
 from eqnp.cli.mistakes import Command
 from eqnp.cli.options import UserPath
+from eqnp.cli.streams import say_lines
+from eqnp.shown import shown
 
 FORMATS = ("text", "markdown", "csv", "latex")  # eqnp.api.survey_text.FORMATS, without importing NumPy
 
@@ -40,9 +42,9 @@ def report(runs: tuple[Path, ...], form: str, page: Path | None, force: bool) ->
             raise ConfigurationError(f"--html {page}: the name of a page ends in .html")
         require_place(page, force, option="--html")
     found = survey(runs)
-    click.echo(WRITERS[form](found))
+    say_lines(WRITERS[form](found))
     if page is not None:
         from eqnp.api.survey_page import survey_page
 
         write_atomic(page, survey_page(found).encode())
-        click.echo(f"page in {page}", err=True)
+        say_lines(shown(f"page in {page}"), err=True)

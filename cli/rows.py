@@ -7,7 +7,8 @@ import sys
 import textwrap
 from collections.abc import Sequence
 
-import click
+from eqnp.cli.streams import say, say_lines
+from eqnp.shown import RESULT, shown
 
 NARROWEST = 20  # columns; on a narrower terminal text is not wrapped
 
@@ -28,14 +29,14 @@ def filled(text: str, indent: str) -> str:
 
 def show_row(name: str, text: str, width: int, indent: str = "") -> None:
     """Print ``name``, padded to ``width``, and ``text``, wrapped in its own column on a narrow terminal."""
-    begin = f"{indent}{name:<{width}}  "
-    line = begin + text
+    begin = f"{indent}{shown(name):<{width}}  "
+    line = begin + shown(text, RESULT)
     if sys.stdout is not None and sys.stdout.isatty() and len(begin) < terminal_width() // 2:
         line = filled(line, " " * len(begin))
-    click.echo(line)
+    say_lines(line)
 
 
 def show_changed(changed: Sequence[str]) -> None:
     """Print what ``--set`` changed in the configuration of a run, one line per key."""
     for line in changed:
-        click.echo(f"with         {line}")
+        say(f"with         {line}")

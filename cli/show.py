@@ -17,6 +17,7 @@ from eqnp.cli.options import (
     short_forms,
     split_option,
 )
+from eqnp.cli.streams import say
 from eqnp.errors import memory_advice
 
 
@@ -70,5 +71,5 @@ def show(
         Progress().message(
             f"{len(chosen) - count} of {len(chosen)} samples left out, so that the page stays below 3 MB"
         )
-    click.echo(f"page in {out}: {count} samples, {len(page) / 1e6:.1f} MB; open it in a browser")
+    say(f"page in {out}: {count} samples, {len(page) / 1e6:.1f} MB; open it in a browser")
     show_changed(session.changed)

@@ -17,6 +17,7 @@ from eqnp.cli.options import (
     short_forms,
     split_option,
 )
+from eqnp.cli.streams import say
 from eqnp.errors import memory_advice
 
 
@@ -69,5 +70,5 @@ def states(
     if session.changed:
         content["changed"] = "; ".join(session.changed)
     files.save(out, content, kind="states")
-    click.echo(f"{out}: {len(chosen)} samples, {', '.join(content['phases'])}")
+    say(f"{out}: {len(chosen)} samples, {', '.join(content['phases'])}")
     show_changed(session.changed)

@@ -1,10 +1,19 @@
-"""stdout and stderr that accept any text: characters outside their encoding are escaped and cause no error."""
+"""stdout and stderr: they accept any text, and text leaves only through ``say``, safe on a terminal.
+
+Characters outside their encoding are escaped and cause no error.
+"""
 
 from __future__ import annotations
 
 import codecs
 import io
+import json
 import sys
+from typing import Any
+
+import click
+
+from eqnp.shown import RESULT, shown, shown_lines
 
 _HANDLER = "eqnp.escape"
 
@@ -19,6 +28,21 @@ def take_any_text() -> None:
         if isinstance(stream, io.TextIOWrapper):  # None if it was closed
             ascii_only = codecs.lookup(stream.encoding).name == "ascii"
             stream.reconfigure(encoding="utf-8" if ascii_only else None, errors=_HANDLER)
+
+
+def say(line: str) -> None:
+    """Print a line of results to stdout, as ``eqnp.shown`` shows it."""
+    click.echo(shown(line, RESULT))
+
+
+def say_lines(text: str, *, err: bool = False, nl: bool = True) -> None:
+    """Print several lines to stdout, or with ``err`` to stderr, each as ``eqnp.shown`` shows it."""
+    click.echo(shown_lines(text), err=err, nl=nl)
+
+
+def say_json(value: Any) -> None:
+    """Print a line of JSON for another program to stdout, whole; it is ASCII, with control codes escaped."""
+    click.echo(json.dumps(value))
 
 
 def _escape(error: UnicodeError) -> tuple[str | bytes, int]:

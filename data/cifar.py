@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from eqnp.data.idx import Readable, read_file
+from eqnp.data.idx import LARGEST, Readable, read_file
 from eqnp.errors import DataError
+from eqnp.shown import shown
 
 PIXELS = 3 * 32 * 32
 
@@ -42,13 +43,13 @@ CIFAR10 = Kind("CIFAR-10", 10, (b"labels",))
 CIFAR100 = Kind("CIFAR-100", 100, (b"coarse_labels", b"fine_labels"))
 
 
-def read_cifar_binary(path: Readable, kind: Kind = CIFAR10) -> tuple[np.ndarray, np.ndarray]:
+def read_cifar_binary(path: Readable, kind: Kind = CIFAR10, most: int = LARGEST) -> tuple[np.ndarray, np.ndarray]:
     """Return images (n, 32, 32, 3) uint8 and labels (n,) uint8 of a ``.bin`` file.
 
     Raises:
-        DataError: missing, not whole records, or a label that is no class.
+        DataError: missing, larger than ``most`` bytes, not whole records, or a label that is no class.
     """
-    data = read_file(path)
+    data = read_file(path, most)
     if not data or len(data) % kind.record:
         raise DataError(
             f"{path}: truncated or not a {kind.title} batch: {len(data)} bytes, not a multiple of {kind.record}"
@@ -60,13 +61,14 @@ def read_cifar_binary(path: Readable, kind: Kind = CIFAR10) -> tuple[np.ndarray,
     return _images(records[:, len(kind.labels) :]), labels.copy()
 
 
-def read_cifar_python(path: Readable, kind: Kind = CIFAR10) -> tuple[np.ndarray, np.ndarray]:
+def read_cifar_python(path: Readable, kind: Kind = CIFAR10, most: int = LARGEST) -> tuple[np.ndarray, np.ndarray]:
     """Return images (n, 32, 32, 3) uint8 and labels (n,) uint8 of a file of the python version.
 
     Raises:
-        DataError: missing, or not the published dictionary of batch_label, labels, data and filenames.
+        DataError: missing, larger than ``most`` bytes, or not the published dictionary of batch_label, labels, data and
+            filenames.
     """
-    data = read_file(path)
+    data = read_file(path, most)
     try:
         batch = _Dictionary(data).read()
         labels, pixels, names = batch[kind.labels[-1]], batch[b"data"], batch[b"filenames"]
@@ -74,12 +76,16 @@ def read_cifar_python(path: Readable, kind: Kind = CIFAR10) -> tuple[np.ndarray,
             raise _NotPublishedError("its keys differ")
         if not isinstance(labels, list) or not all(type(n) is int and 0 <= n < kind.classes for n in labels):
             raise _NotPublishedError(f"its labels are not numbers from 0 to {kind.classes - 1}")
-        if not isinstance(names, list) or len(names) != len(labels) or pixels.shape != (len(labels), PIXELS):
+        if not isinstance(names, list) or not all(isinstance(name, bytes) for name in names):
+            raise _NotPublishedError("its filenames are not strings")
+        if len(names) != len(labels) or pixels.shape != (len(labels), PIXELS):
             raise _NotPublishedError("labels, filenames and data differ in length")
     except _NotPublishedError as error:
         raise DataError(f"{path}: not a {kind.title} batch in the published form ({error})") from None
+    except MemoryError:
+        raise
     except Exception as error:  # pickletools raises anything on bytes that are not a pickle
-        reason = " ".join(str(error).split())[:80]
+        reason = shown(str(error), 80)
         raise DataError(f"{path}: truncated or not a {kind.title} batch ({type(error).__name__}: {reason})") from None
     images = np.frombuffer(pixels.data, np.uint8).reshape(pixels.shape)
     return _images(images), np.array(labels, np.uint8)
@@ -92,10 +98,6 @@ def _images(pixels: np.ndarray) -> np.ndarray:
 
 class _NotPublishedError(Exception):
     """The pickle is well formed, but not the published one."""
-
-
-class _Mark:
-    """The marker that a MARK opcode pushes on the stack."""
 
 
 class _Array:
@@ -113,20 +115,32 @@ _RECONSTRUCT, _NDARRAY, _DTYPE = "numpy.core.multiarray _reconstruct", "numpy nd
 _CONSTANTS = {"SHORT_BINSTRING", "BINSTRING", "BININT", "BININT1", "BININT2", "INT", "LONG1"}
 _VALUES = {"NONE": None, "EMPTY_TUPLE": (), "NEWTRUE": True, "NEWFALSE": False}
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+_MOST_OPCODES = 1_000_000  # the longest published batch has a few for each of 50,000 images
 
 
 class _Dictionary:
-    """A stack machine for the opcodes of one published batch. It calls nothing; it knows three names as constants."""
+    """A stack machine for the opcodes of one published batch. It calls nothing; it knows three names as constants.
+
+    It takes time and memory in proportion to the opcodes: what is on the stack is never printed or hashed, except keys
+    that are strings, and never compared with another thing on the stack. A few opcodes can make a tuple that holds
+    itself twice, forty times over, for which either would never end.
+    """
 
     def __init__(self, data: bytes) -> None:
         self.opcodes: Iterator[tuple[Any, Any, int | None]] = pickletools.genops(data)
+        self.size = len(data)
         self.stack: list[Any] = []
+        self.marks: list[int] = []  # heights of the stack at each MARK
         self.memo: dict[int, Any] = {}
 
     def read(self) -> dict[bytes, Any]:
         """Run until STOP and return the dictionary."""
-        for opcode, argument, _ in self.opcodes:
+        for count, (opcode, argument, place) in enumerate(self.opcodes):
+            if count > _MOST_OPCODES:
+                raise _NotPublishedError("it has too many opcodes")
             if opcode.name == "STOP":
+                if place != self.size - 1:
+                    raise _NotPublishedError("bytes follow its end")
                 break
             self._step(opcode.name, argument)
         if len(self.stack) != 1 or not isinstance(self.stack[0], dict):
@@ -142,13 +156,13 @@ class _Dictionary:
         elif name in _TUPLES:
             self._tuple(self._pop(_TUPLES[name]))
         elif name in ("BINPUT", "LONG_BINPUT"):
-            self.memo[argument] = stack[-1]
+            self.memo[argument] = self._top(object)
         elif name in ("BINGET", "LONG_BINGET"):
             stack.append(self.memo[argument])
         elif name == "PROTO" and argument == 2:
             pass
         elif name == "MARK":
-            stack.append(_Mark())
+            self.marks.append(len(stack))
         elif name == "EMPTY_DICT":
             stack.append({})
         elif name == "EMPTY_LIST":
@@ -169,6 +183,8 @@ class _Dictionary:
             self._top(list).append(item)
         elif name in ("SETITEMS", "SETITEM"):
             items = self._pop_mark() if name == "SETITEMS" else self._pop(2)
+            if not all(isinstance(key, bytes) for key in items[::2]):
+                raise _NotPublishedError("its keys are not strings")
             self._top(dict).update(zip(items[::2], items[1::2], strict=True))
         elif name == "GLOBAL" and argument in (_RECONSTRUCT, _NDARRAY, _DTYPE):
             stack.append(argument)
@@ -177,28 +193,33 @@ class _Dictionary:
             stack.append(_reduce(function, arguments))
         elif name == "BUILD":
             (state,) = self._pop(1)
-            _build(stack[-1], state)
+            _build(self._top(object), state)
         else:
-            raise _NotPublishedError(f"opcode {name} {'' if argument is None else repr(argument)[:60]}".rstrip())
+            what = repr(argument[:60]) if isinstance(argument, str | bytes) else ""
+            raise _NotPublishedError(f"opcode {name} {what}".rstrip())
 
     def _tuple(self, items: list[Any]) -> None:
         self.stack.append(tuple(items))
 
     def _top(self, kind: type) -> Any:
-        if not isinstance(self.stack[-1], kind):
+        top = self._pop(1)[0]
+        if not isinstance(top, kind):
             raise _NotPublishedError("its opcodes do not fit together")
-        return self.stack[-1]
+        self.stack.append(top)
+        return top
 
     def _pop(self, count: int) -> list[Any]:
-        if len(self.stack) < count:
+        if len(self.stack) - (self.marks[-1] if self.marks else 0) < count:
             raise _NotPublishedError("its opcodes do not fit together")
         items = self.stack[-count:]
         del self.stack[-count:]
         return items
 
     def _pop_mark(self) -> list[Any]:
-        place = max(i for i, item in enumerate(self.stack) if isinstance(item, _Mark))
-        items = self.stack[place + 1 :]
+        if not self.marks:
+            raise _NotPublishedError("its opcodes do not fit together")
+        place = self.marks.pop()
+        items = self.stack[place:]
         del self.stack[place:]
         return items
 
@@ -209,7 +230,8 @@ def _reduce(function: Any, arguments: Any) -> _Array | _DType:
         return _Array()
     if function == _DTYPE and arguments == (b"u1", 0, 1):
         return _DType()
-    raise _NotPublishedError(f"it calls {function!r}")
+    what = function if isinstance(function, str) else f"a {type(function).__name__}"
+    raise _NotPublishedError(f"it calls {what}")
 
 
 def _build(target: Any, state: Any) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from eqnp.data.cifar import read_cifar_binary, read_cifar_python
 from eqnp.data.idx import Readable, read_idx
-from eqnp.data.layout import CIFAR, IDX_PARTS, Located
+from eqnp.data.layout import CIFAR, IDX_PARTS, Located, largest
 from eqnp.data.locate import find, incomplete, searched
 from eqnp.data.npz import read_npz
 from eqnp.data.published import DATASETS, PARTS, count_fault, label_fault
@@ -138,10 +138,11 @@ def _missing(name: str, folder: str | Path | None) -> str:
 def _read(name: str, located: Located) -> Arrays:
     if located.form == "idx":
         return _read_idx_set(name, list(located.files))
+    most = [largest(name, located.form, number) for number in range(len(located.files))]
     if located.form == "npz":
-        return _read_npz(located.files[0])
+        return _read_npz(located.files[0], most[0])
     read = read_cifar_binary if located.form == "binary" else read_cifar_python
-    *train, test = batches = [read(path, CIFAR[name]) for path in located.files]
+    *train, test = batches = [read(path, CIFAR[name], limit) for path, limit in zip(located.files, most, strict=True)]
     for path, (images, _) in zip(located.files, batches, strict=True):
         is_test = path is located.files[-1]
         _require_no_fault(path, count_fault(name, int(is_test), len(images), share=1 if is_test else len(train)))
@@ -150,7 +151,7 @@ def _read(name: str, located: Located) -> Arrays:
 
 
 def _read_idx_set(name: str, paths: list[Readable]) -> Arrays:
-    x, y, tx, ty = (read_idx(path) for path in paths)
+    x, y, tx, ty = (read_idx(path, largest(name, "idx", number)) for number, path in enumerate(paths))
     for part, images, labels in ((0, x, y), (1, tx, ty)):
         path, path_of_labels = paths[2 * part : 2 * part + 2]
         if images.ndim != 3 or labels.ndim != 1:
@@ -165,9 +166,10 @@ def _require_no_fault(path: Readable, fault: str) -> None:
         raise DataError(f"{path}: {fault}")
 
 
-def _read_npz(path: Path) -> Arrays:
+def _read_npz(path: Path, most: int) -> Arrays:
     """Read the mnist.npz of Keras."""
-    x, y, tx, ty = read_npz(path, ("x_train", "y_train", "x_test", "y_test"), what="the mnist.npz of Keras").values()
+    names, what = ("x_train", "y_train", "x_test", "y_test"), "the mnist.npz of Keras"
+    x, y, tx, ty = read_npz(path, names, what=what, most=most).values()
     for images in (x, tx):
         if images.ndim != 3:
             raise DataError(f"{path}: images of {images.ndim} dimensions; the mnist.npz of Keras has (N, 28, 28)")

@@ -16,12 +16,15 @@ from pathlib import Path
 from typing import IO
 
 from eqnp.data.published import File
+from eqnp.data.stillness import cut_when_still
 from eqnp.errors import ConfigurationError, DataError
 from eqnp.runs.storage import disk_error
+from eqnp.shown import shown
 
 Progress = Callable[[str, int, int], None]  # file name, bytes so far, bytes in all
 CHUNK = 1 << 16
 TIMEOUT = 30.0  # seconds without a byte
+STILL_SECONDS = 60.0  # without content, though there may be bytes around it
 ANSWER_SECONDS = 90.0  # until the headers arrive, redirects included
 WINDOW, SLOWEST = 30.0, 1000.0  # seconds over which the speed is measured, and the minimum in bytes per second
 LOCAL = ("127.0.0.1", "localhost")  # the only hosts without https
@@ -35,8 +38,7 @@ class _Failed(Exception):
     """An address did not give the file: why, and what to do. ``wrong``: it sent another file."""
 
     def __init__(self, reason: object, advice: str, wrong: bool = False) -> None:
-        text = " ".join(str(reason).split())
-        super().__init__("".join(c if c.isprintable() else "?" for c in text)[:200])  # some is from the server
+        super().__init__(shown(" ".join(str(reason).split()), 200))  # some is from the server
         self.advice = advice
         self.wrong = wrong
 
@@ -55,6 +57,7 @@ def download(urls: tuple[str, ...], file: File, path: Path, progress: Progress) 
         if not _is_allowed(url):
             raise ConfigurationError(f"{url}: only https is fetched")
     part = path.with_name(path.name + ".part")
+    _require_own(part)
     faults: list[_Failed] = []
     for url in urls:
         try:
@@ -70,6 +73,12 @@ def download(urls: tuple[str, ...], file: File, path: Path, progress: Progress) 
     begun = _size(part) > 0 and any(fault.advice == GO_ON for fault in faults)
     advice = GO_ON if begun else faults[-1].advice.replace(GO_ON, AGAIN)
     raise DataError(f"{reasons}; {advice.format(file=file.name, folder=path.parent)}")
+
+
+def _require_own(part: Path) -> None:
+    """Remove what is in the place of a ``.part`` file and is none: a link, which writing would follow, or a pipe."""
+    if os.path.islink(part) or (os.path.exists(part) and not os.path.isfile(part) and not os.path.isdir(part)):
+        _remove(part)
 
 
 def is_published(path: Path, file: File) -> bool:
@@ -106,7 +115,7 @@ def _receive(url: str, file: File, part: Path, start: int, progress: Progress) -
         _require_offer(answer, file.size - start)  # before the received part of the file is overwritten
         done = start
         try:
-            with open(part, "ab" if start else "wb") as out:
+            with open(part, "ab" if start else "wb") as out, cut_when_still(answer, lambda: done, STILL_SECONDS):
                 for chunk in _chunks(answer, file.size - start):
                     out.write(chunk)
                     done += len(chunk)
@@ -204,7 +213,8 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     def http_error_302(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage
     ) -> HTTPResponse | None:
-        """Follow a redirect; close the connection if that fails."""
+        """Follow a redirect; close the connection if that fails. The page that comes with it is not read."""
+        fp.read = lambda *args: b""  # type: ignore[method-assign]  # urllib reads it whole, however long it is
         try:
             return super().http_error_302(req, fp, code, msg, headers)
         except Exception:

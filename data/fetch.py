@@ -7,19 +7,26 @@ import gzip
 import os
 import tarfile
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO, cast
 
 from eqnp.data.download import Progress, download, is_published
+from eqnp.data.idx import LARGEST
 from eqnp.data.layout import ARCHIVED
 from eqnp.data.locate import own_folder
+from eqnp.data.packed import DamagedError, gunzip
 from eqnp.data.published import SOURCES, Source
 from eqnp.errors import ConfigurationError, DataError, DiskError
 from eqnp.runs.locks import FileLock
 from eqnp.runs.storage import disk_error, write_atomic
+from eqnp.shown import NAME, shown
 
 Message = Callable[[str], None]
 LOCK = ".eqnp-fetch.lock"  # in the folder of the download
+_PLAIN = (tarfile.REGTYPE, tarfile.AREGTYPE)  # members that are files, not sparse
+LARGEST_MEMBER = 1 << 28  # bytes of a file in an archive
 WAIT = 0.2  # seconds between two attempts to take the lock
 
 
@@ -85,12 +92,14 @@ def _set_aside_damaged(path: Path, message: Message) -> None:
     plain = path.with_suffix("")
     for copy in (plain, plain.with_name(plain.name.replace("-idx", ".idx"))):
         try:
-            if not os.path.isfile(copy) or copy.read_bytes() == gzip.decompress(path.read_bytes()):
+            if not os.path.isfile(copy) or _holds(copy, gunzip(path.read_bytes(), LARGEST)):
                 continue
             aside = copy.with_name(copy.name + ".damaged")
             os.replace(copy, aside)
         except OSError as error:
             raise disk_error(copy, error) from None
+        except DamagedError as error:
+            raise DataError(f"{path}: damaged or truncated gzip ({error})") from None
         message(f"{copy}: differs from the published {path.name}; renamed to {aside.name}")
 
 
@@ -101,11 +110,15 @@ def _unpack(archive: Path, inside: str, files: tuple[str, ...], message: Message
     try:
         with contextlib.suppress(FileExistsError):
             folder.mkdir()
-        with tarfile.open(archive, "r:gz") as tar:
+        with (
+            gzip.open(archive) as unpacked,
+            tarfile.open(fileobj=cast(IO[bytes], _Limited(unpacked)), mode="r:") as tar,
+        ):
             for member in tar:
-                if member.name in wanted and member.isfile() and (content := tar.extractfile(member)):
+                _require_size(member)
+                if member.name in wanted and member.type in _PLAIN and (content := tar.extractfile(member)):
                     _replace(folder / Path(member.name).name, content.read(), message)
-    except (tarfile.TarError, EOFError) as error:
+    except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error, ValueError) as error:
         raise DataError(f"{archive}: cannot be unpacked ({error}); remove it and fetch again") from None
     except OSError as error:
         raise disk_error(folder, error) from None
@@ -115,10 +128,36 @@ def _unpack(archive: Path, inside: str, files: tuple[str, ...], message: Message
     return folder
 
 
+class _Limited:
+    """An unpacked archive of which at most ``LARGEST_MEMBER`` bytes are read at once, whatever its headers say."""
+
+    def __init__(self, file: gzip.GzipFile) -> None:
+        self._file, self.seek, self.tell = file, file.seek, file.tell
+
+    def read(self, size: int) -> bytes:
+        """Return up to ``size`` bytes."""
+        if not 0 <= size <= LARGEST_MEMBER:
+            raise tarfile.ReadError(f"a header states {size} bytes")
+        return self._file.read(size)
+
+
+def _require_size(member: tarfile.TarInfo) -> None:
+    """Raise a ReadError if a member, which would be read or passed over, is larger than those of the datasets."""
+    if not 0 <= member.size <= LARGEST_MEMBER or member.offset_data > LARGEST:
+        raise tarfile.ReadError(f"{shown(member.name, NAME)} has {member.size} bytes at {member.offset_data}")
+
+
 def _replace(path: Path, data: bytes, message: Message) -> None:
-    """Write ``data`` to ``path`` unless it has that content."""
+    """Write ``data`` to ``path`` unless it has that content. A link in its place is replaced, not followed."""
+    if os.path.islink(path):
+        path.unlink()
     if os.path.isfile(path):
-        if path.read_bytes() == data:
+        if _holds(path, data):
             return
         message(f"{path}: differs from the published archive; replaced")
     write_atomic(path, data)
+
+
+def _holds(path: Path, data: bytes) -> bool:
+    """Return whether a file has the content ``data``."""
+    return os.path.getsize(path) == len(data) and path.read_bytes() == data

@@ -6,18 +6,19 @@ integer, then the values. The first bytes, not the name, tell whether it is comp
 
 from __future__ import annotations
 
-import gzip
 import math
 import struct
-import zlib
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from eqnp.data.packed import DamagedError, gunzip
 from eqnp.errors import DataError
+from eqnp.runs.storage import read_bounded, read_error
 
 UINT8 = 8
+LARGEST = 1 << 30  # bytes of a dataset file whose size is not known, and of what it unpacks to
 GZIP = b"\x1f\x8b"  # first bytes of a gzip file
 _NOT_DATA = {
     b"<!doctype": "a web page, not data (from a server or a log-in page instead of the file)",
@@ -34,17 +35,17 @@ class Readable(Protocol):
         """Return the whole file."""
 
 
-def read_idx(path: Readable) -> np.ndarray:
+def read_idx(path: Readable, most: int = LARGEST) -> np.ndarray:
     """Return the uint8 array in an IDX file, in the shape of its header: images (N, H, W), labels (N,).
 
     Raises:
-        DataError: missing, not IDX, or shorter or longer than its header says.
+        DataError: missing, not IDX, shorter or longer than its header says, or larger than ``most`` bytes.
     """
-    data = read_file(path)
+    data = read_file(path, most)
     if data[:2] == GZIP:
         try:
-            data = gzip.decompress(data)
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            data = gunzip(data, most)
+        except DamagedError as error:
             raise DataError(f"{path}: damaged or truncated gzip ({error})") from None
     if len(data) < 4 or data[:2] != b"\0\0" or data[2] != UINT8 or not 1 <= data[3] <= 4:
         raise DataError(f"{path}: not an IDX file of bytes")
@@ -56,21 +57,24 @@ def read_idx(path: Readable) -> np.ndarray:
     if len(data) - start != expected:
         what = "truncated" if len(data) - start < expected else "too long"
         raise DataError(f"{path}: {what}: {len(data) - start} bytes where its header says {expected}")
+    if not expected:
+        raise DataError(f"{path}: its header gives the shape {shape}, which holds no values")
     return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
 
 
-def read_file(path: Readable) -> bytes:
-    """Return the bytes of a file.
+def read_file(path: Readable, most: int = LARGEST) -> bytes:
+    """Return the bytes of a file, which are at most ``most``.
 
     Raises:
-        DataError: it cannot be read, or is a web page instead of data.
+        DataError: it cannot be read, is not a regular file, is larger, or is a web page instead of data.
+        DiskError: the system cannot read it.
     """
     try:
-        data = path.read_bytes()
+        data = read_bounded(path, most) if isinstance(path, Path) else path.read_bytes()
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such file") from None
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+        raise read_error(str(path), error) or DataError(f"{path}: cannot be read ({error.strerror})") from None
     reject_other(path, data[:80])
     return data
 

@@ -5,11 +5,9 @@ The checks are cheap (sizes, first labels). They decide which copy is read; read
 
 from __future__ import annotations
 
-import gzip
 import math
 import os
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,12 +15,14 @@ from itertools import product
 from pathlib import Path
 
 from eqnp.data.cifar import CIFAR10, CIFAR100
-from eqnp.data.idx import GZIP
+from eqnp.data.idx import GZIP, LARGEST
+from eqnp.data.packed import begin_of_gzip
 from eqnp.data.published import DATASETS, label_fault
 
 IDX_PARTS = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
 CIFAR_BINARY = (*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin")
 CIFAR_PYTHON = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
+SLACK = 1 << 16  # bytes
 CIFAR100_BINARY, CIFAR100_PYTHON = ("train.bin", "test.bin"), ("train", "test")
 CIFAR = {"cifar10": CIFAR10, "cifar100": CIFAR100}
 # The folder in an archive that is fetched, and its files that are read.
@@ -162,6 +162,15 @@ def _published_size(name: str, form: str, number: int) -> int:
     return (counts[1] if number == training else counts[0] // training) * CIFAR[name].record
 
 
+def largest(name: str, form: str, number: int) -> int:
+    """Return how many bytes a file may have, packed or unpacked: about twice what the published one has."""
+    if form == "npz":
+        published = sum(_published_size(name, "idx", n) for n in range(4))
+    else:
+        published = _published_size(name, form, number)
+    return 2 * published + SLACK if published else LARGEST
+
+
 def _size_and_end(path: Path) -> tuple[int, bytes]:
     """Return the unpacked size of a file, which gzip stores in the last four bytes, and its last byte."""
     with open(path, "rb") as file:
@@ -174,8 +183,7 @@ def _size_and_end(path: Path) -> tuple[int, bytes]:
 
 def _first_labels(path: Path) -> bytes:
     """Return the first labels in an IDX file, or none if it cannot be read."""
-    with suppress(OSError, EOFError, zlib.error), open(path, "rb") as file:
-        packed = file.read(2) == GZIP
-        file.seek(0)
-        return (gzip.GzipFile(fileobj=file) if packed else file).read(8 + 16)[8:]
+    with suppress(OSError), open(path, "rb") as file:
+        data = file.read(1 << 12)
+        return (begin_of_gzip(data, 8 + 16) if data[:2] == GZIP else data)[8 : 8 + 16]
     return b""

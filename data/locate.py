@@ -103,6 +103,9 @@ def lasting_folder(name: str, folder: str, search: bool = True) -> str:
     """Return ``folder`` (of a configuration; "": none) in a form that does not depend on the working directory.
 
     With ``search`` and no folder: the folder of the dataset if it is found below the working directory.
+
+    Raises:
+        ConfigurationError: the form would depend on a working directory that has been removed.
     """
     if not folder and search and name != "mnist-small" and name in DATASETS:
         located = find(name)
@@ -113,7 +116,10 @@ def lasting_folder(name: str, folder: str, search: bool = True) -> str:
 def lasting_path(path: str) -> str:
     """Return a path of a configuration ("": none) in a form that does not depend on the working directory."""
     place = str(_expand(path)) if path else "~"
-    lasting = path if place.startswith("~") else os.path.abspath(place)
+    try:
+        lasting = path if place.startswith("~") else os.path.abspath(place)
+    except FileNotFoundError:
+        raise ConfigurationError("the working directory has been removed; change to another one") from None
     try:
         lasting.encode()
     except UnicodeEncodeError:  # a configuration cannot hold names that are not UTF-8

@@ -20,6 +20,8 @@ import numpy as np
 from eqnp.backends import limits
 from eqnp.data.idx import reject_other
 from eqnp.errors import DataError
+from eqnp.runs.storage import open_regular
+from eqnp.shown import shown
 
 LONGEST_HEADER = 10_000  # bytes; NumPy's own limit
 LARGE = 1 << 28  # bytes in all that may be compressed by any factor
@@ -44,23 +46,29 @@ class _Plan(NamedTuple):
         return math.prod(self.shape) * self.dtype.itemsize
 
 
-def read_npz(path: Path, needed: Sequence[str], optional: Sequence[str] = (), what: str = "") -> dict[str, np.ndarray]:
+def read_npz(
+    path: Path, needed: Sequence[str], optional: Sequence[str] = (), what: str = "", most: int | None = None
+) -> dict[str, np.ndarray]:
     """Return the ``needed`` arrays of a .npz file, and the ``optional`` ones that it has, by name.
 
-    Accepted are numbers and strings, uncompressed or by deflate. ``what`` the file should be is used in messages.
+    Accepted are numbers and strings, uncompressed or by deflate, of at most ``most`` bytes together (None: what fits in
+    memory). ``what`` the file should be is used in messages.
 
     Raises:
         DataError: missing or damaged, without one of the ``needed`` arrays, with one of Python objects, or larger than
             it should be or than the memory.
     """
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             reject_other(path, file.read(80))
             # a damaged header may warn before it fails
             with warnings.catch_warnings(action="ignore"), zipfile.ZipFile(file) as archive:
                 plans = _plans(archive, needed, optional)
+                size = sum(plan.size for plan in plans.values())
+                if most is not None and size > most:
+                    raise _Refused(f"its arrays have {size} bytes, more than {most}")
                 _require_plausible(plans)
-                require_memory(path, sum(plan.size for plan in plans.values()))
+                require_memory(path, size)
                 return {name: _read(archive, plan) for name, plan in plans.items()}
     except DataError:
         raise
@@ -70,8 +78,10 @@ def read_npz(path: Path, needed: Sequence[str], optional: Sequence[str] = (), wh
         raise DataError(f"{path}: {error}{f'; it is not {what}' if what else ''}") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except Exception as error:  # zipfile and NumPy raise anything on damaged bytes, even MemoryError
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:120]
+    except MemoryError:
+        raise
+    except Exception as error:  # zipfile and NumPy raise anything on damaged bytes
+        reason = shown(f"{type(error).__name__}: {error}", 120)
         raise DataError(f"{path}: damaged or not {what or 'a .npz file'} ({reason})") from None
 
 

@@ -10,17 +10,23 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from eqnp.shown import shown
+
 _NEEDED = ("numpy", "scipy", "h5py", "click", "threadpoolctl", "tomli_w")  # the dependencies in pyproject.toml
 _NO_MEMORY = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED")  # in the messages of CUDA and cuBLAS
 
 
 class EqnpError(Exception):
-    """The base class: an error with a message of one line. Line breaks in the message are replaced by spaces."""
+    """The base class: an error with a message of one line.
+
+    Line breaks in the message are replaced by spaces. Text from files and servers in it is safe on a terminal, and the
+    middle of a message longer than a screen is left out (``eqnp.shown``).
+    """
 
     exit_code = 1
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.splitlines()))
+        super().__init__(shown(" ".join(message.splitlines())))
 
 
 class ConfigurationError(EqnpError):

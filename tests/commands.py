@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import dataclass
 
 from eqnp.cli.main import main
+from eqnp.runs import checkpoint
 
 # A net and a dataset so small that a run takes a second.
 SMALL = (
@@ -55,3 +57,14 @@ def assert_fails(result, code, *words):
     assert result.out == ""
     for word in words:
         assert word in result.err
+
+
+def same_run(one, two):
+    """Compare two finished runs bitwise, but for the seconds."""
+    contents = [checkpoint.load(folder / "last.h5", kind="training") for folder in (one, two)]
+    assert [c["progress"].pop("seconds") for c in contents]
+    assert contents[0]["progress"] == contents[1]["progress"]
+    for name, value in contents[0]["parameters"].items():
+        assert value.tobytes() == contents[1]["parameters"][name].tobytes()
+    rows = [list(csv.reader((folder / "metrics.csv").read_text().splitlines())) for folder in (one, two)]
+    assert [row[:-1] for row in rows[0]] == [row[:-1] for row in rows[1]]

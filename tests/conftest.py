@@ -6,6 +6,7 @@ On the stand-in and on CuPy the simple form and the kernels are two tiers.
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from dataclasses import replace
 
 import datafiles
@@ -19,6 +20,16 @@ from eqnp.backends.device import CudaDevice
 from eqnp.errors import BackendError
 
 sys.modules.setdefault("standin", standin)
+
+with suppress(ImportError):  # the property tests skip themselves without it
+    from hypothesis import HealthCheck, settings
+
+    # The same few examples every time, so that a failure is one for everybody.
+    settings.register_profile(
+        "eqnp", derandomize=True, max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+    settings.register_profile("long", settings.get_profile("eqnp"), derandomize=False, max_examples=2000)
+    settings.load_profile("eqnp")  # more: --hypothesis-profile=long
 
 
 DRAW_CURVES = plotting.write_curves

@@ -8,13 +8,13 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from statistics import median
 
 import numpy as np
 
 from eqnp.backends.backend import Array, Backend
 from eqnp.backends.sharding import Map
+from eqnp.backends.system import system_text
 from eqnp.dynamics import WAYS, Phase, relax
 from eqnp.errors import memory_errors
 from eqnp.learner import Learner
@@ -123,11 +123,9 @@ def peak_memory(backend: Backend) -> float | None:
     """Return the peak memory of this process in MB, or the size of CuPy's pool; None if it is not known."""
     if backend.name == "cupy":
         return float(backend.xp.get_default_memory_pool().total_bytes() / 2**20)
-    status = Path("/proc/self/status")
-    if status.exists():
-        # Not getrusage there: its maximum is inherited from the process that started this one.
-        lines = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(next(lines).split()[1]) / 1024
+    for line in system_text("proc/self/status").splitlines():
+        if line.startswith("VmHWM:"):  # not getrusage there: its maximum is inherited from the parent process
+            return int(line.split()[1]) / 1024
     try:
         import resource
     except ImportError:  # Windows

@@ -6,6 +6,8 @@ import shlex
 from collections.abc import Callable
 from pathlib import Path
 
+from eqnp.shown import RESULT, shown, shown_lines
+
 
 class Report:
     """Receives the progress of a run. This one calls ``say`` with every message; with None it is silent."""
@@ -19,11 +21,12 @@ class Report:
     def message(self, text: str, to_paste: bool = False) -> None:
         """Report a permanent line. ``to_paste``: it holds a command and must not be wrapped."""
         if self._say is not None:
-            self._say(text)
+            self._say(shown(text, RESULT))
 
     def result(self, text: str) -> None:
         """Report the summary of a run, several lines."""
-        self.message(text)
+        if self._say is not None:
+            self._say(shown_lines(text))
 
     def clear(self) -> None:
         """Erase what ``update`` showed."""

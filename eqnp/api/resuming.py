@@ -35,6 +35,11 @@ def take_up_changes(
     state, without its lowest error if errors before and after the changes cannot be compared.
     """
     folder.truncate_metrics(state.epoch)
+    if lost := state.epoch - len({row["epoch"] for row in folder.metrics()}):
+        progress.message(
+            f"metrics.csv lacks the rows of {lost} of {state.epoch} epochs, which are not trained again; "
+            "if you have a copy, stop, restore it, and resume again"
+        )
     changes, rows = differences(before, config), folder.history()
     moved = environment_changes(folder.environment(), rows, environment)
     current = flat(config) | {f"environment.{name}": value for name, value in environment.items()}

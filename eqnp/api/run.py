@@ -22,6 +22,7 @@ from eqnp.networks import Network
 from eqnp.prepared import PreparedNetwork, PreparedWeights
 from eqnp.runs.config import Config
 from eqnp.runs.runfolder import RunFolder
+from eqnp.shown import shown
 from eqnp.training import State, Tally, evaluate
 
 
@@ -44,7 +45,7 @@ class Run:
     def __repr__(self) -> str:
         """Return one line: the folder, the checkpoint, the configuration and the data."""
         weights = f"{self.checkpoint}.h5 after {progress_of(self.state)}"
-        return f"<Run {self.path}: {weights}, {self.config.name} on {self.config.data.name}>"
+        return f"<Run {self.path}: {weights}, {shown(self.config.name, 100)} on {self.config.data.name}>"
 
     @property
     def config(self) -> Config:

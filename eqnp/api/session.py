@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -13,14 +14,14 @@ import numpy as np
 from eqnp.api.fitting import fitted, read_dataset
 from eqnp.api.report import quoted
 from eqnp.backends.backend import Array, Backend
-from eqnp.data import AsGiven, Augmentation, Batches, Dataset, Normalisation, lasting_folder, lasting_path
+from eqnp.data import AsGiven, Augmentation, Batches, Dataset, Normalisation, lasting_folder, lasting_path, outline
 from eqnp.errors import CheckpointError, ConfigurationError
 from eqnp.learner import Learner
 from eqnp.runs import checkpoint
 from eqnp.runs.changes import describe, differences, require_readable
 from eqnp.runs.config import Config
 from eqnp.runs.configfile import load, parse
-from eqnp.runs.experiment import from_content, make_learner, with_threads
+from eqnp.runs.experiment import from_content, make_architecture, make_learner, with_threads
 from eqnp.runs.runfolder import RunFolder
 from eqnp.training import State, initial_state
 
@@ -28,6 +29,7 @@ KIND = "training"  # the kind of a run's checkpoints
 CONFIG = "config"  # the name in a checkpoint of its configuration, as TOML
 OpenBackend = Callable[[], Backend]  # called once the configuration is read
 Read = Callable[[Config], Dataset]
+_SPARE_BYTES = 64_000_000  # of a checkpoint beyond its arrays; also names what differs in a somewhat larger network
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class Session:
 
     def restore(self, path: Path) -> State:
         """Return the state in a checkpoint of this configuration."""
-        return self.state_in(path, checkpoint.load(path, kind=KIND))
+        return self.state_in(path, load_content(path, self.config))
 
     def state_in(self, path: Path, content: Mapping[str, object]) -> State:
         """Return the state in the ``content`` of the checkpoint at ``path``."""
@@ -136,6 +138,20 @@ def with_lasting_folder(config: Config, search: bool = True) -> Config:
     return replace(config, data=replace(config.data, folder=folder, file=lasting_path(config.data.file)))
 
 
+def load_content(path: Path, config: Config) -> dict[str, Any]:
+    """Return the content of a checkpoint, which is not read if it is far larger than the network needs.
+
+    Raises:
+        CheckpointError: it is too large, missing or damaged.
+    """
+    d, model = config.data, config.model
+    known = outline(d.name, d.shape, model.layers[-1].dense)
+    architecture = make_architecture(model, known.train_images.shape[1:], len(known.classes))
+    weights = sum(map(math.prod, architecture.parameter_shapes().values()))
+    most = _SPARE_BYTES + 4 * weights * np.dtype(config.training.dtype).itemsize  # Adam has two numbers a weight
+    return checkpoint.load(path, kind=KIND, most=most)
+
+
 def open_run(
     path: Path, backend: OpenBackend, overrides: tuple[str, ...], which: str, read: Read | None = None
 ) -> tuple[Session, State]:
@@ -147,7 +163,7 @@ def open_run(
     session = Session.start(with_threads(config), backend(), trains=False, read=read)
     session = replace(session, changed=tuple(map(describe, changes)))
     file = folder.best_path if which == "best" else folder.last_path
-    content = checkpoint.load(file, kind=KIND)
+    content = load_content(file, written)
     state = session.state_in(file, content)
     require_readable(differences(config_in(file, content) or written, written), quoted(path))
     return session, state

@@ -16,7 +16,7 @@ from eqnp.analysis.precision import rounding_warning
 from eqnp.api.report import Report, clock, quoted
 from eqnp.api.results import summary
 from eqnp.api.resuming import KEPT, nothing_to_do, take_up_changes
-from eqnp.api.session import CONFIG, KIND, OpenBackend, Read, Session, config_in, with_lasting_folder
+from eqnp.api.session import CONFIG, KIND, OpenBackend, Read, Session, config_in, load_content, with_lasting_folder
 from eqnp.api.signals import Interrupted, StopRequest
 from eqnp.backends.sharding import Map, thread_map
 from eqnp.errors import DiskError, DivergedError, EqnpError, OutOfMemoryError, memory_errors
@@ -28,6 +28,8 @@ from eqnp.runs.configfile import load, to_toml
 from eqnp.runs.environment import describe_environment
 from eqnp.runs.experiment import to_content, with_threads
 from eqnp.runs.runfolder import RunFolder
+from eqnp.runs.storage import require_space
+from eqnp.shown import shown
 from eqnp.training import State, Tally, batches_left, evaluate, next_epoch, require_finite, train_epoch
 
 SAVE_SECONDS = 300.0  # between two checkpoints inside a long epoch
@@ -64,8 +66,8 @@ def resume_run(
             if overrides:
                 folder.write_config(to_toml(session.config))
             return _begin(_Run(session, folder, report))
-        content = checkpoint.load(folder.last_path, kind=KIND)
         written = load(str(folder.config_path))
+        content = load_content(folder.last_path, written)
         # The configuration until now, and the one to continue with.
         before = with_lasting_folder(config_in(folder.last_path, content) or written, search=False)
         config = with_lasting_folder(with_threads(load(str(folder.config_path), overrides)), search=False)
@@ -93,6 +95,8 @@ def _begin(run: _Run) -> int:
         run.folder.write_environment(describe_environment(run.session.learner.backend.name))
         run.write(run.folder.last_path, state)
     except DiskError as error:
+        if not os.path.isfile(run.folder.config_path):
+            raise DiskError(f"{error}; the run folder was moved or deleted meanwhile; start a new run") from None
         raise DiskError(f"{error}; then `eqnp train --resume {quoted(run.folder.path)}` starts the run") from None
     return run.go_on(state)
 
@@ -117,6 +121,7 @@ class _Run:
 
     def go_on(self, state: State) -> int:
         """Train until the last epoch is done or a signal asks to stop."""
+        self._require_space(state)
         self.report.message(self._title(state))
         self._warn(state)
         with thread_map(self.session.config.training.threads, self.report.message) as run, self.stop as stop:
@@ -124,12 +129,33 @@ class _Run:
                 while state.epoch < self.epochs and stop.exit_code is None:
                     state = self._epoch(state, run, stop)
             except EqnpError as error:
-                change = f" --set {error.key}=..." if isinstance(error, DivergedError) else ""
-                raise type(error)(f"{error}; `{self._resume}{change}` continues from last.h5") from None
+                raise type(error)(self._with_way_on(error)) from None
             if stop.exit_code is not None:  # before waiting for threads, which a further signal may interrupt
                 self.report.message(self._stopped(state), to_paste=True)
                 return stop.exit_code
         return self.conclude(state)
+
+    def _require_space(self, state: State) -> None:
+        """Check that there is room for what training will write: best.h5, and a new file beside the old one."""
+        folder = self.folder
+        if state.epoch < self.epochs:
+            size = os.path.getsize(folder.last_path)
+            try:
+                require_space(folder.path, size + (0 if os.path.exists(folder.best_path) else size))
+            except DiskError as error:
+                raise DiskError(self._with_way_on(error)) from None
+
+    def _with_way_on(self, error: EqnpError) -> str:
+        """Return the message of an error and how to continue. The folder may be gone since the run started."""
+        folder = self.folder
+        if all(map(os.path.isfile, (folder.config_path, folder.last_path))):
+            change = f" --set {error.key}=..." if isinstance(error, DivergedError) else ""
+            return f"{error}; `{self._resume}{change}` continues from last.h5"
+        if os.path.isdir(folder.path):
+            return f"{error}; files of the run were moved or deleted while it trained, so it cannot be resumed"
+        gone = f"{folder.path}: the run folder was moved or deleted while the run trained"
+        cure = "if it was moved, `eqnp train --resume` with its new place continues from its last.h5"
+        return f"{gone}; {cure}" if isinstance(error, DiskError) else f"{error}; {gone}; {cure}"
 
     def conclude(self, state: State) -> int:
         """Evaluate the test set once if a validation set chose the weights, and print the result of the run."""
@@ -220,7 +246,8 @@ class _Run:
         """Write metrics and checkpoints of a full epoch, and return the state at the start of the next."""
         angles = {f"angle_{name}": angle for name, angle in alignment_angles(state.parameters).items()}
         rate = max(self.session.learner.update.rates(state.epoch).values())
-        self.folder.append_metrics(_metrics(state, self.chooses, result, rate) | angles)
+        if self.folder.append_metrics(_metrics(state, self.chooses, result, rate) | angles):
+            self.report.message("metrics.csv had lost rows of earlier epochs; they are written again")
         after = next_epoch(state)
         if result.error < state.best_error:
             after = replace(after, best_error=result.error, best_epoch=after.epoch)
@@ -237,7 +264,8 @@ class _Run:
 
     def write(self, path: Path, state: State) -> None:
         """Write a checkpoint, with the configuration that made it."""
-        checkpoint.save(path, to_content(state) | {CONFIG: to_toml(self.session.config)}, kind=KIND)
+        content = to_content(state) | {CONFIG: to_toml(self.session.config)}
+        checkpoint.save(path, content, kind=KIND, follow=False)
 
     def _show(self, state: State, rate: float) -> None:
         tally, rest = state.tally, batches_left(self.training, state.position)
@@ -269,14 +297,14 @@ class _Run:
 
     def _title(self, state: State) -> str:
         config, network = self.session.config, self.session.learner.network
-        weights = sum(p.size for p in state.parameters.values())
+        weights, name = sum(p.size for p in state.parameters.values()), shown(config.name, 100)
         where = f"epoch {state.epoch + 1}, batch {state.batch + 1}" if state.epoch or state.batch else "the start"
         held = ""
         if self.chooses == "validation":
             train, validation = map(self.session.count, ("train", "validation"))
             held = f" ({train} samples to train on, {validation} for validation)"
         return (
-            f"{config.name}: {' - '.join(map(str, network.architecture.layers))} on {self.session.dataset.name}{held}, "
+            f"{name}: {' - '.join(map(str, network.architecture.layers))} on {self.session.dataset.name}{held}, "
             f"{weights} parameters, {_method(config, self.session.learner.bptt)}, from {where}, "
             f"in {self.folder.path}"
         )

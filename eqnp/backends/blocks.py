@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache, lru_cache
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 
 from eqnp.backends.backend import Array
+from eqnp.backends.system import system_text
 
 
 def equal_parts(samples: int, count: int) -> list[slice]:
@@ -38,7 +38,7 @@ def _cut(samples: int, most: int) -> Sequence[slice]:
 def cache_of_a_core() -> int:
     """Return the size of a core's second-level cache in bytes; 1 MiB if the system does not report it."""
     try:
-        text = Path("/sys/devices/system/cpu/cpu0/cache/index2/size").read_text().strip()  # Linux: "2048K"
+        text = system_text("sys/devices/system/cpu/cpu0/cache/index2/size").strip()  # Linux: "2048K"
         return int(text[:-1]) * {"K": 2**10, "M": 2**20}[text[-1]]
-    except (OSError, ValueError, KeyError, IndexError):
+    except (ValueError, KeyError, IndexError):
         return 2**20

@@ -13,6 +13,7 @@ from typing import Any
 
 from eqnp.errors import ConfigurationError
 from eqnp.runs.config import Config
+from eqnp.shown import shown as printable
 
 # Keys (or tables) that define the weights, and why they cannot change.
 _OF_WEIGHTS = {
@@ -57,7 +58,8 @@ class Change:
     new: Any
 
     def __str__(self) -> str:
-        return f"{self.key} = {shown(self.new)} instead of {shown(self.old)}"
+        key, new, old = (printable(text, 200) for text in (self.key, shown(self.new), shown(self.old)))
+        return f"{key} = {new} instead of {old}"
 
 
 def shown(value: Any) -> str:
@@ -116,8 +118,8 @@ def _require(changes: Sequence[Change], fixed: Mapping[str, str], run: str) -> N
             reason = "the checkpoints hold velocities only with momentum"
         if reason:
             raise ConfigurationError(
-                f"{change.key}: is {shown(change.old) or 'not set'} since the start of the run and cannot be "
-                f"{shown(change.new) or 'left out'} now: {reason}; "
+                f"{change.key}: is {printable(shown(change.old), 200) or 'not set'} since the start of the run and "
+                f"cannot be {printable(shown(change.new), 200) or 'left out'} now: {reason}; "
                 f"for a new run: `eqnp train {run}/config.toml --set {change.key}=...`"
             )
 

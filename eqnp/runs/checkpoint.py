@@ -3,6 +3,9 @@
 A file is a user block of 512 bytes, then HDF5. The user block holds, little-endian: the magic (8 bytes), the format
 version (4), the length of the rest (8), the SHA-256 of the rest (32), zeros. Dictionaries are groups, arrays are
 datasets, and Python scalars are scalar datasets whose attribute ``python`` names their type.
+
+h5py writes the HDF5. ``eqnp.runs.plainhdf5`` reads it, since a checksum is no signature: whoever made the file can make
+it right, and libhdf5 is not safe on files that were made to harm.
 """
 
 from __future__ import annotations
@@ -11,7 +14,6 @@ import hashlib
 import io
 import os
 import shlex
-import stat
 import struct
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -21,52 +23,60 @@ import h5py
 import numpy as np
 
 from eqnp import __version__
-from eqnp.errors import CheckpointError
-from eqnp.runs.storage import write_atomic
+from eqnp.errors import BackendError, CheckpointError
+from eqnp.runs.hdf5types import STORED
+from eqnp.runs.plainhdf5 import BASE, MOST_LEVELS, MOST_NAME, MOST_NAMES, PlainFile
+from eqnp.runs.storage import open_regular, write_atomic
+from eqnp.shown import shown
 
 MAGIC = b"eqnp\r\n\x1a\n"  # line ends and the end-of-text sign reveal a copy in text mode
 FORMAT = 1
-BLOCK = 512
+BLOCK = BASE
 _FIELDS = struct.Struct("<8sIQ32s")
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 
 
-def save(path: str | Path, content: Mapping[str, Any], *, kind: str) -> None:
+def save(path: str | Path, content: Mapping[str, Any], *, kind: str, follow: bool = True) -> None:
     """Write ``content`` to ``path``: nested dictionaries of NumPy arrays of any shape, str, int, float and bool.
 
     ``load`` needs the same ``kind``. Equal contents give equal bytes. Keys may not be empty, ``.`` or contain ``/`` or
-    NUL.
+    NUL. A symbolic link at ``path`` stays and its target is replaced; without ``follow`` the link is replaced.
 
     Raises:
         TypeError: a leaf has another type (copy an array from a GPU to the host first).
-        ValueError: a key cannot be a name in HDF5.
+        ValueError: a key cannot be a name in HDF5, or dictionaries are nested too deeply.
         DiskError: the file cannot be written; an older file at ``path`` is unchanged.
+        BackendError: this version of h5py writes a layout that ``load`` does not know.
     """
     buffer = io.BytesIO()  # in memory, since HDF5 itself can crash on a full disk
-    with h5py.File(buffer, "w", userblock_size=BLOCK, track_order=True) as file:
+    with h5py.File(buffer, "w", userblock_size=BLOCK, track_order=True, libver="earliest") as file:
         file.attrs["kind"] = kind
         file.attrs["eqnp"] = __version__
-        _write(file, content, "")
+        _write(file, content, "", MOST_LEVELS)
     with buffer.getbuffer() as data:
+        _require_readable(data[BLOCK:], content)
         data[:BLOCK] = _user_block(data[BLOCK:])
-        write_atomic(path, data)
+        write_atomic(path, data, follow=follow)
 
 
-def load(path: str | Path, *, kind: str) -> dict[str, Any]:
+def load(path: str | Path, *, kind: str, most: int | None = None) -> dict[str, Any]:
     """Return the content that ``save`` wrote with the same ``kind``, bitwise: types, dtypes and shapes included.
+
+    A file of more than ``most`` bytes is refused before it is read.
 
     Raises:
         CheckpointError: the file is missing, damaged, not from eqnp, of a newer format or of another kind.
     """
     path = Path(path)
-    data = _read_checked(path)
+    data = _read_checked(path, most)
     try:
-        with h5py.File(io.BytesIO(data), "r") as file:
-            found = file.attrs["kind"]
-            content = _read(file) if found == kind else {}
-    except (OSError, KeyError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
-        raise _error(path, f"its checksum is right, but its HDF5 cannot be read ({error})") from error
-    if found != kind:
+        file = PlainFile(memoryview(data)[BLOCK:])
+        content = _copied(file.content()) if file.kind == kind else {}
+    except (ValueError, ArithmeticError) as error:
+        reason = shown(str(error), 200)
+        raise _error(path, f"its checksum is right, but its HDF5 cannot be read ({reason})") from error
+    if file.kind != kind:
+        found = shown(file.kind, 60)
         raise CheckpointError(f"{path}: holds {found}, but {kind} is needed; give a file that holds {kind}")
     return content
 
@@ -116,21 +126,27 @@ def _describe(value: Any) -> str:
 # ---- content to HDF5 and back
 
 
-def _write(group: h5py.Group, content: Mapping[str, Any], where: str) -> None:
+def _write(group: h5py.Group, content: Mapping[str, Any], where: str, levels: int) -> None:
+    if not levels:
+        raise ValueError(f"{where[:60]}: dictionaries are nested deeper than {MOST_LEVELS} levels")
+    if sum(len(str(key).encode(errors="replace")) + 22 for key in content) > MOST_NAMES:
+        raise ValueError(f"{where[:60]}: {len(content)} keys are too many for one dictionary")
     for key, value in content.items():
         name = f"{where}{key}"
         if not isinstance(key, str):
             raise TypeError(f"{name}: keys must be str, not {type(key).__name__}")
         if key in ("", ".") or "/" in key or "\0" in key:
             raise ValueError(f"{name!r}: a key may not be empty, '.' or contain '/' or NUL")
+        if len(key.encode(errors="replace")) > MOST_NAME:
+            raise ValueError(f"{name[:60]}...: a key may have {MOST_NAME} bytes at most")
         if isinstance(value, Mapping):
-            _write(group.create_group(key, track_order=True), value, f"{name}.")
+            _write(group.create_group(key, track_order=True), value, f"{name}.", levels - 1)
         else:
             _write_leaf(group, key, value, name)
 
 
 def _write_leaf(group: h5py.Group, key: str, value: Any, name: str) -> None:
-    if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
+    if isinstance(value, np.ndarray) and value.dtype in STORED:
         group.create_dataset(key, data=value, track_times=False)
         return
     for python, stored in _STORED:
@@ -161,25 +177,22 @@ _STORED: tuple[tuple[type, Callable[[Any], Any]], ...] = (
 )
 
 
-def _read(group: h5py.Group) -> dict[str, Any]:
-    return {key: _read_item(group, key) for key in group}
+def _require_readable(hdf5: memoryview, content: Mapping[str, Any]) -> None:
+    """Check before a file gets its name that ``load`` will read it: other versions of h5py may write otherwise."""
+    try:
+        restore_into(content, PlainFile(hdf5).content())
+    except (ValueError, CheckpointError) as error:
+        raise BackendError(
+            f"h5py {h5py.__version__} (HDF5 {h5py.version.hdf5_version}) writes checkpoints that eqnp {__version__} "
+            f"cannot read back ({error}); nothing was written; install another version of h5py"
+        ) from error
 
 
-def _read_item(group: h5py.Group, key: str) -> Any:
-    if not isinstance(group.get(key, getlink=True), h5py.HardLink):  # it may lead out of the checked file
-        raise ValueError(f"{key} is a link")
-    item = group[key]
-    return _read(item) if isinstance(item, h5py.Group) else _read_leaf(item)
-
-
-def _read_leaf(dataset: h5py.Dataset) -> Any:
-    python = dataset.attrs.get("python")
-    if python is None:
-        return dataset[...]
-    value = dataset[()]
-    if python == "str":
-        return bytes(value).decode("utf-8", "surrogatepass")
-    return {"bool": bool, "int": int, "float": float}[python](value)
+def _copied(tree: Any) -> Any:
+    """Return the tree with arrays of its own, so that the bytes of the file can be freed."""
+    if isinstance(tree, dict):
+        return {key: _copied(value) for key, value in tree.items()}
+    return tree.copy() if isinstance(tree, np.ndarray) else tree
 
 
 # ---- the user block
@@ -190,17 +203,20 @@ def _user_block(rest: bytes | memoryview) -> bytes:
     return _FIELDS.pack(MAGIC, FORMAT, len(rest), digest).ljust(BLOCK, b"\0")
 
 
-def _read_checked(path: Path) -> bytes:
+def _read_checked(path: Path, most: int | None) -> bytes:
     """Return all bytes of a file, checked against its user block."""
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise _error(path, "is not a file" if not path.is_dir() else "is a folder, not a checkpoint")
-        with open(path, "rb") as file:
-            start = file.read(BLOCK)
-            _check_start(path, start, os.fstat(file.fileno()).st_size)
-            data = start + file.read()
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            _check_start(path, file.read(BLOCK), size)
+            if most is not None and size > most:
+                raise _error(path, f"has {size} bytes, far more than this network needs")
+            file.seek(0)
+            data = file.read(size)
     except FileNotFoundError:
         raise _error(path, "there is no such file") from None
+    except IsADirectoryError:
+        raise _error(path, "is a folder, not a checkpoint") from None
     except OSError as error:
         raise _error(path, f"cannot be read ({error.strerror or error})") from error
     if data[:BLOCK] != _user_block(memoryview(data)[BLOCK:]):

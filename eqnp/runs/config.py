@@ -11,8 +11,11 @@ from typing import Any
 
 from eqnp.errors import ConfigurationError
 from eqnp.runs.datakeys import check_data
+from eqnp.runs.spelling import show
+from eqnp.shown import shown
 
 LARGEST_WHOLE = 2**31 - 1  # larger sizes overflow, larger counts never end
+LONGEST_NAME = 200  # bytes of a configuration's name; with the time of a run it must be the name of a folder
 OF_CONVOLUTIONS = ("kernel", "stride", "padding", "pool")  # keys of a layer or a skip
 ACTIVATION_NAMES = (
     "half_hard_sigmoid",
@@ -316,7 +319,12 @@ def check(config: Config) -> None:
     if optimizer.nesterov and not optimizer.momentum:
         raise ConfigurationError("optimizer.nesterov: only for sgd with optimizer.momentum above 0")
     if not config.name or any(c in config.name for c in "/\\\0") or config.name.startswith("."):
-        raise ConfigurationError(f"name: {config.name!r} cannot be the name of a folder")
+        raise ConfigurationError(f"name: {show(config.name)} cannot be the name of a folder")
+    if shown(config.name) != config.name or len(config.name.encode("utf-8", "replace")) > LONGEST_NAME:
+        raise ConfigurationError(
+            f"name: {show(config.name)} names the run folder: give at most {LONGEST_NAME} bytes, without control "
+            "characters"
+        )
 
 
 def _check_kind(config: Config) -> None:

@@ -15,11 +15,12 @@ from typing import Any
 import tomli_w
 
 from eqnp.errors import ConfigurationError
-from eqnp.runs import presets
+from eqnp.runs import presets, toml
 from eqnp.runs.config import OF_CONVOLUTIONS, Config, Layer, Skip, check
 from eqnp.runs.overrides import as_text, override
 from eqnp.runs.reading import read_config
 from eqnp.runs.spelling import nearest, shorten, show
+from eqnp.runs.storage import read_error
 
 DEFAULT_PRESET = "digits"
 
@@ -123,18 +124,18 @@ def _source(source: str | Config) -> tuple[str, dict[str, Any]]:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")  # editors on Windows begin a file with a byte-order mark
+        return toml.read_text(path)
     except FileNotFoundError:
         raise ConfigurationError(f"{path}: there is no such file") from None
     except UnicodeDecodeError:
         raise ConfigurationError(f"{path}: not a text file in UTF-8") from None
     except OSError as error:
-        raise ConfigurationError(f"{path}: cannot be read ({error.strerror})") from None
+        raise read_error(path, error) or ConfigurationError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def _parse(where: str, text: str) -> dict[str, Any]:
     try:
-        return tomllib.loads(text)
+        return toml.parse(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         text = " ".join(str(error).split())
         cure = "; inside double quotes write \\\\ for \\, or use single quotes" if _is_escape(text) else ""

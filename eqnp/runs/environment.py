@@ -6,10 +6,10 @@ import platform
 import shlex
 import sys
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 from eqnp import __version__
 from eqnp.backends.limits import available_cores
+from eqnp.backends.system import system_text
 
 
 def describe_environment(backend_name: str) -> dict[str, str | int]:
@@ -31,11 +31,10 @@ def describe_environment(backend_name: str) -> dict[str, str | int]:
 
 def processor() -> str:
     """Return the name of the CPU, such as "AMD EPYC 9R14"."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()  # Linux, where Python does not know it
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or "not known"
+    for line in system_text("proc/cpuinfo").splitlines():  # Linux, where Python does not know it
+        if line.startswith("model name") and ":" in line:
+            return line.split(":", 1)[1].strip()
+    return platform.processor() or "not known"
 
 
 def _version(package: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
@@ -224,10 +225,17 @@ def _check_weights(parameters: Mapping[str, np.ndarray], learner: Learner) -> No
             )
 
 
+_LARGEST = {"seconds": 1e9, "best_error": math.inf}  # an error is infinite before the first epoch
+
+
 def _check_numbers(where: str, content: Mapping[str, Any]) -> None:
-    """Check that counts and sums are at least 0, and that counts fit int64."""
+    """Check that counts and sums are at least 0 and finite, and that counts fit int64."""
     for name, value in content.items():
-        good = 0 <= value < 2**63 if isinstance(value, int) else not isinstance(value, float) or value >= 0
+        good = True
+        if isinstance(value, int):
+            good = 0 <= value < 2**63
+        elif isinstance(value, float):
+            good = 0 <= value <= _LARGEST.get(name, sys.float_info.max)
         if not good:
             raise _impossible(f"{where}.{name}", str(value)[:20])
 

@@ -6,13 +6,15 @@ import errno
 import os
 import platform
 import re
-import stat
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
+from eqnp.backends.system import system_link, system_text
 from eqnp.errors import DiskError
-from eqnp.runs.storage import disk_error
+from eqnp.runs.storage import disk_error, lock_file, new_file, read_bounded
+from eqnp.shown import shown
 
 if sys.platform == "win32":  # a locked byte cannot be read there: lock one far after the holder's name
     import msvcrt
@@ -37,8 +39,9 @@ else:
 
 # Errors of flock if the file system, or its server, has no locks.
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
-_OPEN = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+_MOST = 4096  # bytes of a lock file
 _NOBODY = "another process"
+_TRIES, _PAUSE = 20, 0.02  # seconds between looks at a lock whose holder has not written its name yet
 
 
 class FileLock:
@@ -61,24 +64,31 @@ class FileLock:
         Raises:
             DiskError: the file cannot be made or locked, or is a link, which is never followed.
         """
-        descriptor = self._open()
+        descriptor, taken = lock_file(self.path), False
+        try:
+            taken = self._take(descriptor)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                reason = error.strerror or error
+                raise DiskError(
+                    f"{self.path}: cannot be locked ({reason}); choose a place on another file system"
+                ) from error
+        else:
+            return taken
+        finally:
+            if taken:
+                self._descriptor = descriptor
+            else:  # this process must not keep it
+                _close(descriptor)
+        return self._acquire_softly()
+
+    def _take(self, descriptor: int) -> bool:
         try:
             _lock(descriptor)
         except (BlockingIOError, PermissionError):  # of flock and Windows: another process has it
-            _close(descriptor)
             return False
-        except OSError as error:
-            _close(descriptor)
-            if error.errno in _NO_LOCKS:
-                return self._acquire_softly()
-            reason = error.strerror or error
-            raise DiskError(
-                f"{self.path}: cannot be locked ({reason}); choose a place on another file system"
-            ) from error
         if os.path.lexists(self.soft_path) and not self._take_away_stale():  # of a host that has no locks
-            _close(descriptor)
             return False
-        self._descriptor = descriptor
         with suppress(OSError):  # on a full disk the lock still holds, only without a name
             os.ftruncate(descriptor, 0)
             os.write(descriptor, _this_process().partition("\n")[0].encode(errors="replace"))
@@ -98,29 +108,24 @@ class FileLock:
                     os.unlink(self.soft_path)
 
     def holder(self) -> str:
-        """Return the last holder as "process PID on HOST", and what to do if it is not known whether it still runs."""
-        held = _text(self.soft_path)
-        if held is not None:
-            name = held.partition("\n")[0] or _NOBODY
-            return name if _runs(held) else f"{name} (if that is gone, delete {self.soft_path})"
-        return (_text(self.path) or "").strip() or _NOBODY
+        """Return the holder as "process PID on HOST", and what to do if it is not known whether it still runs.
 
-    def _open(self) -> int:
-        try:
-            descriptor = os.open(self.path, _OPEN, 0o666)
-        except OSError as error:
-            if error.errno == errno.ELOOP:
-                raise DiskError(f"{self.path}: is a link, which is not followed; delete it") from error
-            raise disk_error(self.path, error) from error
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            _close(descriptor)
-            raise DiskError(f"{self.path}: is not a regular file; delete it or choose another folder")
-        return descriptor
+        The holder writes its name just after it got the lock, so the name of a process that is gone is read again.
+        """
+        for _ in range(_TRIES):
+            soft = os.path.lexists(self.soft_path)
+            held = _text(self.soft_path if soft else self.path) or ""  # it may be unreadable
+            name = shown(held.partition("\n")[0].strip(), 100) or _NOBODY
+            runs = _runs(held) if soft else _named_runs(name)
+            if runs or (runs is None and name != _NOBODY):
+                break
+            time.sleep(_PAUSE)
+        return name if runs or not soft else f"{name} (if that is gone, delete {self.soft_path})"
 
     def _acquire_softly(self) -> bool:
         for _ in range(2):
             try:
-                descriptor = os.open(self.soft_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+                descriptor = new_file(self.soft_path)
             except FileExistsError:
                 if not self._take_away_stale():
                     return False
@@ -135,10 +140,12 @@ class FileLock:
     def _write_name(self, descriptor: int) -> None:
         try:
             os.write(descriptor, _this_process().encode(errors="replace"))
-        except OSError as error:  # a lock without a name could never be taken over
+        except BaseException as error:  # a lock without a name could never be taken over
             with suppress(OSError):
                 os.unlink(self.soft_path)
-            raise disk_error(self.soft_path, error) from error
+            if isinstance(error, OSError):
+                raise disk_error(self.soft_path, error) from error
+            raise
         finally:
             _close(descriptor)
 
@@ -177,16 +184,12 @@ def _process_of(name: str) -> int | None:
 
 def _system() -> list[str]:
     """Return the boot and the process namespace in which a PID is unique; "" if not known."""
-    try:
-        namespace = os.readlink("/proc/self/ns/pid")
-    except OSError:
-        namespace = ""
-    return [(_text(Path("/proc/sys/kernel/random/boot_id")) or "").strip(), namespace]
+    return [system_text("proc/sys/kernel/random/boot_id").strip(), system_link("proc/self/ns/pid")]
 
 
 def _started(process: int) -> str:
     """Return when a process started, in clock ticks since the boot; "" if it is gone or not visible."""
-    status = _text(Path(f"/proc/{process}/stat"))  # field 22; field 2, a name in brackets, may contain anything
+    status = system_text(f"proc/{process}/stat")  # field 22; field 2, a name in brackets, may contain anything
     return status.rpartition(")")[2].split()[19] if status else ""
 
 
@@ -198,9 +201,19 @@ def _runs(held: str) -> bool | None:
         return None  # another host, boot or container; on Windows os.kill would end the process
     if rest[2] and (started := _started(process)):
         return started == rest[2]
+    return _exists(process)
+
+
+def _named_runs(name: str) -> bool | None:
+    """Return whether "process PID on HOST" is a process of this host; None if this host cannot tell."""
+    process = _process_of(name)
+    return None if process is None or os.name == "nt" else _exists(process)
+
+
+def _exists(process: int) -> bool:
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except OSError:
         return True  # a process of another user
@@ -209,7 +222,7 @@ def _runs(held: str) -> bool | None:
 
 def _text(path: Path) -> str | None:
     try:
-        return path.read_text("utf-8", "replace")
+        return read_bounded(path, _MOST).decode("utf-8", "replace")
     except OSError:
         return None
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import re
 import sys
 import time
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence, Set
 from contextlib import suppress
 from fnmatch import fnmatchcase
@@ -19,14 +16,19 @@ from typing import Any
 import tomli_w
 
 from eqnp.errors import ConfigurationError, RunBusyError
+from eqnp.runs import toml
 from eqnp.runs.locks import FileLock
 from eqnp.runs.storage import PART, disk_error, make_folder, write_atomic
+from eqnp.runs.tables import Row, read_rows, write_rows
 
 _LOCK = ".lock"
 
 
 class RunFolder:
-    """The folder of a run. A writer holds its lock from ``create`` or ``open(lock=True)`` until ``close``."""
+    """The folder of a run. A writer holds its lock from ``create`` or ``open(lock=True)`` until ``close``.
+
+    Nothing is written through a symbolic link in it: the lock refuses one, all other writing replaces it by a file.
+    """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -38,6 +40,7 @@ class RunFolder:
         self.last_path = self.path / "last.h5"
         self.best_path = self.path / "best.h5"
         self._lock = FileLock(self.path / _LOCK)
+        self._known: dict[Path, Sequence[Mapping[str, Any]]] = {}  # rows of files, as this process left them
 
     @classmethod
     def create(cls, path: str | Path, config_toml: str) -> RunFolder:
@@ -79,7 +82,11 @@ class RunFolder:
             raise ConfigurationError(f"{folder.path}: {_missing(folder.path)}")
         if lock:
             folder._acquire()
-            folder._remove_unfinished()
+            try:
+                folder._remove_unfinished()
+            except BaseException:
+                folder.close()
+                raise
         return folder
 
     @staticmethod
@@ -112,17 +119,17 @@ class RunFolder:
 
     def write_config(self, config_toml: str) -> None:
         """Write config.toml."""
-        write_atomic(self.config_path, config_toml.encode())
+        write_atomic(self.config_path, config_toml.encode(), follow=False)
 
     def write_environment(self, environment: Mapping[str, Any]) -> None:
         """Write environment.toml. Characters that UTF-8 cannot encode, as in file names, are replaced by "?"."""
-        write_atomic(self.environment_path, tomli_w.dumps(environment).encode(errors="replace"))
+        write_atomic(self.environment_path, tomli_w.dumps(environment).encode(errors="replace"), follow=False)
 
     def environment(self) -> dict[str, Any]:
         """Return the content of environment.toml, empty if the file is missing or damaged: no run depends on it."""
         try:
-            return tomllib.loads(self.environment_path.read_text("utf-8"))
-        except (OSError, ValueError):
+            return toml.parse(toml.read_text(self.environment_path))
+        except (OSError, ValueError, RecursionError):
             return {}
 
     def metrics(self) -> list[dict[str, str]]:
@@ -133,41 +140,26 @@ class RunFolder:
         """Return the rows of history.csv as text, by column; see ``rows`` and ``eqnp.runs.history``."""
         return self.rows(self.history_path, {"epoch", "batch", "key", "old", "new"})
 
-    def rows(self, path: Path, needed: Set[str] = frozenset({"epoch"})) -> list[dict[str, str]]:
-        """Return the rows of a CSV file of the run as text, by column. A last line without a line end is dropped.
+    def rows(self, path: Path, needed: Set[str] = frozenset({"epoch"})) -> list[Row]:
+        """Return the rows of a CSV file of the run as text, by column; see ``eqnp.runs.tables.read_rows``."""
+        return read_rows(path, needed)
 
-        Raises:
-            ConfigurationError: the file cannot be read, column names are empty, repeated or lack a ``needed`` one, or a
-                row has too many cells or no epoch.
-        """
-        try:
-            text = path.read_text("utf-8-sig", "replace")
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            reason = error.strerror or error
-            raise ConfigurationError(f"{path}: cannot be read ({reason}); move it away") from error
-        whole = text[: text.rfind("\n") + 1]
-        try:
-            reader = csv.DictReader(io.StringIO(whole), restval="")
-            columns, rows = reader.fieldnames or [], list(reader)
-        except csv.Error as error:
-            raise _damaged(path, f"is damaged ({error})") from error
-        if whole and not (needed <= set(columns) and all(columns) and len(set(columns)) == len(columns)):
-            raise _damaged(path, "its first line is damaged")
-        for number, row in enumerate(rows, start=1):
-            if None in row or not re.fullmatch(r"[0-9]{1,10}", row["epoch"]):
-                raise _damaged(path, f"row {number} is damaged")
-        return rows
-
-    def append_metrics(self, row: Mapping[str, Any]) -> None:
+    def append_metrics(self, row: Mapping[str, Any]) -> bool:
         """Add a row to metrics.csv; see ``append_rows``."""
-        self.append_rows(self.metrics_path, [row])
+        return self.append_rows(self.metrics_path, [row])
 
-    def append_rows(self, path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Add rows to a CSV file of the run. The whole file is rewritten, so a row is never incomplete."""
-        if rows:
-            _write_rows(path, [*self.rows(path), *rows])
+    def append_rows(self, path: Path, rows: Sequence[Mapping[str, Any]]) -> bool:
+        """Add rows to a CSV file of the run. The whole file is rewritten, so a row is never incomplete.
+
+        Rows that were in the file when this process last read or wrote it, but are there no more, are written again:
+        the file was removed or cut meanwhile. Return whether that was so.
+        """
+        if not rows:
+            return False
+        found, known = self.rows(path), self._known.get(path, [])
+        lost = len(found) < len(known)
+        self._write_rows(path, [*(known if lost else found), *rows])
+        return lost
 
     def truncate_metrics(self, last_epoch: int) -> None:
         """Drop the rows of epochs after ``last_epoch`` from metrics.csv and test.csv; a resumed run writes them again.
@@ -179,7 +171,12 @@ class RunFolder:
             rows = self.rows(path)
             kept = [row for row in rows if int(row["epoch"]) <= last_epoch]
             if len(kept) < len(rows):
-                _write_rows(path, kept)
+                self._write_rows(path, kept)
+            self._known[path] = kept
+
+    def _write_rows(self, path: Path, rows: list[Mapping[str, Any]] | list[Row]) -> None:
+        write_rows(path, rows)
+        self._known[path] = rows
 
     def close(self) -> None:
         """Release the lock, if it is held."""
@@ -219,20 +216,6 @@ class RunFolder:
 def _only_traces(items: Iterable[str]) -> bool:
     """Return whether a folder has only files that a process leaves if it is killed while it starts a run."""
     return all(any(fnmatchcase(item, each) for each in (f"{_LOCK}*", PART.format("*"))) for item in items)
-
-
-def _damaged(path: Path, what: str) -> ConfigurationError:
-    return ConfigurationError(f"{path}: {what}; repair it or move the file away")
-
-
-def _write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    text = io.StringIO()
-    if columns:
-        writer = csv.DictWriter(text, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    write_atomic(path, text.getvalue().encode())
 
 
 def _missing(path: Path) -> str:

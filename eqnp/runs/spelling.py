@@ -6,7 +6,10 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
+from eqnp.shown import shown
+
 MOST = 3  # words that a message suggests
+LONGEST = 100  # characters of a word that may be a typo
 
 
 def slips(a: str, b: str) -> int:
@@ -25,6 +28,8 @@ def slips(a: str, b: str) -> int:
 
 def near_words(word: str, known: Iterable[str]) -> list[str]:
     """Return the known words that ``word`` may stand for, the likeliest first; empty if none is similar."""
+    if len(word) > LONGEST:
+        return []
     words, allowed = list(dict.fromkeys(known)), max(1, min(len(word) // 3, 3))
     lengths = [each for each in words if abs(len(each) - len(word)) <= allowed]
     distance = {each: slips(word.lower(), each.lower()) for each in lengths}
@@ -60,6 +65,6 @@ def show(given: Any) -> str:
 
 
 def shorten(text: str, most: int = 60) -> str:
-    """Return at most ``most`` characters of a text, all of which can be encoded as UTF-8."""
+    """Return about ``most`` characters of a text, safe on a terminal; all of them can be encoded as UTF-8."""
     text = text if len(text) <= most else text[: most - 3] + "..."
-    return text.encode("utf-8", "backslashreplace").decode()
+    return shown(text, 10 * most).encode("utf-8", "backslashreplace").decode()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import datafiles
 import pytest
+from commands import assert_fails, overrides, run
 from datafiles import assert_line
 
 from eqnp.data import describe, fetch, load
@@ -162,3 +163,12 @@ def test_bare_clothes_in_the_variable_are_not_taken_for_those_of_the_folder(tmp_
     monkeypatch.setenv("EQNP_DATA", ".")
     with pytest.raises(DataError):
         load("fashion-mnist", "")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a working directory cannot be removed there")
+def test_a_working_directory_that_has_been_removed_is_one_line(capsys, tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    result = run(capsys, "train", *overrides("data.name=mnist", "data.folder=x"))
+    assert_fails(result, 2, "the working directory has been removed; change to another one")

@@ -9,7 +9,8 @@ import sys
 from places import ROOT
 
 LADDER = [
-    "errors __init__ clone lazy",
+    "shown errors __init__ clone lazy",
+    "backends.system",
     "backends.limits backends.device",
     "backends.backend",
     "inputs backends.workspace backends.blocks backends.products backends.mkl backends.sharding backends.cuda backends",
@@ -40,8 +41,9 @@ LADDER = [
     "analysis.settling analysis.theorem analysis.verdict analysis.precision analysis.trajectories analysis.measuring",
     "analysis.plots",
     "analysis.picture analysis",
-    "runs.storage runs.environment",
-    "runs.locks runs.checkpoint runs.figures",
+    "runs.storage runs.environment runs.hdf5types",
+    "runs.plainhdf5",
+    "runs.locks runs.checkpoint runs.figures runs.toml runs.tables",
     "runs.presets runs.spelling runs.datakeys",
     "runs.config",
     "runs.keys runs.overrides runs.changes",

@@ -12,9 +12,10 @@ import time
 import h5py
 import numpy as np
 import pytest
+from places import ROOT
 
 from eqnp.backends.backend import get_backend
-from eqnp.errors import CheckpointError, DiskError
+from eqnp.errors import BackendError, CheckpointError, DiskError
 from eqnp.runs import checkpoint
 from eqnp.runs.checkpoint import restore_into
 from eqnp.runs.configfile import load
@@ -59,6 +60,65 @@ def assert_refused(path, *words, kind="training"):
 def test_what_is_saved_comes_back_bit_for_bit(tmp_path):
     assert_same(checkpoint.load(save(tmp_path / "a.h5"), kind="training"), CONTENT)
     assert (tmp_path / "a.h5").read_bytes() == save(tmp_path / "b.h5").read_bytes()
+
+
+OLD = {
+    "parameters": {f"forward.{n}.weight": np.arange(6, dtype=np.float32).reshape(2, 3) + n for n in range(12)},
+    "optimizer": {"velocity": {"a": np.zeros((0, 2)), "b": np.array(3.0)}, "count": 7},
+    "progress": {"name": "ε\0", "text": "ε", "empty": "", "rate": float("nan"), "least": 5e-324}
+    | {"done": True, "large": 2**100},
+}
+
+
+@pytest.mark.parametrize("name", ["hdf5-1.14.h5", "hdf5-2.0.h5"])
+def test_checkpoints_of_older_versions_open(name):
+    assert_same(checkpoint.load(ROOT / "tests" / "fixtures" / "checkpoints" / name, kind="training"), OLD)
+
+
+@pytest.mark.parametrize("dtype", ["?", *"bhilqBHILQ", *"efd", "F", "D", ">i4", ">f8", ">c16"])
+@pytest.mark.parametrize("shape", [(), (1,), (0, 3), (2, 3, 1, 2)], ids=str)
+def test_arrays_of_every_type_and_shape_come_back(tmp_path, dtype, shape):
+    values = (np.arange(np.prod(shape, dtype=int)) % 2).reshape(shape).astype(dtype)
+    assert_same(checkpoint.load(save(tmp_path / "a.h5", {"a": values}), kind="training"), {"a": values})
+
+
+def test_a_group_may_have_thousands_of_members_and_text_any_length(tmp_path):
+    content = {"a": {f"forward.{n}.weight": n for n in range(3000)}, "text": "ε" * 100_000}
+    content["long"] = {"x" * 1000: {"y" * 998 + "ε": {}}, "many": {f"{n:0100}": n for n in range(3000)}}
+    assert_same(checkpoint.load(save(tmp_path / "a.h5", content), kind="training"), content)
+
+
+def test_what_could_not_be_read_back_is_not_written(tmp_path, monkeypatch):
+    """Another version of h5py may write another layout; the old checkpoint stays."""
+    path = save(tmp_path / "a.h5")
+    before = path.read_bytes()
+    create = h5py.Group.create_dataset
+    monkeypatch.setattr(
+        h5py.Group, "create_dataset", lambda *args, **options: create(*args, **options | {"track_times": True})
+    )
+    with pytest.raises(BackendError, match=r"h5py .* nothing was written; install another version of h5py"):
+        save(path, {"other": 1})
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+def nested(levels):
+    return {"a": nested(levels - 1)} if levels else {}
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (nested(40), "nested deeper than 32 levels"),
+        ({"x" * 1001: 1}, "1000 bytes at most"),
+        ({"a": {str(n): 0 for n in range(20_000)}}, "20000 keys are too many"),
+    ],
+    ids=["deep", "a long key", "many keys"],
+)
+def test_dictionaries_have_limits(tmp_path, content, words):
+    with pytest.raises(ValueError, match=words):
+        save(tmp_path / "a.h5", content)
+    assert list(tmp_path.iterdir()) == []
+    checkpoint.save(tmp_path / "a.h5", nested(31), kind="training")
 
 
 def test_any_hdf5_reader_can_read_it(tmp_path):
@@ -209,6 +269,9 @@ def change_all(content, name, value):
         ("progress.mistakes", -1),
         ("progress.best_error", float("nan")),
         ("progress.seconds", -1.0),
+        ("progress.seconds", float("inf")),
+        ("progress.seconds", 1e300),
+        ("progress.residual", float("inf")),
         ("optimizer.count", -1),
     ],
 )

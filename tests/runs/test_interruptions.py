@@ -12,7 +12,7 @@ import sys
 from collections import Counter
 
 import pytest
-from commands import SMALL_OPTIONS, assert_fails, overrides, run, train_small
+from commands import SMALL_OPTIONS, assert_fails, overrides, run, same_run, train_small
 
 from eqnp import training
 from eqnp.api import signals
@@ -54,17 +54,6 @@ def trained(monkeypatch):
 
 def progress(folder):
     return checkpoint.load(folder / "last.h5", kind="training")["progress"]
-
-
-def same_run(one, two):
-    """Compare two finished runs bitwise, but for the seconds."""
-    contents = [checkpoint.load(folder / "last.h5", kind="training") for folder in (one, two)]
-    assert [c["progress"].pop("seconds") for c in contents]
-    assert contents[0]["progress"] == contents[1]["progress"]
-    for name, value in contents[0]["parameters"].items():
-        assert value.tobytes() == contents[1]["parameters"][name].tobytes()
-    rows = [list(csv.reader((folder / "metrics.csv").read_text().splitlines())) for folder in (one, two)]
-    assert [row[:-1] for row in rows[0]] == [row[:-1] for row in rows[1]]
 
 
 # ---- samples

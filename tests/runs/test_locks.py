@@ -178,6 +178,28 @@ def test_the_first_error_of_a_write_is_told_not_that_of_closing(tmp_path, monkey
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("kind", ["flock", "soft"])
+@pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt])
+def test_a_lock_that_could_not_be_taken_whole_is_given_back(tmp_path, monkeypatch, kind, error):
+    def fail(*arguments):
+        raise error
+
+    if kind == "soft":
+        monkeypatch.setattr(locks, "_lock", lambda descriptor: fail_with(errno.ENOLCK))
+    lock = FileLock(tmp_path / "lock")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", fail)
+        with pytest.raises(error):
+            lock.acquire()
+    other = FileLock(tmp_path / "lock")
+    assert other.acquire()
+    other.release()
+
+
+def fail_with(code):
+    raise OSError(code, os.strerror(code))
+
+
 def test_a_lock_is_never_written_through_a_link(capsys, tmp_path):
     precious = tmp_path / "precious"
     precious.write_text("mine")
