@@ -41,6 +41,7 @@ LADDER = [
     "analysis.settling analysis.theorem analysis.verdict analysis.precision analysis.trajectories analysis.measuring",
     "analysis.plots analysis",
     "runs.storage runs.environment runs.hdf5types",
+    "runs.hdf5objects",
     "runs.plainhdf5",
     "runs.locks runs.checkpoint runs.figures runs.toml runs.tables",
     "runs.presets runs.spelling runs.config",
