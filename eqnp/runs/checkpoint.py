@@ -24,8 +24,9 @@ import numpy as np
 
 from eqnp import __version__
 from eqnp.errors import BackendError, CheckpointError
+from eqnp.runs.hdf5objects import BASE
 from eqnp.runs.hdf5types import STORED
-from eqnp.runs.plainhdf5 import BASE, MOST_LEVELS, MOST_NAME, MOST_NAMES, PlainFile
+from eqnp.runs.plainhdf5 import MOST_LEVELS, MOST_NAME, MOST_NAMES, PlainFile
 from eqnp.runs.storage import open_regular, write_atomic
 from eqnp.shown import shown
 

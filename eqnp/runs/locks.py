@@ -41,7 +41,7 @@ else:
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 _MOST = 4096  # bytes of a lock file
 _NOBODY = "another process"
-_TRIES, _PAUSE = 20, 0.02  # seconds between looks at a lock whose holder has not written its name yet
+_TRIES, _PAUSE = 50, 0.02  # seconds between looks at a lock whose holder has not written its name yet
 
 
 class FileLock:

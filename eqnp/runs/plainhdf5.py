@@ -17,26 +17,21 @@ from typing import Any
 
 import numpy as np
 
+from eqnp.runs.hdf5objects import ATTRIBUTE, ATTRIBUTE_INFO, UNDEFINED, Messages, Objects
 from eqnp.runs.hdf5types import Cursor, dtype_of, is_text, shape_of
 
-BASE = 512  # where HDF5 begins in the file, after the user block
-MOST_STEPS = 100_000  # about a second; an array or a number takes about 9
 MOST_LEVELS = 32  # of groups in groups
 MOST_NAME = 1000  # bytes of a name
 MOST_NAMES = 450_000  # bytes of all names in a group, with about 22 for each: some 10,000 members
-UNDEFINED = 2**64 - 1  # an address of nothing
 
-_SUPERBLOCK = 96  # bytes
-_NIL, _SPACE, _LINK_INFO, _TYPE, _FILL, _LINK, _LAYOUT, _GROUP_INFO, _ATTRIBUTE, _MORE = 0, 1, 2, 3, 5, 6, 8, 10, 12, 16
-_ATTRIBUTE_INFO = 21
-_OF_GROUPS = {_LINK_INFO, _LINK, _GROUP_INFO, _ATTRIBUTE, _ATTRIBUTE_INFO}
-_OF_DATASETS = {_SPACE, _TYPE, _FILL, _LAYOUT, _ATTRIBUTE}
+_SPACE, _LINK_INFO, _TYPE, _FILL, _LINK, _LAYOUT, _GROUP_INFO = 1, 2, 3, 5, 6, 8, 10
+_OF_GROUPS = {_LINK_INFO, _LINK, _GROUP_INFO, ATTRIBUTE, ATTRIBUTE_INFO}
+_OF_DATASETS = {_SPACE, _TYPE, _FILL, _LAYOUT, ATTRIBUTE}
 _ONCE = {_LINK_INFO, _SPACE, _TYPE, _LAYOUT}
+_SCALARS = {"bool": np.dtype("?"), "int": np.dtype("<i8"), "float": np.dtype("<f8")}
 
-Messages = list[tuple[int, Cursor]]
 
-
-class PlainFile:
+class PlainFile(Objects):
     """An HDF5 file in memory, without its user block: ``kind``, and ``content`` as nested dictionaries.
 
     Raises:
@@ -44,117 +39,16 @@ class PlainFile:
     """
 
     def __init__(self, data: memoryview) -> None:
-        self._data = data
-        self._unread = len(data)
-        self._steps = MOST_STEPS
-        self._objects: set[int] = set()
-        self._heaps: dict[int, dict[int, Cursor]] = {}
-        self._root = self._messages(self._root_address())
-        attributes = self._attributes(self._root)
+        super().__init__(data)
+        self._root = self.messages(self.root_address())
+        attributes = self.attributes(self._root)
         if set(attributes) != {"kind", "eqnp"}:
             raise ValueError("its root lacks the attributes kind and eqnp, or has others")
         self.kind = attributes["kind"]
 
     def content(self) -> dict[str, Any]:
-        """Return the tree of groups; leaves are Python values, and arrays that are views of the file's bytes."""
+        """Return the tree of groups, once; leaves are Python values, and arrays that are views of the file's bytes."""
         return self._group(self._root, MOST_LEVELS)
-
-    # ---- bytes
-
-    def _take(self, address: int, length: int) -> Cursor:
-        """Return ``length`` bytes at ``address``. No byte of an honest file is needed twice."""
-        if address + length > len(self._data):
-            raise ValueError("an address lies outside the file")
-        self._unread -= length
-        if self._unread < 0:
-            raise ValueError("two parts of it overlap")
-        return Cursor(self._data[address : address + length])
-
-    def _step(self) -> None:
-        self._steps -= 1
-        if self._steps < 0:
-            raise ValueError("it has far more objects than eqnp writes")
-
-    def _root_address(self) -> int:
-        block = self._take(0, _SUPERBLOCK)
-        block.expect(b"\x89HDF\r\n\x1a\n" + bytes([0, 0, 0, 0, 0, 8, 8, 0]), "its superblock")
-        block.skip(8)  # sizes of trees that it does not have, and flags
-        if (block.uint(8), block.uint(8)) != (BASE, UNDEFINED):
-            raise ValueError("its superblock is unusual")
-        block.skip(8)  # the end of the file
-        if block.uint(8) != UNDEFINED:
-            raise ValueError("its superblock is unusual")
-        block.skip(8)  # the name of the root
-        return block.uint(8)
-
-    # ---- object headers
-
-    def _messages(self, address: int) -> Messages:
-        """Return the messages of an object header, type and body; an object may be reached once."""
-        if address in self._objects:
-            raise ValueError("an object has two names")
-        self._objects.add(address)
-        if bytes(self._data[address : address + 4]) == b"OHDR":
-            return self._messages_2(address)
-        head = self._take(address, 16)
-        head.expect(b"\x01\0", "an object header")
-        head.skip(2)
-        if head.uint(4) != 1:
-            raise ValueError("an object has two names")
-        return self._all(address + 16, head.uint(4), 8, b"")
-
-    def _messages_2(self, address: int) -> Messages:
-        head = self._take(address, 6)
-        head.skip(4)
-        version, flags = head.uint(1), head.uint(1)
-        if version != 2 or flags & 0xD0:
-            raise ValueError("an object header is unusual")
-        times, size = 16 if flags & 32 else 0, 1 << (flags & 3)  # HDF5 1.14 has the times of groups
-        length = self._take(address + 6 + times, size).uint(size)
-        return self._all(address + 6 + times + size, length, 6 if flags & 4 else 4, b"OCHK")
-
-    def _all(self, address: int, length: int, head: int, sign: bytes) -> Messages:
-        """Return the messages in all chunks of a header. Each has ``head`` bytes before its body."""
-        result: Messages = []
-        wide = 2 if head == 8 else 1
-        chunks = [self._take(address, length)]
-        for chunk in chunks:  # grows
-            while chunk.left >= head:
-                self._step()
-                kind, size, flags = chunk.uint(wide), chunk.uint(2), chunk.uint(1)
-                chunk.skip(head - wide - 3)
-                body = chunk.part(size)
-                if flags & 2:
-                    raise ValueError("a message is shared")
-                if kind == _MORE:
-                    more = self._take(body.uint(8), body.uint(8))
-                    more.expect(sign, "an object header")
-                    more.drop(len(sign))  # the checksum at its end
-                    chunks.append(more)
-                elif kind != _NIL:
-                    result.append((kind, body))
-        return result
-
-    def _attributes(self, messages: Messages) -> dict[str, str]:
-        """Return the attributes of an object; all are text."""
-        result: dict[str, str] = {}
-        for kind, body in messages:
-            if kind == _ATTRIBUTE_INFO:
-                body.expect(b"\0\x03", "an object with attributes")
-                body.skip(2)
-                body.expect(UNDEFINED.to_bytes(8, "little"), "an object with attributes")  # they are in no heap
-            if kind != _ATTRIBUTE:
-                continue
-            body.expect(b"\x01\0", "an attribute")
-            sizes = [body.uint(2) for _ in range(3)]
-            name, type_, space = (body.part(-(-size // 8) * 8) for size in sizes)  # padded
-            text = str(name.rest[: sizes[0]], "utf-8").removesuffix("\0")
-            if text in result or not is_text(type_) or shape_of(space) != ():
-                raise ValueError("an attribute is unusual")
-            result[text] = self._text(body)
-        return result
-
-    # ---- groups
 
     def _group(self, messages: Messages, levels: int) -> dict[str, Any]:
         if not levels:
@@ -172,19 +66,19 @@ class PlainFile:
         for _, name, address in links:
             if name in result or name in ("", ".") or "/" in name or "\0" in name:
                 raise ValueError("a name is unusual")
-            result[name] = self._item(self._messages(address), levels - 1)
+            result[name] = self._item(self.messages(address), levels - 1)
         return result
 
     def _item(self, messages: Messages, levels: int) -> Any:
         if any(kind == _LAYOUT for kind, _ in messages):
             return self._dataset(messages)
-        if self._attributes(messages):
+        if self.attributes(messages):
             raise ValueError("a group has attributes")
         return self._group(messages, levels)
 
     def _heap(self, address: int) -> Iterator[tuple[int, str, int]]:
         """Yield the links in a fractal heap. eqnp only adds links, so each block is filled from its beginning."""
-        head = self._take(address, 146)
+        head = self.take(address, 146)
         head.expect(b"FRHP\0" + b"\x07\0" + b"\0\0", "a heap")  # length of an ID; no filters
         checked = head.uint(1) & 2
         head.skip(4 + 7 * 8)
@@ -198,7 +92,7 @@ class PlainFile:
         blocks = [(block, start)]
         if rows:
             sizes = [size for row in range(min(rows, 64)) for size in [start << max(row - 1, 0)] * width]
-            root = self._take(block, place + 8 * len(sizes))
+            root = self.take(block, place + 8 * len(sizes))
             root.expect(b"FHIB\0", "a heap")
             root.skip(place - 5)
             blocks = [(root.uint(8), size) for size in sizes]
@@ -206,22 +100,20 @@ class PlainFile:
             if block != UNDEFINED and size > largest:  # of further lists of blocks
                 raise ValueError("a group has more members than eqnp writes")
             if block != UNDEFINED and managed:
-                part = self._take(block, size)
+                part = self.take(block, size)
                 part.expect(b"FHDB\0", "a heap")
                 part.skip(place - 5 + (4 if checked else 0))
                 while managed and part.peek() == 1:
-                    self._step()
+                    self.step()
                     yield _link(part)
                     managed -= 1
         if managed:
             raise ValueError("a heap lacks members")
 
-    # ---- datasets
-
     def _dataset(self, messages: Messages) -> Any:
         _require_kinds(messages, _OF_DATASETS)
         parts = dict(messages)
-        attributes, shape = self._attributes(messages), shape_of(parts[_SPACE])
+        attributes, shape = self.attributes(messages), shape_of(parts[_SPACE])
         python = attributes.pop("python", None)
         if attributes:
             raise ValueError("a dataset has unknown attributes")
@@ -232,7 +124,7 @@ class PlainFile:
         if text:
             if shape != ():
                 raise ValueError("an array of text")
-            return _as_python(python, self._text(data))
+            return _as_python(python, self.text(data))
         array = np.frombuffer(data.rest, dtype).reshape(shape)
         if dtype.kind == "b" and array.view(np.uint8).max(initial=0) > 1:
             raise ValueError("a truth value is neither true nor false")
@@ -242,34 +134,7 @@ class PlainFile:
         """Return the bytes of a dataset, which lie in one piece in this file."""
         layout.expect(b"\x03\x01", "the layout of a dataset (chunks, filters, or data elsewhere)")
         address, size = layout.uint(8), layout.uint(8)
-        return self._take(0 if address == UNDEFINED and not size else address, size)
-
-    def _text(self, place: Cursor) -> str:
-        """Return the text that a descriptor names by its length, a global heap and a number in that; each once."""
-        length, address, number = place.uint(4), place.uint(8), place.uint(4)
-        if not length:
-            return ""
-        if address not in self._heaps:
-            self._heaps[address] = dict(self._collection(address))
-        found = self._heaps[address].pop(number, None)
-        if found is None or found.left != length:
-            raise ValueError("a text is not where it should be")
-        return str(found.rest, "utf-8")
-
-    def _collection(self, address: int) -> Iterator[tuple[int, Cursor]]:
-        """Yield number and bytes of the objects in a global heap."""
-        head = self._take(address, 16)
-        head.expect(b"GCOL\x01\0\0\0", "a heap of texts")
-        heap = self._take(address + 16, max(head.uint(8), 16) - 16)
-        while heap.left >= 16:
-            self._step()
-            number = heap.uint(2)
-            heap.skip(6)  # how often it is referred to
-            size = heap.uint(8)
-            if not number:  # the rest is free
-                break
-            body = heap.part(-(-size // 8) * 8)
-            yield number, Cursor(body.rest[:size])
+        return self.take(0 if address == UNDEFINED and not size else address, size)
 
 
 def _require_kinds(messages: Messages, known: set[int]) -> None:
@@ -306,6 +171,6 @@ def _as_python(python: str | None, value: Any) -> Any:
             return value
     elif python == "str" and value.dtype == np.uint8 and value.ndim == 1:
         return value.tobytes().decode("utf-8", "surrogatepass")
-    elif value.ndim == 0 and value.dtype == {"bool": np.bool_, "int": np.int64, "float": np.float64}.get(python or ""):
+    elif python in _SCALARS and value.ndim == 0 and value.dtype == _SCALARS[python]:
         return value.item()
     raise ValueError("a value has not the type that it claims")

@@ -42,6 +42,7 @@ LADDER = [
     "analysis.plots",
     "analysis.picture analysis",
     "runs.storage runs.environment runs.hdf5types",
+    "runs.hdf5objects",
     "runs.plainhdf5",
     "runs.locks runs.checkpoint runs.figures runs.toml runs.tables",
     "runs.presets runs.spelling runs.datakeys",

@@ -255,6 +255,11 @@ def another_type(file):
 
 
 @case
+def float_of_another_type(file):
+    file["progress/rate"].attrs["python"] = "list"
+
+
+@case
 def float_called_int(file):
     file["progress/rate"].attrs["python"] = "int"
 
