@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from eqnp.api.report import quoted
-from eqnp.cli.options import ShortForm, in_order
+from eqnp.cli.options import ShortForm, in_order, take_environment
 from eqnp.runs.spelling import did_you_mean, near_words
 
 # The names that other programs use for a command or an option.
@@ -47,6 +48,19 @@ class Command(click.Command):
 
     allow_extra_args = True  # click's own message does not name them
 
+    def __init__(self, *args: Any, examples: Sequence[str] = (), **options: Any) -> None:
+        """Make a command; ``examples`` are command lines without ``eqnp``, which its help shows."""
+        super().__init__(*args, **options)
+        self.examples = examples
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples at the end of the help."""
+        super().format_epilog(ctx, formatter)
+        if self.examples:
+            with formatter.section("Examples" if len(self.examples) > 1 else "Example"):
+                for words in self.examples:
+                    formatter.write(f"{'':>{formatter.current_indent}}eqnp {words}\n")
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the words of the command, and check what click accepts or refuses without advice."""
         given = list(args)
@@ -57,6 +71,7 @@ class Command(click.Command):
         if not ctx.resilient_parsing:
             self._look(ctx, given)
             in_order(self, ctx, given)
+            take_environment(ctx)
         return rest
 
     def _look(self, ctx: click.Context, given: list[str]) -> None:

@@ -159,6 +159,22 @@ def in_order(command: click.Command, ctx: click.Context, words: list[str]) -> No
     ctx.params["overrides"] = tuple(overrides)
 
 
+def take_environment(ctx: click.Context) -> None:
+    """Insert the settings of environment variables before the ``overrides`` of ``ctx``, which stand above them.
+
+    Raises:
+        ConfigurationError: a variable is misspelt. One that resembles none of eqnp's is reported and ignored.
+    """
+    if "overrides" not in ctx.params or not any(name.upper().startswith("EQNP_") for name in os.environ):
+        return
+    from eqnp.runs.variables import settings_in
+
+    found, unknown = settings_in(os.environ)
+    for name in unknown:
+        click.echo(f"{name}: no such setting; the variable is ignored", err=True)
+    ctx.params["overrides"] = (*found, *ctx.params["overrides"])
+
+
 def run_options(function: F) -> F:
     """Add ``--set``, ``--threads``, ``--dtype`` and ``--tf32``; the command gets them in ``overrides``."""
     return set_option(short_forms("--threads", "--dtype", "--tf32")(function))

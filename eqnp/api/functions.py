@@ -6,7 +6,6 @@ computed here.
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -41,6 +40,7 @@ from eqnp.reference import Implicit
 from eqnp.runs.config import Config, check
 from eqnp.runs.configfile import load
 from eqnp.runs.experiment import make_architecture, make_network
+from eqnp.runs.overrides import toml_value
 from eqnp.runs.runfolder import RunFolder
 from eqnp.stencils import Stencil
 
@@ -324,7 +324,7 @@ def _about(config: Config) -> str:
 
 def _lines(settings: Settings) -> list[str]:
     """Return settings as ``load`` takes them."""
-    return [f"{key}={_toml(value)}" for key, value in (settings or {}).items()]
+    return [f"{key}={toml_value(value)}" for key, value in (settings or {}).items()]
 
 
 def _arrays(dataset: Dataset, config: Config) -> Dataset:
@@ -340,16 +340,3 @@ def _arrays(dataset: Dataset, config: Config) -> Dataset:
 
 def _or(value: Any, other: Any) -> Any:
     return other if value is None else value
-
-
-def _toml(value: Any) -> str:
-    """Return a value as TOML writes it on one line."""
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key} = {_toml(each)}" for key, each in value.items()) + "}"
-    if isinstance(value, np.ndarray | np.generic):
-        value = value.tolist()
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    if isinstance(value, bool | int | float):
-        return str(value).lower()
-    return json.dumps(str(value), ensure_ascii=False)

@@ -69,7 +69,7 @@ def resume_run(
         # The configuration until now, and the one to continue with.
         before = with_lasting_folder(config_in(folder.last_path, content) or written, search=False)
         config = with_lasting_folder(with_threads(load(str(folder.config_path), overrides)), search=False)
-        require_resumable(differences(before, config), quoted(path))
+        require_resumable(differences(before, config), quoted(path), overrides)
         chosen = backend()
         session = Session.start(config, chosen, read=read)
         state = session.state_in(folder.last_path, content)

@@ -15,6 +15,7 @@ from eqnp.errors import ConfigurationError
 from eqnp.runs.config import Config, Layer
 from eqnp.runs.keys import key_hint
 from eqnp.runs.spelling import nearest, shorten, show
+from eqnp.runs.variables import PREFIX
 
 
 def read_config(tree: Any, where: str) -> Config:
@@ -98,7 +99,11 @@ def _got(hint: Any, given: Any, where: str, path: str) -> str:
     if isinstance(given, datetime.date | datetime.time):
         kind, shown = "a date or time", given.isoformat()
     shown = shown.lower() if isinstance(given, bool) else shown
-    quoted = f"--set \"{path}='{shown}'\"" if where.startswith("--set ") else f'"{shown}"'
+    quoted = f'"{shown}"'
+    if where.startswith("--set "):
+        quoted = f"--set \"{path}='{shown}'\""
+    elif where.startswith(PREFIX):
+        quoted = f"{where.partition('=')[0]}=\"'{shown}'\""
     return f"{shown}, which is {kind} in TOML: quote it, {quoted}"
 
 

@@ -1,0 +1,233 @@
+"""Every key can be set in every way; the order is command line, environment, file, preset, default."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import fields, is_dataclass
+from typing import get_type_hints
+
+import pytest
+from commands import assert_fails, run, train_small
+
+import eqnp
+from eqnp.errors import ConfigurationError
+from eqnp.runs import presets
+from eqnp.runs.changes import flat
+from eqnp.runs.config import Config, Layer
+from eqnp.runs.configfile import load
+from eqnp.runs.origins import origins
+from eqnp.runs.overrides import toml_value
+from eqnp.runs.template import commented
+from eqnp.runs.variables import settings_in, variable_of
+
+# What a key needs beside it, so that a configuration with it is consistent.
+BESIDE = {
+    "training.common_update": ["model.kind=vector-field"],
+    "model.feedback_winners": ["model.kind=vector-field"],
+    "model.dropout_scaling": ["model.layers.0.keep=0.9"],
+    "optimizer.name": ["optimizer.momentum=0"],
+    "data.shape": ["data.name=arrays"],
+    "data.normalisation": ["data.name=arrays", "data.shape=[4]"],
+    "model.layers.0.dense": ["model.layers.0={}"],
+}
+VALUES = {
+    "name": ["from a file", "2024-01-01", 'a "quoted" word'],
+    "data.name": ["mnist", "cifar10", "fashion-mnist"],
+    "data.shape": [[4], [5], [6]],
+    "data.normalisation": ["published", "none", "unit"],
+    "model.layers": [[{"dense": n}] for n in (3, 4, 5)],
+    "model.layers.0.kernel": [[2, 3], [3, 2], [1, 1]],
+    "optimizer.rates": [0.2, [0.1, 0.2, 0.3], 0.3],
+    "optimizer.weight_decay": [0.2, [0.1, 0.2, 0.3], 0.3],
+}
+BELOW_ONE = ("keep", "validation", "momentum", "beta1", "beta2")
+
+
+def all_keys(kind=Config, prefix=""):
+    hints = get_type_hints(kind)
+    for each in fields(kind):
+        if is_dataclass(hints[each.name]):
+            yield from all_keys(hints[each.name], f"{prefix}{each.name}.")
+            continue
+        yield prefix + each.name, each
+        if hints[each.name] == tuple[Layer, ...]:
+            yield from ((f"{prefix}{each.name}.0.{key.name}", key) for key in fields(Layer))
+
+
+KEYS = dict(all_keys())
+
+
+def three_values(key):
+    """Return three values of a key, for a file, a variable and the command line; the last two differ."""
+    field = KEYS[key]
+    if key in VALUES:
+        return VALUES[key]
+    if field.metadata["choices"]:
+        choices = [*field.metadata["choices"]]
+        return [choices[-1], choices[0], choices[-1]]
+    kind = type(field.default)
+    if kind is bool:
+        return [True, False, True]
+    if kind is str:
+        return ["from a file", "2024-01-01", 'a "quoted" \\ word']
+    if kind is float and field.name in BELOW_ONE:
+        return [0.5, 0.25, 0.75]
+    return [kind(1), kind(2), kind(3)] if field.name != "omega" else [1.25, 1.5, 1.75]
+
+
+def as_file(key, value):
+    """Return a file that sets one key of the default preset."""
+    *table, name = key.split(".")
+    if "layers.0" in key:
+        layer = {"conv": 2} | {name: value} if name != "dense" else {name: value}
+        return f'base = "digits"\n[model]\nlayers = [{toml_value(layer)}, {{ dense = 9 }}, {{ dense = 10 }}]\n'
+    heading = f"[{'.'.join(table)}]\n" if table else ""
+    return f'base = "digits"\n{heading}{name} = {toml_value(value)}\n'
+
+
+def value_in(config, key):
+    return {"model.layers": [{"dense": layer.dense} for layer in config.model.layers]}.get(key) or flat(config)[key]
+
+
+def plain(value):
+    return list(value) if isinstance(value, tuple) else value
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_every_key_in_every_way_and_order(key, tmp_path):
+    in_file, in_variable, on_line = three_values(key)
+    path = tmp_path / "c.toml"
+    path.write_text(as_file(key, in_file))
+    beside = BESIDE.get(key, []) if "layers.0.dense" not in key else []
+    (variable,), unknown = settings_in({variable_of(key): toml_value(in_variable)})
+    assert not unknown
+    whole = key == "model.layers"
+    ways = [
+        ([], in_file, str(path)),
+        ([variable], in_variable, variable_of(key)),
+        ([variable, f"{key}={toml_value(on_line)}"], on_line, "command line"),
+    ]
+    for given, expected, origin in ways:
+        settings = [*beside, *given]
+        assert plain(value_in(load(str(path), settings), key)) == expected
+        shown = origins(str(path), settings)[f"{key}.0.dense" if whole else key]
+        assert shown[1] == origin and (whole or plain(shown[0]) == expected)
+    settings = dict(each.split("=", 1) for each in beside)
+    by_library = {name: parsed(text) for name, text in settings.items()} | {key: on_line}
+    assert plain(value_in(eqnp.configure(str(path), by_library), key)) == on_line
+
+
+def parsed(text):
+    try:
+        return tomllib.loads(f"v = {text}")["v"]
+    except tomllib.TOMLDecodeError:
+        return text  # a bare word
+
+
+def test_default_and_preset_are_told_apart():
+    shown = origins("small-kp-vf")
+    assert shown["training.common_update"] == (True, "preset small-kp-vf")
+    assert shown["dynamics.T1"] == (40, "preset small-mse-symmetric")  # three presets down
+    assert shown["data.crop"] == (0, "default")
+    assert {key: value for key, (value, _) in shown.items()} == flat(load("small-kp-vf"))
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("EQNP_TRAINING_EPOCH", "EQNP_TRAINING_EPOCHS"),
+        ("EQNP_EPOCHS", "EQNP_TRAINING_EPOCHS"),
+        ("EQNP_LR", "EQNP_OPTIMIZER_RATES"),
+        ("EQNP_DATTA", "EQNP_DATA"),
+        ("EQNP_training_epochs", "EQNP_TRAINING_EPOCHS"),
+        ("EQNP_MODEL_LAYERS_2_CONVV", "EQNP_MODEL_LAYERS_0_CONV"),
+    ],
+)
+def test_a_misspelt_variable_names_the_right_one(name, meant):
+    with pytest.raises(ConfigurationError, match=f"^{name}: .*'{meant}'"):
+        settings_in({name: "1"})
+
+
+def test_other_variables():
+    assert settings_in({"EQNP_DATA": "/x", "EQNP_FIXTURES": "y", "EQNP_TRAINING_SEED": "", "HOME": "z"}) == ([], [])
+    assert settings_in({"EQNP_WAREHOUSE_42": "/x"}) == ([], ["EQNP_WAREHOUSE_42"])
+    assert settings_in({"EQNP_MODEL_LAYERS_12_CONV": "3"})[0] == ["model.layers.12.conv=3"]
+
+
+def test_a_wrong_value_is_blamed_on_its_variable(capsys, monkeypatch):
+    monkeypatch.setenv("EQNP_TRAINING_EPOCHS", "many")
+    assert_fails(run(capsys, "config", "show"), 2, "EQNP_TRAINING_EPOCHS=many", "whole number")
+    assert_fails(run(capsys, "train"), 2, "EQNP_TRAINING_EPOCHS=many")
+    monkeypatch.setenv("EQNP_TRAINING_EPOCHS", "3")
+    monkeypatch.setenv("EQNP_NAME", "2024-01-01")
+    assert_fails(run(capsys, "config", "show"), 2, "EQNP_NAME=\"'2024-01-01'\"")
+    monkeypatch.setenv("EQNP_NAME", "'2024-01-01'")
+    assert "\nepochs = 3\n" in run(capsys, "config", "show").out
+
+
+def test_a_resume_treats_variables_as_set(capsys, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    assert train_small(capsys, folder, "--epochs", "1", "--quiet").code == 0
+    monkeypatch.setenv("EQNP_TRAINING_SEED", "0")  # as it is: nothing changes
+    monkeypatch.setenv("EQNP_TRAINING_EPOCHS", "2")
+    monkeypatch.setenv("EQNP_OPTIMIZER_RATES", "0.05")
+    monkeypatch.setenv("EQNP_OPTIMIZER_T_MAX", "2")
+    assert run(capsys, "train", "--resume", folder, "--lr", "0.04").code == 0
+    recorded = (folder / "history.csv").read_text()
+    assert "optimizer.rates,0.1,0.04" in recorded and "training.epochs,1,2" in recorded
+    assert "training.seed" not in recorded
+    monkeypatch.setenv("EQNP_TRAINING_SEED", "5")
+    result = run(capsys, "train", "--resume", folder, "--epochs", "3")
+    assert_fails(result, 2, "training.seed", "(by EQNP_TRAINING_SEED)")
+    assert_fails(run(capsys, "evaluate", folder), 2, "training.seed", "(by EQNP_TRAINING_SEED)")
+    monkeypatch.delenv("EQNP_TRAINING_SEED")
+    monkeypatch.setenv("EQNP_DYNAMICS_T1", "9")
+    assert "with         dynamics.T1 = 9 instead of 4" in run(capsys, "evaluate", folder).out
+
+
+def test_the_library_does_not_read_the_environment(monkeypatch):
+    monkeypatch.setenv("EQNP_TRAINING_EPOCHS", "77")
+    assert eqnp.configure("digits").training.epochs == 4
+
+
+def test_an_ignored_variable_is_one_line(capsys, monkeypatch):
+    monkeypatch.setenv("EQNP_WAREHOUSE_42", "1")
+    result = run(capsys, "config", "show")
+    assert (result.code, result.err) == (0, "EQNP_WAREHOUSE_42: no such setting; the variable is ignored\n")
+
+
+@pytest.mark.parametrize("name", presets.names())
+def test_a_commented_file_is_its_preset(name, tmp_path):
+    path = tmp_path / "c.toml"
+    path.write_text(commented(load(name)))
+    assert load(str(path)) == load(name)
+    # A line of a value, such as a description, may be longer.
+    assert all(len(line) <= 80 for line in path.read_text().splitlines() if line.lstrip().startswith("#"))
+
+
+def test_config_init_and_check(capsys, tmp_path):
+    path = tmp_path / "mine.toml"
+    assert run(capsys, "config", "init", path, "--preset", "mnist-cnn").code == 0
+    config = load(str(path))
+    assert config.name == "mine" and config.model == load("mnist-cnn").model
+    assert_fails(run(capsys, "config", "init", path), 2, "exists", "--force")
+    assert_fails(run(capsys, "config", "init", "--preset", "mnist-cn"), 2, "mnist-cnn")
+    checked = run(capsys, "config", "check", path)
+    assert checked.code == 0 and "no mistakes" in checked.out
+    path.write_text(path.read_text().replace("epochs = ", "epoch = "))
+    assert_fails(run(capsys, "config", "check", path), 2, str(path), "'epochs'")
+    path.write_text('base = "digits"\n[model]\nlayers = [{ conv = 3, kernel = 40 }, { dense = 10 }]\n')
+    assert_fails(run(capsys, "config", "check", path), 2, str(path), "40x40", "28x28")
+    assert_fails(run(capsys, "config", "check", tmp_path / "none.toml"), 2, "no such file")
+
+
+def test_config_show_can_be_read_back(capsys, tmp_path):
+    for options in ([], ["--origin"]):
+        result = run(capsys, "config", "show", "mnist-cnn", "--epochs", "3", *options)
+        path = tmp_path / "c.toml"
+        path.write_text(result.out)
+        assert load(str(path)) == load("mnist-cnn", ["training.epochs=3"])
+    assert "epochs = 3                            # command line\n" in result.out
+    folder = tmp_path / "run"
+    assert train_small(capsys, folder, "--epochs", "0", "--quiet").code == 0
+    assert run(capsys, "config", "show", folder).out == (folder / "config.toml").read_text()
