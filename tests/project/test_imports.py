@@ -37,7 +37,8 @@ LADDER = [
     "analysis.diagnostics",
     "analysis.steady analysis.quality",
     "analysis.cures",
-    "analysis.settling analysis.theorem analysis.verdict analysis.precision analysis.trajectories analysis.measuring",
+    "analysis.settling analysis.theorem analysis.verdict analysis.precision analysis.trajectories analysis.measuring "
+    "analysis.costs",
     "analysis.plots analysis",
     "runs.storage runs.environment",
     "runs.locks runs.checkpoint runs.figures",
