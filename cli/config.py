@@ -26,11 +26,12 @@ def show(source: str | None, overrides: tuple[str, ...], origin: bool) -> None:
     A value comes from the command line, else from an environment variable (EQNP_TRAINING_EPOCHS=3), else from the file,
     else from the preset that is its base, else it is the default.
     """
+    from eqnp.cli.sources import file_of
     from eqnp.runs.configfile import load, to_toml
     from eqnp.runs.origins import origins
     from eqnp.runs.template import with_origins
 
-    source = _file_of(source)
+    source = file_of(source)
     loaded = load(source, overrides)
     text = with_origins(loaded, origins(source, overrides)) if origin else to_toml(loaded)
     click.echo(text, nl=False)
@@ -79,14 +80,3 @@ def init(file: Path | None, preset: str | None, force: bool) -> None:
     require_place(file, force, option="")
     write_atomic(file, commented(load(name, [f"name={toml_value(file.stem)}"])).encode())
     click.echo(f"{file}: preset {name} with a comment on every key")
-
-
-def _file_of(source: str | None) -> str | None:
-    """Return the configuration file of a run folder; another source as it is."""
-    from eqnp.runs import presets
-
-    if source is None or source in presets.names() or not Path(source).is_dir():
-        return source
-    from eqnp.runs.runfolder import RunFolder
-
-    return str(RunFolder.open(source).config_path)

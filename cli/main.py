@@ -24,6 +24,7 @@ _COMMANDS = {
     "states": "Save the states of chosen samples and steps to HDF5.",
     "bench": "Measure time and memory of a step, a batch and an epoch.",
     "data": "List and download datasets.",
+    "summary": "Show layers, FLOPs, memory and time of a configuration.",
     "config": "Show, check or start a configuration.",
     "presets": "List the presets, or show one.",
     "doctor": "Show packages, hardware limits, backends and datasets.",

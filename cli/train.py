@@ -17,6 +17,7 @@ from eqnp.cli.options import Place, UserPath, backend_option, run_options, short
 @short_forms("--epochs", "--batch-size", "--lr", "--beta", "--seed")
 @click.option("--out", type=UserPath(path_type=Path), help="New run folder; default: runs/NAME-TIME.")
 @click.option("--resume", type=UserPath(path_type=Path), metavar="RUN", help="Resume this run where it stopped.")
+@click.option("--dry-run", is_flag=True, help="Check everything and say what would be trained, but write nothing.")
 @click.option("--quiet", is_flag=True, help="No progress line.")
 def train(
     source: str | None,
@@ -24,13 +25,14 @@ def train(
     overrides: tuple[str, ...],
     out: Path | None,
     resume: Path | None,
+    dry_run: bool,
     quiet: bool,
 ) -> int:
     """Train a network by Equilibrium Propagation.
 
     Without arguments: a small ConvNet on the embedded digits. `eqnp presets` lists other configurations.
     """
-    from eqnp.api.training import resume_run, start_run
+    from eqnp.api.training import plan_resume, plan_run, resume_run, start_run
     from eqnp.cli.progress import Progress
     from eqnp.runs.configfile import load
 
@@ -42,7 +44,13 @@ def train(
             "`eqnp evaluate {run}` measures it",
             "`eqnp train {run}/config.toml` starts a new run with its configuration",
         )
+        if dry_run:
+            plan_run(load(source, overrides), backend.open, progress, out=out)
+            return 0
         return start_run(load(source, overrides), backend.open, out, progress).exit_code
     if source is not None or out is not None:
         raise click.UsageError("--resume uses the configuration and the folder of the run: give no PRESET and no --out")
+    if dry_run:
+        plan_resume(resume, overrides, backend.open, progress)
+        return 0
     return resume_run(resume, overrides, backend.open, progress)

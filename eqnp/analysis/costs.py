@@ -102,6 +102,11 @@ class Costs:
         return 2 * (self._step + 2 * self._readout)
 
     @property
+    def winners(self) -> int:
+        """The part of a step that finds the winners of the backward weights."""
+        return 2 * self._own_winners
+
+    @property
     def evaluation(self) -> int:
         """Of a free phase and its outputs, if it takes all its steps."""
         return 2 * (self._input + self._free(self.learner.phases.T1) + self._readout)

@@ -15,12 +15,12 @@ from eqnp.analysis.measuring import batch_that_fits
 from eqnp.analysis.precision import rounding_warning
 from eqnp.api.report import Report, clock, quoted
 from eqnp.api.results import summary
-from eqnp.api.resuming import KEPT, nothing_to_do, take_up_changes
+from eqnp.api.resuming import KEPT, change_line, nothing_to_do, take_up_changes
 from eqnp.api.session import CONFIG, KIND, OpenBackend, Read, Session, config_in, with_lasting_folder
 from eqnp.api.signals import Interrupted, StopRequest
+from eqnp.api.titles import title, work
 from eqnp.backends.sharding import Map, thread_map
 from eqnp.errors import DiskError, DivergedError, EqnpError, OutOfMemoryError, memory_errors
-from eqnp.learner import BPTT
 from eqnp.runs import checkpoint
 from eqnp.runs.changes import differences, keep_schedule, require_resumable
 from eqnp.runs.config import Config
@@ -86,6 +86,44 @@ def resume_run(
         return _Run(session, folder, report).go_on(state)
 
 
+def plan_run(
+    config: Config, backend: OpenBackend, report: Report, read: Read | None = None, out: Path | None = None
+) -> None:
+    """Report what ``start_run`` would train, after the same checks, and write nothing."""
+    if out is not None:
+        RunFolder.require_free(out)
+    config = with_lasting_folder(with_threads(config))
+    _plan(Session.start(config, backend(), read=read), report, folder=out)
+
+
+def plan_resume(path: Path, overrides: Sequence[str], backend: OpenBackend, report: Report) -> None:
+    """Report what ``resume_run`` would train and change, after the same checks, and write nothing."""
+    folder = RunFolder.open(path)
+    written, config = load(str(folder.config_path)), load(str(folder.config_path), overrides)
+    if not folder.begun():
+        plan_run(config, backend, report)
+        return
+    content = checkpoint.load(folder.last_path, kind=KIND)
+    before = config_in(folder.last_path, content) or written
+    before, config = (with_lasting_folder(with_threads(each), search=False) for each in (before, config))
+    require_resumable(differences(before, config), quoted(path), overrides)
+    session = Session.start(config, backend())
+    state = session.state_in(folder.last_path, content)
+    if state.epoch >= config.training.epochs:
+        report.message(nothing_to_do(state, written, config, quoted(path)))
+        return
+    kept = keep_schedule(before, config, state.epoch, overrides)
+    for change in differences(before, kept):
+        report.message(change_line(change, state))
+    _plan(replace(session, config=kept), report, state, path)
+
+
+def _plan(session: Session, report: Report, state: State | None = None, folder: Path | None = None) -> None:
+    report.message(title(session, state or session.initial_state(), folder))
+    report.message(work(session))
+    report.message("nothing was trained or written (--dry-run)")
+
+
 def _begin(run: _Run) -> int:
     """Save the initial state and train. A failure before the save loses nothing: the state follows from the config."""
     state = run.session.initial_state()
@@ -117,7 +155,8 @@ class _Run:
 
     def go_on(self, state: State) -> int:
         """Train until the last epoch is done or a signal asks to stop."""
-        self.report.message(self._title(state))
+        self.report.message(title(self.session, state, self.folder.path))
+        self.report.message(work(self.session))
         self._warn(state)
         with thread_map(self.session.config.training.threads, self.report.message) as run, self.stop as stop:
             try:
@@ -266,31 +305,6 @@ class _Run:
                 f"`{self._resume}` continues before it"
             )
         return f"stopped; `{self._resume}` continues from here"
-
-    def _title(self, state: State) -> str:
-        config, network = self.session.config, self.session.learner.network
-        weights = sum(p.size for p in state.parameters.values())
-        where = f"epoch {state.epoch + 1}, batch {state.batch + 1}" if state.epoch or state.batch else "the start"
-        held = ""
-        if self.chooses == "validation":
-            train, validation = map(self.session.count, ("train", "validation"))
-            held = f" ({train} samples to train on, {validation} for validation)"
-        return (
-            f"{config.name}: {' - '.join(map(str, network.architecture.layers))} on {self.session.dataset.name}{held}, "
-            f"{weights} parameters, {_method(config, self.session.learner.bptt)}, from {where}, "
-            f"in {self.folder.path}"
-        )
-
-
-def _method(config: Config, bptt: BPTT | None) -> str:
-    """Return the learning method in words: an estimator, or ``bptt``."""
-    kind = "vector field, " if config.model.kind == "vector-field" else ""
-    common = ", common update (KP-VF)" if config.training.common_update else ""
-    algorithm = f"{config.training.estimator} estimator"
-    if bptt is not None:
-        short = bptt.segment < config.dynamics.T2
-        algorithm = f"BPTT with recomputed states, in segments of {bptt.segment} steps" if short else "BPTT"
-    return f"{kind}{algorithm}{common}"
 
 
 def _epoch_line(state: State, split: str, result: Tally, epochs: int) -> str:

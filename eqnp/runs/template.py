@@ -86,7 +86,7 @@ def _about(declared: Field[Any], value: Any) -> str:
     if declared.default is not MISSING and value != declared.default and declared.default not in ("", ()):
         notes.append(f"default {toml_value(declared.default)}")
     shown = "; ".join(filter(None, notes))
-    return declared.metadata["meaning"] + (f" ({shown})" if shown else "")
+    return f"{declared.metadata['meaning']}{f' ({shown})' if shown else ''}"
 
 
 def accepted(declared: Field[Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -86,7 +87,7 @@ def test_counted_is_what_is_computed(monkeypatch, settings, pools):
         return relax(prepared, prepared.zero_states(), Phase(steps, schedule=learner.phases.schedule), *beta).states
 
     for nudged, expected in ((False, costs.step), (True, costs.nudged_step)):
-        assert count.of(lambda: settled(5, nudged)) - count.of(lambda: settled(4, nudged)) == N * expected
+        assert count.of(partial(settled, 5, nudged)) - count.of(partial(settled, 4, nudged)) == N * expected
     whole = count.of(lambda: learner.network.outputs(weights.parameters, settled(7)))
     assert whole == N * costs.evaluation
 

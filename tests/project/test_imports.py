@@ -39,6 +39,7 @@ LADDER = [
     "analysis.cures",
     "analysis.settling analysis.theorem analysis.verdict analysis.precision analysis.trajectories analysis.measuring "
     "analysis.costs",
+    "analysis.calibration",
     "analysis.plots analysis",
     "runs.storage runs.environment",
     "runs.locks runs.checkpoint runs.figures",
