@@ -1,7 +1,8 @@
 """How long an update takes and how much memory it needs, from a second of measurement.
 
-A small part of an update is measured first, then larger parts while there is time: fewer samples, fewer steps. The
-last measurement is scaled to the whole update by FLOPs (``eqnp.analysis.costs``).
+Updates with few samples and few steps are measured first. They say how long a whole update takes: a fixed time, a time
+for every sample, and one for every FLOP of a sample (``eqnp.analysis.costs``). If there is time for a whole update, it
+is measured instead.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from eqnp.training import State, train_batch
 
 Make = Callable[[int], tuple[np.ndarray, np.ndarray]]  # inputs (N, ...) and labels (N,) of a batch of N samples
 SECONDS = 1.5
+SHORT = ((1, 1), (4, 3))  # T1 and T2 of two short updates; their difference is the time of steps
 MEMORY_FLOPS = 2e10  # of an update whose memory is measured: a few seconds at most
 MOST_RUNS = 20
 
@@ -36,16 +38,37 @@ class Part(NamedTuple):
 def time_of_update(learner: Learner, state: State, batch: Make, samples: int, run: Map) -> tuple[float, bool]:
     """Return the seconds of an update on ``samples``, its batch included, and whether a whole update was measured."""
     whole = Part(samples, learner.phases.T1, learner.phases.T2)
-    begun, seconds, last = time.perf_counter(), 0.0, whole
-    for part in _parts(whole):
-        expected = seconds * _flops(learner, part) / _flops(learner, last)
-        if seconds and time.perf_counter() - begun + expected > SECONDS:
-            return seconds * _flops(learner, whole) / _flops(learner, last), False
-        seconds, last = _measure(_with(learner, part), state, batch, part.samples, run), part
-    times = [seconds]
-    while len(times) < MOST_RUNS and time.perf_counter() - begun + seconds < SECONDS:
-        times.append(_measure(learner, state, batch, samples, run))
-    return median(times[1:] or times), True  # the first was the warm-up, if there are others
+    begun = time.perf_counter()
+
+    def seconds_of(part: Part) -> float:
+        return _measure(_with(learner, part), state, batch, part.samples, run)
+
+    expected = _expected(learner, whole, seconds_of)
+    if time.perf_counter() - begun + expected > SECONDS:
+        return expected, False
+    seconds_of(whole)  # the warm-up
+    times = [seconds_of(whole)]
+    while len(times) < MOST_RUNS and time.perf_counter() - begun + times[-1] < SECONDS:
+        times.append(seconds_of(whole))
+    return median(times), True
+
+
+def _expected(learner: Learner, whole: Part, seconds_of: Callable[[Part], float]) -> float:
+    """Return the seconds of the ``whole`` update by those of three small ones: fixed + N (each + rate FLOPs).
+
+    FLOPs are per sample. With fewer than a few samples there is nothing smaller to measure than short phases.
+    """
+    few = max(1, whole.samples // 16)
+    more = min(whole.samples, 4 * few)
+    parts = (Part(few, *SHORT[0]), Part(few, *SHORT[1]), Part(more, *SHORT[0]))
+    for part in parts:
+        seconds_of(part)  # the warm-up
+    t1, t2, t3 = (min(seconds_of(part) for _ in range(2)) for part in parts)
+    f1, f2, f = (_flops(learner, part) / part.samples for part in (*parts[:2], whole))
+    rate = max(0.0, t2 - t1) / (few * (f2 - f1))
+    sample = max(0.0, t3 - t1) / (more - few) if more > few else t1 / few
+    fixed = max(0.0, t1 - few * sample)
+    return fixed + whole.samples * (sample + rate * (f - f1))
 
 
 def memory_of_update(learner: Learner, state: State, batch: Make, samples: int, run: Map) -> int:
@@ -66,14 +89,6 @@ def memory_of_update(learner: Learner, state: State, batch: Make, samples: int, 
     few = max(1, most // 2)
     low, high = peak(few), peak(most)
     return int(high + (samples - most) * max(0.0, (high - low) / (most - few)))
-
-
-def _parts(whole: Part) -> list[Part]:
-    """Return parts of an update, each larger than the one before; the last is the whole."""
-    n, T1, T2 = whole
-    few, quarter, short = max(1, n // 16), max(1, n // 4), (max(1, T1 // 4), max(1, T2 // 4))
-    parts = [Part(few, 1, 1), Part(quarter, *short), Part(n, *short), whole]
-    return list(dict.fromkeys(parts))
 
 
 def _with(learner: Learner, part: Part) -> Learner:
