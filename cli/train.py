@@ -19,6 +19,8 @@ from eqnp.cli.options import Place, UserPath, backend_option, run_options, short
 @click.option("--resume", type=UserPath(path_type=Path), metavar="RUN", help="Resume this run where it stopped.")
 @click.option("--dry-run", is_flag=True, help="Check everything and say what would be trained, but write nothing.")
 @click.option("--quiet", is_flag=True, help="No progress line.")
+@click.option("--json", "as_json", is_flag=True, help="Print events on stdout, one JSON object a line.")
+@click.option("--tensorboard", is_flag=True, help="Write event files of TensorBoard to RUN/tensorboard.")
 def train(
     source: str | None,
     backend: Place,
@@ -27,16 +29,24 @@ def train(
     resume: Path | None,
     dry_run: bool,
     quiet: bool,
+    as_json: bool,
+    tensorboard: bool,
 ) -> int:
     """Train a network by Equilibrium Propagation.
 
     Without arguments: a small ConvNet on the embedded digits. `eqnp presets` lists other configurations.
     """
+    from eqnp.api.report import Callback
+    from eqnp.api.tensorboard import TensorBoard
     from eqnp.api.training import plan_resume, plan_run, resume_run, start_run
+    from eqnp.cli.events import print_event
     from eqnp.cli.progress import Progress
     from eqnp.runs.configfile import load
 
-    progress = Progress(quiet)
+    callbacks: list[Callback] = [print_event] if as_json else []
+    if tensorboard:
+        callbacks.append(TensorBoard())
+    progress = Progress(quiet, callbacks=callbacks, json=as_json)
     if resume is None:
         refuse_run(
             source,

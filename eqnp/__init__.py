@@ -26,6 +26,7 @@ __all__, __getattr__, __dir__ = _offer(
     {
         "eqnp.api.functions": "bptt build configure estimate exact_gradient open_run relax resume train",
         "eqnp.api.run": "Run",
+        "eqnp.api.tensorboard": "TensorBoard",
         "eqnp.architecture": "Architecture",
         "eqnp.backends.backend": "get_backend",
         "eqnp.connections.layers": "ConvLayer DenseLayer",

@@ -10,6 +10,7 @@ from eqnp.api.functions import relax as relax
 from eqnp.api.functions import resume as resume
 from eqnp.api.functions import train as train
 from eqnp.api.run import Run as Run
+from eqnp.api.tensorboard import TensorBoard as TensorBoard
 from eqnp.architecture import Architecture as Architecture
 from eqnp.backends.backend import get_backend as get_backend
 from eqnp.connections.layers import ConvLayer as ConvLayer

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from eqnp import estimators, reference
-from eqnp.api.report import Report
+from eqnp.api.report import Callback, Report
 from eqnp.api.run import Run, outline_of
 from eqnp.api.session import Read
 from eqnp.api.session import open_run as open_session
@@ -67,13 +67,16 @@ def train(
     data: Sequence[Array] | None = None,
     backend: str = "numpy",
     report: Callable[[str], None] | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> Run:
     """Train a network, as the command ``eqnp train`` does, and return the run.
 
     ``source`` is the name of a preset, the path of a TOML file or a ``Config``; ``settings`` change its keys. ``out``
     is the run folder to make (None: runs/NAME-TIME). ``data`` are arrays of your own, (x_train, y_train, x_test,
     y_test), in place of a dataset: x (N, H, W, C), (N, H, W) or (N, D), y (N,) from 0 or one-hot; the last layer then
-    gets as many units as there are classes. ``report`` is called with a line per epoch, such as ``print``.
+    gets as many units as there are classes. ``report`` is called with a line per epoch, such as ``print``; each of
+    ``callbacks`` with every event of the run, a mapping: its "event" is ``start``, ``progress``, ``epoch`` or ``end``,
+    and docs/api.md lists its keys. Training stops after an epoch for whose event a callback returns True.
 
     The run has its best weights (docs/configuration.md says which these are), or the last where there are none. Ctrl-C
     saves the run, then raises KeyboardInterrupt; ``eqnp.resume`` goes on.
@@ -86,7 +89,7 @@ def train(
     config, read = _with_data(configure(source, settings), data)
     where = None if out is None else Path(out)
     with _no_overflow_warnings():
-        ended = start_run(config, partial(get_backend, backend), where, Report(report), read)
+        ended = start_run(config, partial(get_backend, backend), where, Report(report, callbacks), read)
     return _result(ended, data, backend)
 
 
@@ -97,6 +100,7 @@ def resume(
     data: Sequence[Array] | None = None,
     backend: str = "numpy",
     report: Callable[[str], None] | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> Run:
     """Resume a run where it stopped, as the command ``eqnp train --resume`` does, and return it.
 
@@ -111,7 +115,7 @@ def resume(
     config = load(str(RunFolder.open(path).config_path))
     read = None if data is None else _same_data(config, data)
     with _no_overflow_warnings():
-        code = resume_run(Path(path), _lines(settings), partial(get_backend, backend), Report(report), read)
+        code = resume_run(Path(path), _lines(settings), partial(get_backend, backend), Report(report, callbacks), read)
     return _result(Ended(Path(path), code), data, backend)
 
 

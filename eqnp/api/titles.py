@@ -1,4 +1,4 @@
-"""What a run is going to do, in a line or two: network, data, method, steps and FLOPs."""
+"""What a run is going to do, in a line: network, data, method, steps and FLOPs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from eqnp.training import State
 
 
 def title(session: Session, state: State, folder: Path | None = None) -> str:
-    """Return the network, the data, the method and where the run goes on, in ``folder`` if there is one."""
+    """Return network, data, method, work of an update and where the run goes on, in ``folder`` if there is one."""
     config, network = session.config, session.learner.network
     weights = sum(p.size for p in state.parameters.values())
     start = f"epoch {state.epoch + 1}, batch {state.batch + 1}" if state.epoch or state.batch else "the start"
@@ -22,21 +22,16 @@ def title(session: Session, state: State, folder: Path | None = None) -> str:
         held = f" ({train} samples to train on, {validation} for validation)"
     return (
         f"{config.name}: {' - '.join(map(str, network.architecture.layers))} on {session.dataset.name}{held}, "
-        f"{weights} parameters, {method(config, session.learner.bptt)}, from {start}"
+        f"{weights} parameters, {method(config, session.learner.bptt)}, {_work(session)}, from {start}"
         f"{'' if folder is None else f', in {folder}'}"
     )
 
 
-def work(session: Session) -> str:
-    """Return how much an update computes, and how many there are."""
-    learner, training = session.learner, session.config.training
-    samples = session.count("train")
-    size, count = min(training.batch_size, samples), -(-samples // training.batch_size)
-    epochs = "1 epoch" if training.epochs == 1 else f"{training.epochs} epochs"
-    return (
-        f"an update: {steps(learner)}, {flops(size * Costs(learner).gradient)} on {size} samples; {count} an epoch, "
-        f"{epochs}"
-    )
+def _work(session: Session) -> str:
+    """Return how much an update computes."""
+    learner = session.learner
+    size = min(session.config.training.batch_size, session.count("train"))
+    return f"{steps(learner)}, {flops(size * Costs(learner).gradient)} an update of {size} samples"
 
 
 def steps(learner: Learner) -> str:

@@ -40,7 +40,17 @@ _OF_MEASURING = (
     "dynamics.omega",
 )
 # Keys that have no effect on an evaluation.
-_OF_UPDATES = ("name", "description", "data.flip", "data.crop", "training.epochs", "optimizer.")
+_OF_UPDATES = (
+    "name",
+    "description",
+    "data.flip",
+    "data.crop",
+    "training.epochs",
+    "training.patience",
+    "training.max_minutes",
+    "training.check_every",
+    "optimizer.",
+)
 
 
 @dataclass(frozen=True)

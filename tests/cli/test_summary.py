@@ -110,7 +110,7 @@ def test_a_dry_run_writes_nothing(capsys, tmp_path, monkeypatch):
     result = run(capsys, "train", "--dry-run", *SMALL_OPTIONS)
     assert (result.code, result.out) == (0, "") and not list(tmp_path.iterdir())
     assert "digits: conv 3, 5x5 - dense 10 on mnist-small, " in result.err
-    assert "4 free and 2 x 2 nudged steps" in result.err and "3 an epoch, 2 epochs" in result.err
+    assert "4 free and 2 x 2 nudged steps, 1.43 MFLOP an update of 20 samples, from the start\n" in result.err
     assert_fails(
         run(capsys, "train", "--dry-run", "--epochs", "2", "--set", "model.layers=[{dense=5},{dense=3}]"), 2, "classes"
     )
