@@ -6,17 +6,24 @@ from pathlib import Path
 
 import click
 
+from eqnp.cli.completing import complete_preset, complete_source_or_run
 from eqnp.cli.mistakes import Group
 from eqnp.cli.options import UserPath, run_options, short_forms
 
 
-@click.group(cls=Group)
+@click.group(cls=Group, examples=["config show --origin", "config init mine.toml"])
 def config() -> None:
     """Show, check or start a configuration."""
 
 
 @config.command(examples=["config show mnist-cnn --epochs 3 --origin"])
-@click.argument("source", required=False, type=UserPath(), metavar="[PRESET | CONFIG.toml | RUN]")
+@click.argument(
+    "source",
+    required=False,
+    type=UserPath(),
+    metavar="[PRESET | CONFIG.toml | RUN]",
+    shell_complete=complete_source_or_run,
+)
 @run_options
 @short_forms("--epochs", "--batch-size", "--lr", "--beta", "--seed")
 @click.option("--origin", is_flag=True, help="Say of every value where it comes from.")
@@ -60,7 +67,12 @@ def check(file: str) -> None:
 
 @config.command(examples=["config init mine.toml --preset mnist-cnn"])
 @click.argument("file", required=False, type=UserPath(path_type=Path), metavar="[CONFIG.toml]")
-@click.option("--preset", metavar="NAME", help="The preset whose values to begin with; default: digits.")
+@click.option(
+    "--preset",
+    metavar="NAME",
+    shell_complete=complete_preset,
+    help="The preset whose values to begin with; default: digits.",
+)
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")
 def init(file: Path | None, preset: str | None, force: bool) -> None:
     """Write a configuration with every key and a comment on each, to start from.

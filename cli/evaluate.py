@@ -18,7 +18,7 @@ from eqnp.cli.options import (
 )
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, examples=["evaluate runs/mlp --split train"])
 @run_argument
 @checkpoint_option
 @split_option

@@ -43,10 +43,8 @@ _OTHER_OPTIONS = {
 }
 
 
-class Command(click.Command):
-    """A command that suggests what was meant by an unknown option, setting or word."""
-
-    allow_extra_args = True  # click's own message does not name them
+class _WithExamples(click.Command):
+    """A command whose help ends with examples."""
 
     def __init__(self, *args: Any, examples: Sequence[str] = (), **options: Any) -> None:
         """Make a command; ``examples`` are command lines without ``eqnp``, which its help shows."""
@@ -60,6 +58,12 @@ class Command(click.Command):
             with formatter.section("Examples" if len(self.examples) > 1 else "Example"):
                 for words in self.examples:
                     formatter.write(f"{'':>{formatter.current_indent}}eqnp {words}\n")
+
+
+class Command(_WithExamples):
+    """A command that suggests what was meant by an unknown option, setting or word."""
+
+    allow_extra_args = True  # click's own message does not name them
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the words of the command, and check what click accepts or refuses without advice."""
@@ -99,7 +103,7 @@ class Command(click.Command):
             )
 
 
-class Group(click.Group):
+class Group(_WithExamples, click.Group):
     """A group that suggests what was meant by an unknown command or option."""
 
     command_class = Command
@@ -119,7 +123,7 @@ class Group(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Return the command that the first word names, or suggest which was meant."""
         name, known = args[0], self.list_commands(ctx)
-        if name not in known and not name.startswith("-"):
+        if name not in known and not name.startswith("-") and not ctx.resilient_parsing:
             other = _OTHER_COMMANDS.get(name) if ctx.parent is None else None
             hint = did_you_mean(repr(each) for each in ([other] if other else near_words(name, known)))
             raise click.UsageError(f"no command {name!r}; {hint or 'choose one of ' + ', '.join(known)}", ctx)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import click
 
+from eqnp.cli.completing import complete_run, complete_setting
+
 if TYPE_CHECKING:
     from eqnp.backends.backend import Backend
 
@@ -185,6 +187,7 @@ def set_option(function: F) -> F:
     return click.option(
         "--set",
         "overrides",
+        shell_complete=complete_setting,
         metavar="KEY=VALUE",
         multiple=True,
         help="Change a configuration key: training.epochs=3. Repeatable.",
@@ -193,7 +196,7 @@ def set_option(function: F) -> F:
 
 def run_argument(function: F) -> F:
     """Add the argument RUN, a run folder."""
-    return click.argument("run", type=UserPath(path_type=Path))(function)
+    return click.argument("run", type=UserPath(path_type=Path), shell_complete=complete_run)(function)
 
 
 def checkpoint_option(function: F) -> F:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import click
 
+from eqnp.cli.completing import complete_preset
 from eqnp.cli.mistakes import Command
 
 
-@click.command(cls=Command)
-@click.argument("name", required=False)
+@click.command(cls=Command, examples=["presets", "presets digits > mine.toml"])
+@click.argument("name", required=False, shell_complete=complete_preset)
 def presets(name: str | None) -> None:
     """List the presets, or print one as TOML: a template for your own configuration."""
     from eqnp.cli.rows import show_row

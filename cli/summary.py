@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import click
 
+from eqnp.cli.completing import complete_source_or_run
 from eqnp.cli.mistakes import Command
 from eqnp.cli.options import Place, UserPath, backend_option, run_options, short_forms
 
 
 @click.command(cls=Command, examples=["summary mnist-cnn", "summary mine.toml --no-time --batch-size 20"])
-@click.argument("source", required=False, type=UserPath(), metavar="[PRESET | CONFIG.toml | RUN]")
+@click.argument(
+    "source",
+    required=False,
+    type=UserPath(),
+    metavar="[PRESET | CONFIG.toml | RUN]",
+    shell_complete=complete_source_or_run,
+)
 @backend_option
 @run_options
 @short_forms("--epochs", "--batch-size")

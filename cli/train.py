@@ -6,17 +6,28 @@ from pathlib import Path
 
 import click
 
+from eqnp.cli.completing import complete_run, complete_source
 from eqnp.cli.mistakes import Command, refuse_run
 from eqnp.cli.options import Place, UserPath, backend_option, run_options, short_forms
 
 
-@click.command(cls=Command)
-@click.argument("source", required=False, type=UserPath(), metavar="[PRESET | CONFIG.toml]")
+@click.command(
+    cls=Command, examples=["train mnist-mlp --epochs 3 --out runs/mlp", "train --resume runs/mlp --epochs 5"]
+)
+@click.argument(
+    "source", required=False, type=UserPath(), metavar="[PRESET | CONFIG.toml]", shell_complete=complete_source
+)
 @backend_option
 @run_options
 @short_forms("--epochs", "--batch-size", "--lr", "--beta", "--seed")
 @click.option("--out", type=UserPath(path_type=Path), help="New run folder; default: runs/NAME-TIME.")
-@click.option("--resume", type=UserPath(path_type=Path), metavar="RUN", help="Resume this run where it stopped.")
+@click.option(
+    "--resume",
+    type=UserPath(path_type=Path),
+    metavar="RUN",
+    shell_complete=complete_run,
+    help="Resume this run where it stopped.",
+)
 @click.option("--dry-run", is_flag=True, help="Check everything and say what would be trained, but write nothing.")
 @click.option("--quiet", is_flag=True, help="No progress line.")
 @click.option("--json", "as_json", is_flag=True, help="Print events on stdout, one JSON object a line.")

@@ -36,8 +36,9 @@ def _build(kind: type[Any], tree: Any, where: str, prefix: str) -> Any:
     for name in tree:
         if name not in known:
             what = "table or key" if kind is Config else "key"
+            below = next(iter(tree[name]), "") if kind is Config and isinstance(tree[name], dict) else ""
             raise ConfigurationError(
-                f"{where}: no {what} {prefix}{shorten(name) or repr(name)}{key_hint(name, known)}; "
+                f"{where}: no {what} {prefix}{shorten(name) or repr(name)}{key_hint(name, known, below)}; "
                 f"known: {', '.join(known)}"
             )
     hints = get_type_hints(kind)
