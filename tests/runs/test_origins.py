@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import string
 import tomllib
 from dataclasses import fields, is_dataclass
 from typing import get_type_hints
@@ -146,6 +148,23 @@ def test_default_and_preset_are_told_apart():
 def test_a_misspelt_variable_names_the_right_one(name, meant):
     with pytest.raises(ConfigurationError, match=f"^{name}: .*'{meant}'"):
         settings_in({name: "1"})
+
+
+def test_typos_in_variables_are_understood():
+    """At least 95 of 100 one-letter slips, after the prefix, are answered with the right name."""
+    generator = random.Random(0)
+    names, missed = [variable_of(key) for key in KEYS if ".0." not in key], []
+    for _ in range(100):
+        name = generator.choice(names)
+        place = generator.randrange(len("EQNP_"), len(name))
+        letter = generator.choice(string.ascii_uppercase)
+        wrong = name[:place] + generator.choice([letter + name[place:], letter + name[place + 1 :], name[place + 1 :]])
+        try:
+            known = wrong in names or settings_in({wrong: "1"}) == ([], [])
+        except ConfigurationError as error:
+            known = f"'{name}'" in str(error)
+        missed += [] if known else [(name, wrong)]
+    assert len(missed) <= 5, missed
 
 
 def test_other_variables():
