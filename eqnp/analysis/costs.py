@@ -24,7 +24,7 @@ from eqnp.networks import Network
 
 
 @dataclass(frozen=True)
-class Edge:
+class ConnectionCost:
     """A connection from layer ``lower`` up to layer ``upper``; layer 0 is the input.
 
     ``below`` and ``above`` are the shapes of the two layers, without the sample axis. ``connection`` is None for the
@@ -53,7 +53,7 @@ class Edge:
         return isinstance(self.layer, ConvLayer) and self.layer.pool == "max"
 
 
-def edges(network: Network) -> list[Edge]:
+def connections_of(network: Network) -> list[ConnectionCost]:
     """Return the connections of a network, the readout last.
 
     A network is a chain today: connection n leads from layer n to layer n + 1.
@@ -62,7 +62,7 @@ def edges(network: Network) -> list[Edge]:
     shapes = (architecture.input_shape, *architecture.layer_shapes)
     connections = (*network.connections, None)[: len(architecture.layers)]
     return [
-        Edge(name, n, n + 1, architecture.layers[n], shapes[n], shapes[n + 1], connections[n])
+        ConnectionCost(name, n, n + 1, architecture.layers[n], shapes[n], shapes[n + 1], connections[n])
         for n, name in enumerate(architecture.connection_names)
     ]
 
@@ -76,7 +76,7 @@ def form_of(connection: Connection | None) -> str:
     return ""
 
 
-def form_costs(edge: Edge, device: Device | None = None) -> dict[str, float]:
+def form_costs(edge: ConnectionCost, device: Device | None = None) -> dict[str, float]:
     """Return the estimated cost of every form that suits a convolution, relative to that of the direct form."""
     if not isinstance(edge.layer, ConvLayer):
         return {}
@@ -120,8 +120,8 @@ class Costs:
     # ---- in multiplications per sample
 
     @property
-    def _edges(self) -> Sequence[Edge]:
-        return edges(self.learner.network)
+    def _edges(self) -> Sequence[ConnectionCost]:
+        return connections_of(self.learner.network)
 
     @property
     def _input(self) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from eqnp.analysis.calibration import memory_of_update, time_of_update
-from eqnp.analysis.costs import Costs, Edge, edges, form_costs, form_of
+from eqnp.analysis.costs import ConnectionCost, Costs, connections_of, form_costs, form_of
 from eqnp.api.run import outline_of
 from eqnp.api.session import Session, read_dataset
 from eqnp.api.titles import method, steps
@@ -44,7 +44,7 @@ def summarize(config: Config, backend: Backend, measure: bool = True) -> dict[st
         "description": config.description,
         "data": {"name": config.data.name, "classes": architecture.classes} | counts,
         "layers": [list(architecture.input_shape), *map(list, architecture.layer_shapes)],
-        "connections": [_connection(edge, sizes, session) for edge in edges(learner.network)],
+        "connections": [_connection(edge, sizes, session) for edge in connections_of(learner.network)],
         "parameters": sum(sizes.values()),
         "parameter_bytes": sum(sizes.values()) * item,
         "state_bytes": batch * sum(map(math.prod, architecture.state_shapes)) * item,
@@ -61,7 +61,7 @@ def summarize(config: Config, backend: Backend, measure: bool = True) -> dict[st
     return result | (_measured(session, result) if measure else {})
 
 
-def _connection(edge: Edge, sizes: dict[str, int], session: Session) -> dict[str, Any]:
+def _connection(edge: ConnectionCost, sizes: dict[str, int], session: Session) -> dict[str, Any]:
     """Return a connection; its FLOPs are those of a drive and a feedback, or of a drive if nothing is fed back."""
     learner, backward = session.learner, edge.name.replace("forward.", "backward.")
     drives = 1 if edge.lower == 0 or edge.connection is None else 2

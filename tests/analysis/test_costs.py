@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from eqnp.analysis.costs import Costs, edges, form_costs, form_of
+from eqnp.analysis.costs import Costs, connections_of, form_costs, form_of
 from eqnp.backends.backend import get_backend
 from eqnp.dynamics import Phase, relax
 from eqnp.learner import BPTT
@@ -94,7 +94,7 @@ def test_counted_is_what_is_computed(monkeypatch, settings, pools):
 
 def test_edges_of_a_chain_and_their_forms():
     learner = make_learner(load("digits"), (28, 28, 1), 10, get_backend("numpy"))
-    first, second, last = edges(learner.network)
+    first, second, last = connections_of(learner.network)
     assert [(e.name, e.lower, e.upper) for e in (first, second, last)] == [
         ("forward.0", 0, 1),
         ("forward.1", 1, 2),
