@@ -43,7 +43,7 @@ class ConnectionCost:
     def products(self) -> int:
         """Multiplications of its drive, per sample; its feedback and its weight gradient take as many."""
         if isinstance(self.layer, DenseLayer):
-            return math.prod(self.below) * self.layer.units
+            return math.prod(self.below) * math.prod(self.above)
         assert isinstance(self.connection, ConvPoolConnection)
         return math.prod(self.connection.conv_size) * math.prod(self.layer.kernel) * self.below[-1] * self.above[-1]
 

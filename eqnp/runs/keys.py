@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import fields, is_dataclass
 from functools import cache
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
-from eqnp.runs.config import Config, Layer
+from eqnp.runs.config import Config
 from eqnp.runs.spelling import MOST, hint, near_words, slips
 
 TABLES = tuple(each.name for each in fields(Config) if each.name not in ("name", "description"))
@@ -71,8 +71,14 @@ def _keys(kind: type, prefix: str) -> Iterator[str]:
             yield from _keys(hints[each.name], f"{name}.")
         else:
             yield name
-        if hints[each.name] == tuple[Layer, ...]:
-            yield from _keys(Layer, f"{name}.0.")
+        if (kind := table_of_list(hints[each.name])) is not None:
+            yield from _keys(kind, f"{name}.0.")
+
+
+def table_of_list(hint: Any) -> type[Any] | None:
+    """Return the table of which a key holds a list, by its type: ``Layer`` for ``tuple[Layer, ...]``; else None."""
+    kind = next(iter(get_args(hint)), None)
+    return kind if isinstance(kind, type) and is_dataclass(kind) else None
 
 
 def choices_of(key: str) -> tuple[str, ...]:
@@ -81,15 +87,15 @@ def choices_of(key: str) -> tuple[str, ...]:
     A key of any layer is known.
     """
     kind: Any = Config
-    declared = None
+    declared = None  # of the part before
     for part in key.split("."):
         if part.isdecimal():
             continue
         declared = next((each for each in fields(kind) if each.name == part), None) if is_dataclass(kind) else None
         if declared is None:
             return ()
-        kind = get_type_hints(kind)[part]
-        kind = Layer if kind == tuple[Layer, ...] else kind
+        hint = get_type_hints(kind)[part]
+        kind = table_of_list(hint) or hint
     if kind is bool:
         return ("true", "false")
     return tuple(declared.metadata.get("choices", ())) if declared else ()

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any, get_type_hints
 
-from eqnp.runs.config import Config, Layer
+from eqnp.runs.config import Config
 from eqnp.runs.configfile import to_toml
+from eqnp.runs.keys import table_of_list
 from eqnp.runs.overrides import toml_value
 
 WIDTH = 80
@@ -22,9 +23,15 @@ def with_origins(config: Config, origins: Mapping[str, tuple[Any, str]]) -> str:
     for heading, prefix, table in _tables(tomllib.loads(to_toml(config))):
         lines += ["", heading] if heading else []
         for name, value in table.items():
-            origin = "".join(c if c.isprintable() else "?" for c in origins[prefix + name][1])
-            lines.append(f"{f'{name} = {toml_value(value)}':<{_COLUMN}}  # {origin}")
+            line = f"{name} = {toml_value(value)}"
+            lines.append(f"{line:<{_COLUMN}}  # {_origin(prefix + name, origins)}")
     return "\n".join(lines) + "\n"
+
+
+def _origin(key: str, origins: Mapping[str, tuple[Any, str]]) -> str:
+    """Return where a value comes from; a list of tables may come from several places."""
+    found = [origin for each, (_, origin) in origins.items() if each == key or each.startswith(f"{key}.")]
+    return "".join(c if c.isprintable() else "?" for c in ", ".join(dict.fromkeys(found)))
 
 
 def commented(config: Config) -> str:
@@ -65,19 +72,33 @@ def _commented(kind: type[Any], values: Any, prefix: str) -> Iterator[str]:
             continue
         value = getattr(values, each.name)
         yield from _wrapped(_about(each, value))
-        if hints[each.name] != tuple[Layer, ...]:
+        kind = table_of_list(hints[each.name])
+        if kind is None:
             yield f"{each.name} = {toml_value(value)}"
             continue
-        for key in fields(Layer):
-            yield from _wrapped(f"{key.name}: {_about(key, key.default)}", "    ")
+        yield from _about_table(kind, "    ")
         yield f"{each.name} = ["
         yield from (f"    {toml_value(_given(layer))}," for layer in value)
         yield "]"
 
 
-def _given(layer: Layer) -> dict[str, Any]:
-    """Return the keys of a layer that differ from their defaults."""
-    return {each.name: value for each in fields(layer) if (value := getattr(layer, each.name)) != each.default}
+def _about_table(kind: type[Any], indent: str) -> Iterator[str]:
+    """Yield comments on every key of a table of a list, those of lists inside it indented."""
+    hints = get_type_hints(kind)
+    for each in fields(kind):
+        yield from _wrapped(f"{each.name}: {_about(each, each.default)}", indent)
+        if (inside := table_of_list(hints[each.name])) is not None:
+            yield from _about_table(inside, f"{indent}    ")
+
+
+def _given(table: Any) -> dict[str, Any]:
+    """Return the keys of a table of a list that differ from their defaults."""
+    values = {each.name: value for each in fields(table) if (value := getattr(table, each.name)) != each.default}
+    return {name: [_given(each) for each in value] if _is_list(value) else value for name, value in values.items()}
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, tuple) and bool(value) and is_dataclass(value[0])
 
 
 def _about(declared: Field[Any], value: Any) -> str:

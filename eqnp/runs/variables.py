@@ -16,7 +16,7 @@ from eqnp.runs.spelling import MOST, hint, near_words
 
 PREFIX = "EQNP_"
 OTHERS = ("EQNP_DATA", "EQNP_FIXTURES")  # folders of datasets; folders of further arrays for the tests
-_LAYER = re.compile(r"^(EQNP_MODEL_LAYERS_)([0-9]+)(?=_)")
+_NUMBER = re.compile(r"_([0-9]+)(?=_)")  # of a layer
 
 
 def variable_of(key: str) -> str:
@@ -49,10 +49,10 @@ def settings_in(environment: Mapping[str, str]) -> tuple[list[str], list[str]]:
 
 
 def _key(name: str, keys: Mapping[str, str]) -> str | None:
-    """Return the key that a variable sets, or None; layers are known by any number."""
-    layer = _LAYER.match(name)
-    key = keys.get(_LAYER.sub(r"\g<1>0", name))
-    return key.replace(".0.", f".{int(layer[2])}.", 1) if key and layer else key
+    """Return the key that a variable sets, or None; what is listed, such as layers, is known by any number."""
+    key = keys.get(_NUMBER.sub("_0", name))
+    numbers = iter(_NUMBER.findall(name))
+    return key and re.sub(r"\.0(?=\.)", lambda _: f".{int(next(numbers))}", key)
 
 
 def _near(name: str, keys: Mapping[str, str]) -> list[str]:
