@@ -71,8 +71,8 @@ def _keys(kind: type, prefix: str) -> Iterator[str]:
             yield from _keys(hints[each.name], f"{name}.")
         else:
             yield name
-        if (kind := table_of_list(hints[each.name])) is not None:
-            yield from _keys(kind, f"{name}.0.")
+        if (inner := table_of_list(hints[each.name])) is not None:
+            yield from _keys(inner, f"{name}.0.")
 
 
 def table_of_list(hint: Any) -> type[Any] | None:

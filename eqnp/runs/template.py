@@ -72,11 +72,11 @@ def _commented(kind: type[Any], values: Any, prefix: str) -> Iterator[str]:
             continue
         value = getattr(values, each.name)
         yield from _wrapped(_about(each, value))
-        kind = table_of_list(hints[each.name])
-        if kind is None:
+        inner = table_of_list(hints[each.name])
+        if inner is None:
             yield f"{each.name} = {toml_value(value)}"
             continue
-        yield from _about_table(kind, "    ")
+        yield from _about_table(inner, "    ")
         yield f"{each.name} = ["
         yield from (f"    {toml_value(_given(layer))}," for layer in value)
         yield "]"
