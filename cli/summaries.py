@@ -117,6 +117,8 @@ def _forms(content: Mapping[str, Any]) -> Iterator[str]:
             "name": f"as configured; estimated costs: {costs}",
             "unfit": f"the configured form does not suit this kernel, stride or pooling; estimated costs: {costs}",
         }[each["form_by"]]
+        if len(each["form_costs"]) == 1 and each["form_by"] == "auto":
+            why = "the only form that suits it"
         yield from textwrap.wrap(f"  {each['name']}: {each['form']}, {why}", WIDTH, subsequent_indent="    ")
 
 

@@ -11,6 +11,7 @@ from typing import Any, get_type_hints
 from eqnp.runs.config import Config
 from eqnp.runs.configfile import to_toml
 from eqnp.runs.keys import table_of_list
+from eqnp.runs.origins import DEFAULT
 from eqnp.runs.overrides import toml_value
 
 WIDTH = 80
@@ -31,7 +32,8 @@ def with_origins(config: Config, origins: Mapping[str, tuple[Any, str]]) -> str:
 def _origin(key: str, origins: Mapping[str, tuple[Any, str]]) -> str:
     """Return where a value comes from; a list of tables may come from several places."""
     found = [origin for each, (_, origin) in origins.items() if each == key or each.startswith(f"{key}.")]
-    return "".join(c if c.isprintable() else "?" for c in ", ".join(dict.fromkeys(found)))
+    given = [each for each in dict.fromkeys(found) if each != DEFAULT] or found[:1]
+    return "".join(c if c.isprintable() else "?" for c in ", ".join(given))
 
 
 def commented(config: Config) -> str:

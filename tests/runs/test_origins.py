@@ -15,8 +15,9 @@ import eqnp
 from eqnp.errors import ConfigurationError
 from eqnp.runs import presets
 from eqnp.runs.changes import flat
-from eqnp.runs.config import Config, Layer
+from eqnp.runs.config import Config
 from eqnp.runs.configfile import load
+from eqnp.runs.keys import table_of_list
 from eqnp.runs.origins import origins
 from eqnp.runs.overrides import toml_value
 from eqnp.runs.template import commented
@@ -38,6 +39,7 @@ VALUES = {
     "data.shape": [[4], [5], [6]],
     "data.normalisation": ["published", "none", "unit"],
     "model.layers": [[{"dense": n}] for n in (3, 4, 5)],
+    "model.layers.0.skips": [[{"source": n}] for n in (0, 1, 2)],
     "model.layers.0.kernel": [[2, 3], [3, 2], [1, 1]],
     "optimizer.rates": [0.2, [0.1, 0.2, 0.3], 0.3],
     "optimizer.weight_decay": [0.2, [0.1, 0.2, 0.3], 0.3],
@@ -46,14 +48,15 @@ BELOW_ONE = ("keep", "validation", "momentum", "beta1", "beta2")
 
 
 def all_keys(kind=Config, prefix=""):
+    """Yield (dotted name, field) of every key; those of a list of tables for its number 0."""
     hints = get_type_hints(kind)
     for each in fields(kind):
         if is_dataclass(hints[each.name]):
             yield from all_keys(hints[each.name], f"{prefix}{each.name}.")
             continue
         yield prefix + each.name, each
-        if hints[each.name] == tuple[Layer, ...]:
-            yield from ((f"{prefix}{each.name}.0.{key.name}", key) for key in fields(Layer))
+        if (inside := table_of_list(hints[each.name])) is not None:
+            yield from all_keys(inside, f"{prefix}{each.name}.0.")
 
 
 KEYS = dict(all_keys())
@@ -68,6 +71,8 @@ def three_values(key):
         choices = [*field.metadata["choices"]]
         return [choices[-1], choices[0], choices[-1]]
     kind = type(field.default)
+    if kind is tuple:  # a kernel
+        return VALUES["model.layers.0.kernel"]
     if kind is bool:
         return [True, False, True]
     if kind is str:
@@ -80,19 +85,34 @@ def three_values(key):
 def as_file(key, value):
     """Return a file that sets one key of the default preset."""
     *table, name = key.split(".")
-    if "layers.0" in key:
-        layer = {"conv": 2} | {name: value} if name != "dense" else {name: value}
+    if "0" in table:  # of the first layer, or of a list in it
+        layer = nested(key.split(".")[3:], value)
+        layer = ({} if name == "dense" and len(table) == 3 else {"conv": 2}) | layer
+        if "skips" in table:  # which comes from somewhere
+            layer["skips"] = [{"source": 0} | each for each in layer["skips"]]
         return f'base = "digits"\n[model]\nlayers = [{toml_value(layer)}, {{ dense = 9 }}, {{ dense = 10 }}]\n'
     heading = f"[{'.'.join(table)}]\n" if table else ""
     return f'base = "digits"\n{heading}{name} = {toml_value(value)}\n'
 
 
+def nested(path, value):
+    """Return {path: value}; below a number is a list."""
+    first, *rest = path
+    return {first: [nested(rest[1:], value)]} if rest else {first: value}
+
+
 def value_in(config, key):
-    return {"model.layers": [{"dense": layer.dense} for layer in config.model.layers]}.get(key) or flat(config)[key]
+    for part in key.split("."):
+        config = config[int(part)] if part.isdecimal() else getattr(config, part)
+    return plain(config)
 
 
 def plain(value):
-    return list(value) if isinstance(value, tuple) else value
+    """Return a value as it is in TOML; of a table in a list only what is not the default."""
+    if is_dataclass(value):
+        given = {each.name: getattr(value, each.name) for each in fields(value)}
+        return {each.name: plain(given[each.name]) for each in fields(value) if given[each.name] != each.default}
+    return [plain(each) for each in value] if isinstance(value, tuple | list) else value
 
 
 @pytest.mark.parametrize("key", KEYS)
@@ -103,7 +123,6 @@ def test_every_key_in_every_way_and_order(key, tmp_path):
     beside = BESIDE.get(key, []) if "layers.0.dense" not in key else []
     (variable,), unknown = settings_in({variable_of(key): toml_value(in_variable)})
     assert not unknown
-    whole = key == "model.layers"
     ways = [
         ([], in_file, str(path)),
         ([variable], in_variable, variable_of(key)),
@@ -111,12 +130,13 @@ def test_every_key_in_every_way_and_order(key, tmp_path):
     ]
     for given, expected, origin in ways:
         settings = [*beside, *given]
-        assert plain(value_in(load(str(path), settings), key)) == expected
-        shown = origins(str(path), settings)[f"{key}.0.dense" if whole else key]
-        assert shown[1] == origin and (whole or plain(shown[0]) == expected)
+        assert value_in(load(str(path), settings), key) == expected
+        shown = origins(str(path), settings)
+        assert origin in {each for name, (_, each) in shown.items() if f"{name}.".startswith(f"{key}.")}
+        assert key not in shown or plain(shown[key][0]) == expected
     settings = dict(each.split("=", 1) for each in beside)
     by_library = {name: parsed(text) for name, text in settings.items()} | {key: on_line}
-    assert plain(value_in(eqnp.configure(str(path), by_library), key)) == on_line
+    assert value_in(eqnp.configure(str(path), by_library), key) == on_line
 
 
 def parsed(text):
