@@ -5,12 +5,15 @@ The files are written by tensorboardX, which needs neither TensorFlow nor Tensor
 
 from __future__ import annotations
 
+import time
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from eqnp.api.report import Event
 from eqnp.errors import BackendError
+from eqnp.runs.storage import disk_error
 
 FOLDER = "tensorboard"
 _SPLITS = ("train", "validation", "test")
@@ -25,29 +28,57 @@ class TensorBoard:
     """
 
     def __init__(self) -> None:
-        try:
-            self._package = import_module("tensorboardX")  # before the run: what is missing is said at once
+        try:  # before the run: what is missing is said at once
+            parts = ("event_file_writer", "proto.event_pb2", "proto.summary_pb2")
+            self._files, self._events, self._summaries = (import_module(f"tensorboardX.{part}") for part in parts)
         except ImportError:
             raise BackendError(
                 "event files of TensorBoard need tensorboardX; `pip install tensorboardX`, or train without them"
             ) from None
         self._writer: Any = None
+        self._folder = Path()
 
     def __call__(self, event: Event) -> None:
-        """Write an event of a run."""
-        if event["event"] == "start":
-            # Epochs that a resumed run trains again replace those in the files. Names hold the second of the start; the
-            # suffix tells apart what was started within one.
-            folder, first = Path(event["run"]) / FOLDER, event["epoch"] + 1
-            suffix = f".from-epoch-{first}"
-            self._writer = self._package.SummaryWriter(str(folder), purge_step=first, filename_suffix=suffix)
-        elif event["event"] == "epoch":
-            for name, value in event.items():
-                if name not in ("event", "epoch"):
-                    self._writer.add_scalar(tag(name), value, event["epoch"])
-            self._writer.flush()
-        elif event["event"] == "end" and self._writer is not None:
-            self._writer.close()
+        """Write an event of a run.
+
+        Raises:
+            DiskError: the files cannot be written.
+        """
+        try:
+            if event["event"] == "start":
+                self._begin(Path(event["run"]) / FOLDER, event["epoch"] + 1)
+            elif event["event"] == "epoch":
+                numbers = {name: value for name, value in event.items() if name not in ("event", "epoch")}
+                self._write(event["epoch"], summary=self._summaries.Summary(value=map(self._scalar, numbers.items())))
+            elif event["event"] == "end":
+                self._close()
+        except OSError as error:
+            self._close()
+            raise disk_error(self._folder, error) from error
+
+    def _begin(self, folder: Path, first: int) -> None:
+        """Begin a file for the epochs from ``first`` on; they replace those that earlier files have.
+
+        A name holds the second of the start, and a suffix tells apart what began within one. The writer is
+        tensorboardX's own without its thread and queue, which would lose the last numbers if the run is killed.
+        """
+        self._folder = folder
+        folder.mkdir(exist_ok=True)
+        self._writer = self._files.EventsWriter(str(folder / "events"), f".from-epoch-{first}")
+        self._write(first, session_log=self._events.SessionLog(status=self._events.SessionLog.START))
+
+    def _write(self, step: int, **content: Any) -> None:
+        self._writer.write_event(self._events.Event(step=step, wall_time=time.time(), **content))
+        self._writer.flush()
+
+    def _close(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            with suppress(OSError):  # what could be written has been flushed
+                writer.close()
+
+    def _scalar(self, item: tuple[str, float]) -> Any:
+        return self._summaries.Summary.Value(tag=tag(item[0]), simple_value=item[1])
 
 
 def tag(column: str) -> str:

@@ -6,6 +6,7 @@ import math
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -152,7 +153,7 @@ class _Run:
         self.epochs = session.config.training.epochs
         self.training = session.training_batches()
         self.chooses = session.chooses
-        self._row: dict[str, float] = {}
+        self._row: dict[str, float] = {}  # of the last epoch
         self.judge = session.ordered_batches(self.chooses)
         self.stop = StopRequest()
         self._resume = f"eqnp train --resume {quoted(folder.path)}"
@@ -164,11 +165,16 @@ class _Run:
         self._deadline = time.monotonic() + 60 * training.max_minutes if training.max_minutes else math.inf
         self.report.message(title(self.session, state, self.folder.path))
         self._warn(state)
+        self._reached = state
         self.report.event("start", start_event(self.session, state, self.folder.path))
         with thread_map(training.threads, self.report.message) as run, self.stop as stop:
             try:
                 state, reason = self._until_a_reason(state, run, stop)
-            except EqnpError as error:
+            except BaseException as error:
+                with suppress(Exception):  # a callback may have raised the error
+                    self.report.event("end", end_event("error", self.folder, self._reached))
+                if not isinstance(error, EqnpError):
+                    raise
                 change = f" --set {error.key}=..." if isinstance(error, DivergedError) else ""
                 raise type(error)(f"{error}; `{self._resume}{change}` continues from last.h5") from None
             if reason == "signal":  # before waiting for threads, which a further signal may interrupt
@@ -189,6 +195,7 @@ class _Run:
                 return state, "callback"
             if patience and state.best_epoch and not state.batch and state.epoch - state.best_epoch >= patience:
                 return state, "patience"
+            self._reached = state
             before, state = state, self._epoch(state, run, stop)
             if state.epoch > before.epoch:
                 asked = self.report.event("epoch", self._row)

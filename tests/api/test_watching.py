@@ -150,6 +150,13 @@ def test_json_is_one_object_a_line_on_stdout(capsys, tmp_path):
     assert [each["event"] for each in events_of(again.out)] == ["end"]
 
 
+def test_a_run_that_fails_ends_with_an_event(capsys, tmp_path):
+    result = train_small(capsys, tmp_path / "run", "--json", "--lr", "1e38")
+    assert result.code == 6
+    end = events_of(result.out)[-1]
+    assert (end["event"], end["reason"], end["epoch"]) == ("end", "error", 0)
+
+
 def test_numbers_that_json_lacks_are_null(capsys, tmp_path):
     result = train_small(capsys, tmp_path / "run", "--json", "--epochs", "0")
     assert events_of(result.out)[-1]["best_error_percent"] is None
@@ -212,8 +219,27 @@ def scalars(folder):
     return found
 
 
+def test_tensorboard_on_a_disk_that_fails_is_one_line(capsys, tmp_path, monkeypatch):
+    writers = pytest.importorskip("tensorboardX.event_file_writer")
+
+    write = writers.EventsWriter.write_event
+
+    def full(self, event):
+        if event.HasField("summary"):
+            raise OSError(28, "No space left on device")
+        write(self, event)
+
+    monkeypatch.setattr(writers.EventsWriter, "write_event", full)
+    result = train_small(capsys, tmp_path / "run", "--tensorboard")
+    assert result.code == 8 and result.err.splitlines()[-1].startswith("eqnp: ") and "tensorboard" in result.err
+    assert "continues from last.h5" in result.err
+    monkeypatch.undo()
+    assert run(capsys, "train", "--resume", tmp_path / "run", "--tensorboard").code == 0
+    assert len(rows(tmp_path / "run")) == 2
+
+
 def test_without_tensorboardx_nothing_is_begun(capsys, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    monkeypatch.setitem(sys.modules, "tensorboardX.event_file_writer", None)
     assert_fails(train_small(capsys, tmp_path / "run", "--tensorboard"), 4, "pip install tensorboardX")
     assert not (tmp_path / "run").exists()
     with pytest.raises(BackendError, match="tensorboardX"):
