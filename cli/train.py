@@ -47,9 +47,10 @@ def train(
 
     Without arguments: a small ConvNet on the embedded digits. `eqnp presets` lists other configurations.
     """
+    from eqnp.api.planning import plan_resume, plan_run
     from eqnp.api.report import Callback
     from eqnp.api.tensorboard import TensorBoard
-    from eqnp.api.training import plan_resume, plan_run, resume_run, start_run
+    from eqnp.api.training import resume_run, start_run
     from eqnp.cli.events import print_event
     from eqnp.cli.progress import Progress
     from eqnp.runs.configfile import load

@@ -20,7 +20,7 @@ from eqnp.analysis.precision import rounding_warning
 from eqnp.api.events import end_event, epoch_line, metrics_row, progress_event, start_event, why_stopped
 from eqnp.api.report import Report, clock, quoted
 from eqnp.api.results import summary
-from eqnp.api.resuming import KEPT, change_line, nothing_to_do, take_up_changes
+from eqnp.api.resuming import KEPT, nothing_to_do, take_up_changes
 from eqnp.api.session import CONFIG, KIND, OpenBackend, Read, Session, config_in, with_lasting_folder
 from eqnp.api.signals import Interrupted, StopRequest
 from eqnp.api.titles import title
@@ -89,43 +89,6 @@ def resume_run(
         if kept != written:
             folder.write_config(to_toml(kept))
         return _Run(session, folder, report).go_on(state)
-
-
-def plan_run(
-    config: Config, backend: OpenBackend, report: Report, read: Read | None = None, out: Path | None = None
-) -> None:
-    """Report what ``start_run`` would train, after the same checks, and write nothing."""
-    if out is not None:
-        RunFolder.require_free(out)
-    config = with_lasting_folder(with_threads(config))
-    _plan(Session.start(config, backend(), read=read), report, folder=out)
-
-
-def plan_resume(path: Path, overrides: Sequence[str], backend: OpenBackend, report: Report) -> None:
-    """Report what ``resume_run`` would train and change, after the same checks, and write nothing."""
-    folder = RunFolder.open(path)
-    written, config = load(str(folder.config_path)), load(str(folder.config_path), overrides)
-    if not folder.begun():
-        plan_run(config, backend, report)
-        return
-    content = checkpoint.load(folder.last_path, kind=KIND)
-    before = config_in(folder.last_path, content) or written
-    before, config = (with_lasting_folder(with_threads(each), search=False) for each in (before, config))
-    require_resumable(differences(before, config), quoted(path), overrides)
-    session = Session.start(config, backend())
-    state = session.state_in(folder.last_path, content)
-    if state.epoch >= config.training.epochs:
-        report.message(nothing_to_do(state, written, config, quoted(path)))
-        return
-    kept = keep_schedule(before, config, state.epoch, overrides)
-    for change in differences(before, kept):
-        report.message(change_line(change, state))
-    _plan(replace(session, config=kept), report, state, path)
-
-
-def _plan(session: Session, report: Report, state: State | None = None, folder: Path | None = None) -> None:
-    report.message(title(session, state or session.initial_state(), folder))
-    report.message("nothing was trained or written (--dry-run)")
 
 
 def _begin(run: _Run) -> int:
