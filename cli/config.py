@@ -89,6 +89,6 @@ def init(file: Path | None, preset: str | None, force: bool) -> None:
     if file is None:
         click.echo(commented(load(name)), nl=False)
         return
-    require_place(file, force, option="")
+    require_place(file, force, "config init")
     write_atomic(file, commented(load(name, [f"name={toml_value(file.stem)}"])).encode())
     click.echo(f"{file}: preset {name} with a comment on every key")

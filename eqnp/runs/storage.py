@@ -101,7 +101,7 @@ def make_folder(path: Path) -> bool:
     return True
 
 
-def require_place(path: Path, force: bool, option: str = "--out ") -> None:
+def require_place(path: Path, force: bool, option: str = "--out") -> None:
     """Check before a long computation that its result can be written to ``path``, which ``option`` names.
 
     Raises:
@@ -110,9 +110,9 @@ def require_place(path: Path, force: bool, option: str = "--out ") -> None:
     """
     folder = os.path.dirname(path) or os.curdir
     if os.path.isdir(path):
-        raise ConfigurationError(f"{option}{path}: is a folder; give the name of a file")
+        raise ConfigurationError(f"{option} {path}: is a folder; give the name of a file")
     if os.path.lexists(path) and not force:
-        raise ConfigurationError(f"{option}{path}: the file exists; give another name or --force")
+        raise ConfigurationError(f"{option} {path}: the file exists; give another name or --force")
     if not os.path.isdir(folder):
         raise disk_error(path, OSError(errno.ENOENT, "no such folder"))
     if not os.access(folder, os.W_OK | os.X_OK):
