@@ -57,7 +57,7 @@ CASES = [
     (["evaluate", "fir"], {"runs/first"}),
     (["train", "--resume", "runs/s"], {"runs/second"}),
     (["train", "--set", "training.epo"], {"training.epochs="}),
-    (["data", "fetch", "cif"], {"cifar10"}),
+    (["data", "fetch", "fash"], {"fashion-mnist"}),
     (["train", "--backend", "cu"], {"cupy"}),
     (["completion", "z"], {"zsh"}),
     (["nothing", "x"], set()),
@@ -95,7 +95,7 @@ def test_bash_itself(capsys, place, tmp_path):
         "complete() { :; }; compopt() { echo compopt $*; }\n" + script.out + "\n"
         'ask() { COMP_WORDS=(eqnp "$@"); COMP_CWORD=$#; COMPREPLY=()\n'
         '_eqnp_completion eqnp; echo "${COMPREPLY[*]}"; }\n'
-        "ask train mnist-; ask evaluate runs/f; ask train --set training.epo; ask train --set data.name = cif\n"
+        "ask train mnist-; ask evaluate runs/f; ask train --set training.epo; ask train --set data.name = fash\n"
     )
     environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
     done = subprocess.run(["bash", "-c", test], cwd=place, env=environment, capture_output=True, text=True, check=True)
@@ -106,7 +106,7 @@ def test_bash_itself(capsys, place, tmp_path):
         "runs/first",
         "compopt -o nospace",
         "training.epochs=",
-        "cifar10",
+        "fashion-mnist",
     ]
     assert done.stderr == ""
 
