@@ -6,13 +6,16 @@ from pathlib import Path
 
 import click
 
+from eqnp.cli.completing import complete_source
 from eqnp.cli.mistakes import Command, refuse_run
 from eqnp.cli.options import FiniteRange, Place, UserPath, backend_option, run_options, short_forms
 from eqnp.cli.streams import say, say_lines
 
 
-@click.command(cls=Command)
-@click.argument("source", required=False, type=UserPath(), metavar="[PRESET | CONFIG.toml]")
+@click.command(cls=Command, examples=["bench mnist-cnn --out figures.json"])
+@click.argument(
+    "source", required=False, type=UserPath(), metavar="[PRESET | CONFIG.toml]", shell_complete=complete_source
+)
 @backend_option
 @run_options
 @short_forms("--batch-size")

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from eqnp.cli.completing import complete_source_or_run
 from eqnp.cli.mistakes import Command
 from eqnp.cli.options import Place, UserPath, backend_option, checkpoint_option, set_option, short_forms, split_option
 from eqnp.cli.streams import say, say_lines
@@ -16,8 +17,14 @@ from eqnp.errors import memory_advice
 SAMPLES, SETTLING_SAMPLES = 50, 20  # without --samples: the first of the split
 
 
-@click.command(cls=Command)
-@click.argument("target", required=False, type=UserPath(), metavar="[RUN | PRESET | CONFIG.toml]")
+@click.command(cls=Command, examples=["check digits", "check runs/mlp --settle --out check"])
+@click.argument(
+    "target",
+    required=False,
+    type=UserPath(),
+    metavar="[RUN | PRESET | CONFIG.toml]",
+    shell_complete=complete_source_or_run,
+)
 @click.option("--out", type=UserPath(path_type=Path), help="Folder for check.h5 and the figures; default: no files.")
 @click.option(
     "--samples", metavar="RANGE", help="3,5 or 0:10 or 0:100:10. Default: the first 50 samples; with --settle, 20."

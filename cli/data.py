@@ -7,17 +7,18 @@ from pathlib import Path
 
 import click
 
+from eqnp.cli.completing import complete_dataset
 from eqnp.cli.mistakes import Group
 from eqnp.cli.options import UserPath, set_option, split_option
 from eqnp.cli.streams import say
 
 
-@click.group(cls=Group)
+@click.group(cls=Group, examples=["data list", "data fetch mnist"])
 def data() -> None:
     """List, download and show datasets."""
 
 
-@data.command("list")
+@data.command("list", examples=["data list"])
 def list_datasets() -> None:
     """Show the known datasets, and where each was found."""
     from eqnp.cli.rows import show_row
@@ -27,8 +28,8 @@ def list_datasets() -> None:
         show_row(name, where, 13)
 
 
-@data.command()
-@click.argument("name")
+@data.command(examples=["data fetch mnist"])
+@click.argument("name", shell_complete=complete_dataset)
 @click.option("--folder", type=UserPath(path_type=Path), help="Target folder; default: eqnp's data folder.")
 def fetch(name: str, folder: Path | None) -> None:
     """Download a dataset and verify it.

@@ -8,7 +8,7 @@ from eqnp.cli.mistakes import Command
 from eqnp.cli.streams import say
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, examples=["doctor"])
 def doctor() -> None:
     """Show installed packages, limits of cores and memory, backends and datasets."""
     from eqnp.backends.backend import get_backend

@@ -19,7 +19,7 @@ from eqnp.cli.options import (
 from eqnp.cli.streams import say
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, examples=["evaluate runs/mlp --split train"])
 @run_argument
 @checkpoint_option
 @split_option

@@ -13,7 +13,7 @@ from eqnp.cli.streams import say
 FORMATS = ("safetensors", "npz", "pytorch")  # eqnp.api.exchange.FORMATS, without importing NumPy
 
 
-@click.command("export", cls=Command)
+@click.command("export", cls=Command, examples=["export runs/mlp --to npz --out mlp.npz"])
 @run_argument
 @click.option("--out", type=UserPath(path_type=Path), required=True, help="File to write.")
 @click.option("--to", type=click.Choice(FORMATS), help="Format; default: by the ending of --out.")
@@ -40,7 +40,7 @@ def export(run: Path, out: Path, to: str | None, no_card: bool, force: bool, che
         say(f"model card  {path}")
 
 
-@click.command("import", cls=Command)
+@click.command("import", cls=Command, examples=["import mlp.npz --config mnist-mlp --out runs/copy"])
 @click.argument("file", type=UserPath(path_type=Path))
 @click.option("--out", type=UserPath(path_type=Path), required=True, help="New run folder.")
 @click.option(

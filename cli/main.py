@@ -31,7 +31,10 @@ _COMMANDS = {
     "export": "Write the weights of a run for other programs.",
     "import": "Make a run from weights of other programs.",
     "data": "List, download and show datasets.",
+    "summary": "Show layers, FLOPs, memory and time of a configuration.",
+    "config": "Show, check or start a configuration.",
     "presets": "List the presets, or show one.",
+    "completion": "Print the script for completion in bash, zsh or fish.",
     "doctor": "Show packages, hardware limits, backends and datasets.",
 }
 # Module and function of the commands whose module has another name.
@@ -66,7 +69,11 @@ class _LazyGroup(Group):
             formatter.write_dl(list(_COMMANDS.items()))
 
 
-@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_LazyGroup,
+    examples=["train", "train mnist-mlp --epochs 3"],
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__, prog_name="eqnp")
 def eqnp() -> None:
     """Equilibrium Propagation by hand, on NumPy and CuPy.
@@ -78,6 +85,10 @@ def eqnp() -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. Results go to stdout, everything else to stderr."""
     take_any_text()
+    if asked := os.environ.get("_EQNP_COMPLETE"):  # by the script of a shell
+        from eqnp.cli.completing import answer
+
+        return answer(eqnp, asked)
     try:
         with memory_errors(), warnings.catch_warnings():
             # NumPy warns of NaN and overflow; divergence is detected and reported in one line instead.

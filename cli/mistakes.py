@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from eqnp.api.report import quoted
-from eqnp.cli.options import ShortForm, in_order
+from eqnp.cli.options import ShortForm, in_order, take_environment
 from eqnp.runs.spelling import did_you_mean, near_words
 
 # The names that other programs use for a command or an option.
@@ -42,7 +43,24 @@ _OTHER_OPTIONS = {
 }
 
 
-class Command(click.Command):
+class _WithExamples(click.Command):
+    """A command whose help ends with examples."""
+
+    def __init__(self, *args: Any, examples: Sequence[str] = (), **options: Any) -> None:
+        """Make a command; ``examples`` are command lines without ``eqnp``, which its help shows."""
+        super().__init__(*args, **options)
+        self.examples = examples
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples at the end of the help."""
+        super().format_epilog(ctx, formatter)
+        if self.examples:
+            with formatter.section("Examples" if len(self.examples) > 1 else "Example"):
+                for words in self.examples:
+                    formatter.write(f"{'':>{formatter.current_indent}}eqnp {words}\n")
+
+
+class Command(_WithExamples):
     """A command that suggests what was meant by an unknown option, setting or word."""
 
     allow_extra_args = True  # click's own message does not name them
@@ -57,6 +75,7 @@ class Command(click.Command):
         if not ctx.resilient_parsing:
             self._look(ctx, given)
             in_order(self, ctx, given)
+            take_environment(ctx)
         return rest
 
     def _look(self, ctx: click.Context, given: list[str]) -> None:
@@ -84,7 +103,7 @@ class Command(click.Command):
             )
 
 
-class Group(click.Group):
+class Group(_WithExamples, click.Group):
     """A group that suggests what was meant by an unknown command or option."""
 
     command_class = Command
@@ -104,7 +123,7 @@ class Group(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Return the command that the first word names, or suggest which was meant."""
         name, known = args[0], self.list_commands(ctx)
-        if name not in known and not name.startswith("-"):
+        if name not in known and not name.startswith("-") and not ctx.resilient_parsing:
             other = _OTHER_COMMANDS.get(name) if ctx.parent is None else None
             hint = did_you_mean(repr(each) for each in ([other] if other else near_words(name, known)))
             raise click.UsageError(f"no command {name!r}; {hint or 'choose one of ' + ', '.join(known)}", ctx)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import click
 
+from eqnp.cli.completing import complete_run, complete_setting
+
 if TYPE_CHECKING:
     from eqnp.backends.backend import Backend
 
@@ -159,6 +161,22 @@ def in_order(command: click.Command, ctx: click.Context, words: list[str]) -> No
     ctx.params["overrides"] = tuple(overrides)
 
 
+def take_environment(ctx: click.Context) -> None:
+    """Insert the settings of environment variables before the ``overrides`` of ``ctx``, which stand above them.
+
+    Raises:
+        ConfigurationError: a variable is misspelt. One that resembles none of eqnp's is reported and ignored.
+    """
+    if "overrides" not in ctx.params or not any(name.upper().startswith("EQNP_") for name in os.environ):
+        return
+    from eqnp.runs.variables import settings_in
+
+    found, unknown = settings_in(os.environ)
+    for name in unknown:
+        click.echo(f"{name}: no such setting; the variable is ignored", err=True)
+    ctx.params["overrides"] = (*found, *ctx.params["overrides"])
+
+
 def run_options(function: F) -> F:
     """Add ``--set``, ``--threads``, ``--dtype`` and ``--tf32``; the command gets them in ``overrides``."""
     return set_option(short_forms("--threads", "--dtype", "--tf32")(function))
@@ -169,6 +187,7 @@ def set_option(function: F) -> F:
     return click.option(
         "--set",
         "overrides",
+        shell_complete=complete_setting,
         metavar="KEY=VALUE",
         multiple=True,
         help="Change a configuration key: training.epochs=3. Repeatable.",
@@ -177,7 +196,7 @@ def set_option(function: F) -> F:
 
 def run_argument(function: F) -> F:
     """Add the argument RUN, a run folder."""
-    return click.argument("run", type=UserPath(path_type=Path))(function)
+    return click.argument("run", type=UserPath(path_type=Path), shell_complete=complete_run)(function)
 
 
 def checkpoint_option(function: F) -> F:

@@ -14,7 +14,7 @@ from eqnp.errors import memory_advice
 KINDS = ("curves", "activity", "residual", "angles", "gradients")  # eqnp.api.plotting.KINDS, without importing NumPy
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, examples=["plot runs/a runs/b --out curves.png"])
 @click.argument("runs", nargs=-1, required=True, type=UserPath(path_type=Path), metavar="RUN...")
 @click.option(
     "--out",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from eqnp.api.predicting import Prediction
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, examples=["predict runs/mlp seven.png"])
 @run_argument
 @click.argument("images", nargs=-1, required=True, type=UserPath(path_type=Path), metavar="IMAGE...")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line, with the scores of all classes.")

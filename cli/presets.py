@@ -6,13 +6,14 @@ from pathlib import Path
 
 import click
 
+from eqnp.cli.completing import complete_preset
 from eqnp.cli.mistakes import Command
 from eqnp.cli.options import UserPath
 from eqnp.cli.streams import say, say_lines
 
 
-@click.command(cls=Command)
-@click.argument("name", required=False)
+@click.command(cls=Command, examples=["presets", "presets digits > mine.toml"])
+@click.argument("name", required=False, shell_complete=complete_preset)
 @click.option(
     "--picture",
     type=UserPath(path_type=Path),

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TextIO
 
-from eqnp.api.report import Report
+from eqnp.api.report import Callback, Report
 from eqnp.cli.rows import filled, terminal_width
 from eqnp.cli.streams import say_lines
 from eqnp.shown import LONGEST, RESULT, shown
@@ -20,7 +21,12 @@ PLAIN_SECONDS = 10.0  # between two plain lines
 class Progress(Report):
     """Shows the progress of a run on stderr; with ``quiet`` only messages. A closed stream does not stop the work."""
 
-    def __init__(self, quiet: bool = False, stream: TextIO | None = None) -> None:
+    def __init__(
+        self, quiet: bool = False, stream: TextIO | None = None, callbacks: Sequence[Callback] = (), json: bool = False
+    ) -> None:
+        """Write to ``stream`` (None: stderr). With ``json`` stdout belongs to the callbacks: no result is printed."""
+        super().__init__(callbacks=callbacks)
+        self._json = json
         self.stream = stream or sys.stderr  # None if it was closed
         # A dumb terminal cannot erase a line.
         self.live = self.stream is not None and self.stream.isatty() and os.environ.get("TERM") != "dumb"
@@ -55,7 +61,8 @@ class Progress(Report):
 
     def result(self, text: str) -> None:
         """Print what a run has come to, on stdout."""
-        say_lines(text)
+        if not self._json:
+            say_lines(text)
 
     def clear(self) -> None:
         """Erase the live line."""

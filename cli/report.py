@@ -14,7 +14,7 @@ from eqnp.shown import shown
 FORMATS = ("text", "markdown", "csv", "latex")  # eqnp.api.survey_text.FORMATS, without importing NumPy
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, examples=["report runs/* --html report.html"])
 @click.argument("runs", nargs=-1, required=True, type=UserPath(path_type=Path), metavar="RUN...")
 @click.option(
     "--format", "form", type=click.Choice(FORMATS), default="text", show_default=True, help="Format of the table."

@@ -21,7 +21,7 @@ from eqnp.cli.streams import say
 from eqnp.errors import memory_advice
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, examples=["show runs/mlp --out mlp.html"])
 @run_argument
 @click.option(
     "--out", type=UserPath(path_type=Path), default="show.html", show_default=True, help="HTML file to write."

@@ -21,7 +21,7 @@ from eqnp.cli.streams import say
 from eqnp.errors import memory_advice
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, examples=["states runs/mlp --out states.h5 --samples 0:3"])
 @run_argument
 @click.option("--out", type=UserPath(path_type=Path), required=True, help="HDF5 file to write.")
 @click.option("--samples", metavar="RANGE", default="0:10", show_default=True, help="3,5 or 0:10 or 0:100:10.")

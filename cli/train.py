@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from eqnp.cli.completing import complete_run, complete_source
 from eqnp.cli.mistakes import Command, refuse_run
 from eqnp.cli.options import Place, UserPath, backend_option, run_options, short_forms
 
@@ -14,31 +15,54 @@ if TYPE_CHECKING:
     from eqnp.cli.progress import Progress
 
 
-@click.command(cls=Command)
-@click.argument("source", required=False, type=UserPath(), metavar="[PRESET | CONFIG.toml]")
+@click.command(
+    cls=Command, examples=["train mnist-mlp --epochs 3 --out runs/mlp", "train --resume runs/mlp --epochs 5"]
+)
+@click.argument(
+    "source", required=False, type=UserPath(), metavar="[PRESET | CONFIG.toml]", shell_complete=complete_source
+)
 @backend_option
 @run_options
 @short_forms("--epochs", "--batch-size", "--lr", "--beta", "--seed")
 @click.option("--out", type=UserPath(path_type=Path), help="New run folder; default: runs/NAME-TIME.")
-@click.option("--resume", type=UserPath(path_type=Path), metavar="RUN", help="Resume this run where it stopped.")
+@click.option(
+    "--resume",
+    type=UserPath(path_type=Path),
+    metavar="RUN",
+    shell_complete=complete_run,
+    help="Resume this run where it stopped.",
+)
+@click.option("--dry-run", is_flag=True, help="Check everything and say what would be trained, but write nothing.")
 @click.option("--quiet", is_flag=True, help="No progress line.")
+@click.option("--json", "as_json", is_flag=True, help="Print events on stdout, one JSON object a line.")
+@click.option("--tensorboard", is_flag=True, help="Write event files of TensorBoard to RUN/tensorboard.")
 def train(
     source: str | None,
     backend: Place,
     overrides: tuple[str, ...],
     out: Path | None,
     resume: Path | None,
+    dry_run: bool,
     quiet: bool,
+    as_json: bool,
+    tensorboard: bool,
 ) -> int:
     """Train a network by Equilibrium Propagation.
 
     Without arguments: a small ConvNet on the embedded digits. `eqnp presets` lists other configurations.
     """
+    from eqnp.api.planning import plan_resume, plan_run
+    from eqnp.api.report import Callback
+    from eqnp.api.tensorboard import TensorBoard
     from eqnp.api.training import resume_run, start_run
+    from eqnp.cli.events import print_event
     from eqnp.cli.progress import Progress
     from eqnp.runs.configfile import load
 
-    progress = Progress(quiet)
+    callbacks: list[Callback] = [print_event] if as_json else []
+    if tensorboard:
+        callbacks.append(TensorBoard())
+    progress = Progress(quiet, callbacks=callbacks, json=as_json)
     if resume is None:
         refuse_run(
             source,
@@ -46,10 +70,16 @@ def train(
             "`eqnp evaluate {run}` measures it",
             "`eqnp train {run}/config.toml` starts a new run with its configuration",
         )
-        path, code = start_run(load(source, overrides), backend.open, out, progress)
-        return _with_curves(path, code, progress)
+        if dry_run:
+            plan_run(load(source, overrides), backend.open, progress, out=out)
+            return 0
+        ended = start_run(load(source, overrides), backend.open, out, progress)
+        return _with_curves(ended.path, ended.exit_code, progress)
     if source is not None or out is not None:
         raise click.UsageError("--resume uses the configuration and the folder of the run: give no PRESET and no --out")
+    if dry_run:
+        plan_resume(resume, overrides, backend.open, progress)
+        return 0
     return _with_curves(resume, resume_run(resume, overrides, backend.open, progress), progress)
 
 

@@ -31,6 +31,7 @@ __all__, __getattr__, __dir__ = _offer(
         "eqnp.api.run": "Run",
         "eqnp.api.showing": "show_run",
         "eqnp.api.survey": "survey",
+        "eqnp.api.tensorboard": "TensorBoard",
         "eqnp.architecture": "Architecture",
         "eqnp.backends.backend": "get_backend",
         "eqnp.connections.layers": "ConvLayer DenseLayer Skip",

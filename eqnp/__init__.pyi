@@ -16,6 +16,7 @@ from eqnp.api.predicting import predict_files as predict_files
 from eqnp.api.run import Run as Run
 from eqnp.api.showing import show_run as show_run
 from eqnp.api.survey import survey as survey
+from eqnp.api.tensorboard import TensorBoard as TensorBoard
 from eqnp.architecture import Architecture as Architecture
 from eqnp.backends.backend import get_backend as get_backend
 from eqnp.connections.layers import ConvLayer as ConvLayer

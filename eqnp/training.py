@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
 
+from eqnp import watching
 from eqnp.backends.backend import Array, to_host
 from eqnp.backends.sharding import Map, add_gradients, started_pool
-from eqnp.dynamics import relax
+from eqnp.dynamics import Relaxation, relax
 from eqnp.errors import DivergedError
 from eqnp.inputs import require_labels
 from eqnp.learner import PARAMETERS, Learner
@@ -36,12 +37,14 @@ class Batches(Protocol):
 
 @dataclass(frozen=True)
 class Tally:
-    """Running sums over samples: loss, mistakes, and the largest residual of a free phase."""
+    """Running sums over samples: loss, mistakes, the largest residual of a free phase, and the steps of the phases."""
 
     samples: int = 0
     loss_sum: float = 0.0
     mistakes: int = 0
     residual: float = 0.0
+    free_steps: int = 0  # of all samples together
+    nudged_steps: int = 0  # those of one nudged phase, or the mean of several
 
     def __add__(self, other: Tally) -> Tally:
         return Tally(
@@ -49,6 +52,8 @@ class Tally:
             self.loss_sum + other.loss_sum,
             self.mistakes + other.mistakes,
             float(np.maximum(self.residual, other.residual)),  # unlike max() it keeps NaN
+            self.free_steps + other.free_steps,
+            self.nudged_steps + other.nudged_steps,
         )
 
     @property
@@ -78,6 +83,7 @@ class State:
     seconds: float = 0.0  # of training in this epoch
     best_error: float = math.inf  # the lowest so far, on the validation set if there is one, otherwise on the test set
     best_epoch: int = 0  # the number of epochs after which it was reached; 0: unknown
+    measured: Mapping[str, float] = field(default_factory=dict)  # of the last batch of an epoch, until its end
 
     @property
     def position(self) -> int:
@@ -93,8 +99,12 @@ def initial_state(learner: Learner, gain: float, dtype: str) -> State:
     return State(parameters, learner.update.optimizer.init(parameters))
 
 
-def train_batch(learner: Learner, state: State, x: np.ndarray, labels: np.ndarray, run: Map) -> State:
+def train_batch(
+    learner: Learner, state: State, x: np.ndarray, labels: np.ndarray, run: Map, measure: bool = False
+) -> State:
     """Return the state after one update on a batch x (N, ...), labels (N,); its sums are added.
+
+    ``measure`` also measures the update (``eqnp.watching``), which changes no number of it.
 
     Raises:
         DivergedError: the loss or a state is no longer finite, or the loss is above ``largest_sensible``; the state
@@ -105,20 +115,26 @@ def train_batch(learner: Learner, state: State, x: np.ndarray, labels: np.ndarra
     masks = learner.masks(state.epoch, state.batch, len(x), x.dtype)
     weights = PreparedWeights(learner.network, state.parameters, dropout=masks is not None)
 
-    def work(shard: slice) -> tuple[dict[str, Array], Tally]:
+    def work(shard: slice) -> tuple[dict[str, Array], Tally, watching.Counts]:
         xs, target, ys = _to_backend(learner, x[shard], labels[shard])
         own = masks and [None if m is None else learner.backend.asarray(m[shard]) for m in masks]
         result = learner.gradient(weights, xs, target, stencil, own)
-        return result.gradient, _tally(result.loss, result.outputs, ys, result.free.residual)
+        counts = watching.units_at_bounds(learner.network, result.free.states, own) if measure else []
+        return result.gradient, _tally(result.loss, result.outputs, ys, result.free, result.nudged), counts
 
-    gradients, tallies = zip(*run(work, learner.shards(len(x))), strict=True)
+    gradients, tallies, counts = zip(*run(work, learner.shards(len(x))), strict=True)
     tally = sum(tallies, Tally())
     _require_sensible(learner, f"at epoch {state.epoch + 1}, batch {state.batch + 1}", tally, "", x.dtype)
     gradient = add_gradients(gradients)
     for g in gradient.values():
         g /= len(x)
+    norms = watching.norms(gradient) if measure else {}  # before the optimiser overwrites it
     parameters, optimizer = learner.update.take(gradient, state.optimizer, state.parameters, state.epoch)
-    return replace(state, parameters=parameters, optimizer=optimizer, batch=state.batch + 1, tally=state.tally + tally)
+    after = replace(state, parameters=parameters, optimizer=optimizer, batch=state.batch + 1, tally=state.tally + tally)
+    if not measure:
+        return after
+    updates = watching.relative_updates(parameters, state.parameters)
+    return replace(after, measured=watching.columns(norms, updates, counts))
 
 
 def largest_sensible(dtype: np.typing.DTypeLike) -> float:
@@ -169,7 +185,8 @@ def train_epoch(learner: Learner, state: State, batches: Batches, run: Map) -> I
     A caller may stop after any batch and resume from the state it got.
     """
     for x, labels in _ahead(learner, batches, state.epoch, state.batch, state.position):
-        state = train_batch(learner, state, x, labels, run)
+        is_last = state.position + len(x) >= batches.samples
+        state = train_batch(learner, state, x, labels, run, measure=is_last)
         yield state
 
 
@@ -203,7 +220,7 @@ def _ahead(
 
 def next_epoch(state: State) -> State:
     """Return the state at the start of the next epoch."""
-    return replace(state, epoch=state.epoch + 1, batch=0, tally=Tally(), seconds=0.0)
+    return replace(state, epoch=state.epoch + 1, batch=0, tally=Tally(), seconds=0.0, measured={})
 
 
 def evaluate(
@@ -222,7 +239,7 @@ def evaluate(
         prepared = PreparedNetwork(network, weights, xs)
         free = relax(prepared, prepared.zero_states(), learner.phases.free)
         outputs = network.outputs(parameters, free.states)
-        return _tally(network.loss.value(outputs, target), outputs, ys, free.residual)
+        return _tally(network.loss.value(outputs, target), outputs, ys, free)
 
     for index, batch in enumerate(_ahead(learner, batches, 0)):
         x, labels = batch
@@ -238,6 +255,7 @@ def _to_backend(learner: Learner, x: np.ndarray, labels: np.ndarray) -> tuple[Ar
     return xs, one_hot(ys, learner.network.architecture.classes, xs.dtype), ys
 
 
-def _tally(loss: Array, outputs: Array, labels: Array, residual: float) -> Tally:
-    mistakes = int(to_host((predict(outputs) != labels).sum()))
-    return Tally(len(labels), float(to_host(loss.sum())), mistakes, residual)
+def _tally(loss: Array, outputs: Array, labels: Array, free: Relaxation, nudged: Sequence[Relaxation] = ()) -> Tally:
+    mistakes, n = int(to_host((predict(outputs) != labels).sum())), len(labels)
+    steps = sum(n * phase.steps for phase in nudged) // max(len(nudged), 1)
+    return Tally(n, float(to_host(loss.sum())), mistakes, free.residual, n * free.steps, steps)

@@ -22,6 +22,7 @@ from eqnp.networks import Gradient, States, accumulate
 from eqnp.prepared import PreparedNetwork
 from eqnp.stencils import Stencil
 from eqnp.step import step
+from eqnp.watching import squared_norm
 
 
 def ep_steps(
@@ -106,11 +107,6 @@ def sample_moves(new: States, old: States) -> np.ndarray:
     """Return how far each sample moved, max |new - old| over its units: (N,), on the host."""
     moves = [to_host(abs(a - b).reshape(len(a), -1).max(axis=1)) for a, b in zip(new, old, strict=True)]
     return np.asarray(np.max(moves, axis=0))
-
-
-def squared_norm(a: Array) -> float:
-    """Return the sum of the squares of all entries."""
-    return float(to_host((a * a).sum()))
 
 
 def minus(a: Gradient, b: Gradient) -> Gradient:

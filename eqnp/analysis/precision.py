@@ -27,7 +27,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eqnp.analysis.diagnostics import squared_norm
 from eqnp.backends.backend import Array, to_host
 from eqnp.contrasts import vector_field_contrast
 from eqnp.dynamics import Phase, relax
@@ -37,6 +36,7 @@ from eqnp.losses import one_hot
 from eqnp.networks import Gradient, States
 from eqnp.prepared import PreparedNetwork
 from eqnp.stencils import make_stencil
+from eqnp.watching import squared_norm
 
 SINGLE = float(np.finfo(np.float32).eps)
 ENOUGH = 0.05  # a rounding error above this share of the gradient causes a warning

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from eqnp.analysis.diagnostics import cosine, squared_norm
+from eqnp.analysis.diagnostics import cosine
 from eqnp.networks import Gradient
 from eqnp.stencils import Stencil, four_point, one_sided, symmetric
+from eqnp.watching import squared_norm
 
 GOOD, USABLE = 0.99, 0.9  # smallest quality with this name
 LAYER = 5  # the quality is at most 1 - (1 - cosine of a layer) / LAYER

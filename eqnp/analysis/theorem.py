@@ -17,7 +17,7 @@ import numpy as np
 from scipy.stats import linregress
 from scipy.stats import t as student_t
 
-from eqnp.analysis.diagnostics import Agreement, ep_steps, minus, squared_norm, total_norm
+from eqnp.analysis.diagnostics import Agreement, ep_steps, minus, total_norm
 from eqnp.analysis.steady import Phases, Watch
 from eqnp.backends.backend import Array, to_host
 from eqnp.contrasts import Contrast, average_partners, common_contrast
@@ -25,6 +25,7 @@ from eqnp.networks import Gradient, Network, accumulate
 from eqnp.prepared import PreparedNetwork
 from eqnp.reference import backpropagate, bptt_gradient, trajectory
 from eqnp.stencils import Stencil, four_point, one_sided, symmetric
+from eqnp.watching import squared_norm
 
 STENCILS: dict[str, Callable[[float], Stencil]] = {
     "one-sided": one_sided,

@@ -6,7 +6,6 @@ computed here.
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ import numpy as np
 
 from eqnp import estimators, reference
 from eqnp.api.fitting import OWN, fitted, read_dataset
-from eqnp.api.report import Report
+from eqnp.api.report import Callback, Report
 from eqnp.api.run import Run, outline_of
 from eqnp.api.session import Read
 from eqnp.api.session import open_run as open_session
@@ -42,6 +41,7 @@ from eqnp.reference import Implicit
 from eqnp.runs.config import Config, check
 from eqnp.runs.configfile import load
 from eqnp.runs.experiment import make_architecture, make_network
+from eqnp.runs.overrides import toml_value
 from eqnp.runs.runfolder import RunFolder
 from eqnp.stencils import Stencil
 
@@ -68,13 +68,16 @@ def train(
     data: Sequence[Array] | None = None,
     backend: str = "numpy",
     report: Callable[[str], None] | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> Run:
     """Train a network, as the command ``eqnp train`` does, and return the run.
 
     ``source`` is the name of a preset, the path of a TOML file or a ``Config``; ``settings`` change its keys. ``out``
     is the run folder to make (None: runs/NAME-TIME). ``data`` are arrays of your own, (x_train, y_train, x_test,
     y_test), in place of a dataset: x (N, H, W, C), (N, H, W) or (N, D), y (N,) from 0 or one-hot; the last layer then
-    gets as many units as there are classes. ``report`` is called with a line per epoch, such as ``print``.
+    gets as many units as there are classes. ``report`` is called with a line per epoch, such as ``print``; each of
+    ``callbacks`` with every event of the run, a mapping: its "event" is ``start``, ``progress``, ``epoch`` or ``end``,
+    and docs/api.md lists its keys. Training stops after an epoch for whose event a callback returns True.
 
     The run has its best weights (docs/configuration.md says which these are), or the last where there are none. Ctrl-C
     saves the run, then raises KeyboardInterrupt; ``eqnp.resume`` goes on.
@@ -87,7 +90,7 @@ def train(
     config, read = _with_data(configure(source, settings), data)
     where = None if out is None else Path(out)
     with _no_overflow_warnings():
-        ended = start_run(config, partial(get_backend, backend), where, Report(report), read)
+        ended = start_run(config, partial(get_backend, backend), where, Report(report, callbacks), read)
     return _result(ended, data, backend)
 
 
@@ -98,6 +101,7 @@ def resume(
     data: Sequence[Array] | None = None,
     backend: str = "numpy",
     report: Callable[[str], None] | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> Run:
     """Resume a run where it stopped, as the command ``eqnp train --resume`` does, and return it.
 
@@ -112,7 +116,7 @@ def resume(
     config = load(str(RunFolder.open(path).config_path))
     read = None if data is None else _same_data(config, data)
     with _no_overflow_warnings():
-        code = resume_run(Path(path), _lines(settings), partial(get_backend, backend), Report(report), read)
+        code = resume_run(Path(path), _lines(settings), partial(get_backend, backend), Report(report, callbacks), read)
     return _result(Ended(Path(path), code), data, backend)
 
 
@@ -347,7 +351,7 @@ def _about(config: Config) -> str:
 
 def _lines(settings: Settings) -> list[str]:
     """Return settings as ``load`` takes them."""
-    return [f"{key}={_toml(value)}" for key, value in (settings or {}).items()]
+    return [f"{key}={toml_value(value)}" for key, value in (settings or {}).items()]
 
 
 def _arrays(dataset: Dataset, config: Config) -> Dataset:
@@ -363,16 +367,3 @@ def _arrays(dataset: Dataset, config: Config) -> Dataset:
 
 def _or(value: Any, other: Any) -> Any:
     return other if value is None else value
-
-
-def _toml(value: Any) -> str:
-    """Return a value as TOML writes it on one line."""
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key} = {_toml(each)}" for key, each in value.items()) + "}"
-    if isinstance(value, np.ndarray | np.generic):
-        value = value.tolist()
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    if isinstance(value, bool | int | float):
-        return str(value).lower()
-    return json.dumps(str(value), ensure_ascii=False)

@@ -3,17 +3,40 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from eqnp.shown import RESULT, shown, shown_lines
 
+Event = Mapping[str, Any]
+Callback = Callable[[Event], object]
+PROGRESS_SECONDS = 10.0  # between two events of progress
+
 
 class Report:
-    """Receives the progress of a run. This one calls ``say`` with every message; with None it is silent."""
+    """Receives the progress of a run. This one calls ``say`` with every message; with None it is silent.
 
-    def __init__(self, say: Callable[[str], None] | None = None) -> None:
+    Each of ``callbacks`` is called with every event: a mapping of numbers, texts and, at the start, the configuration.
+    Its "event" is ``start``, ``progress`` (every 10 seconds at most), ``epoch`` or ``end``; docs/api.md lists the keys.
+    """
+
+    def __init__(self, say: Callable[[str], None] | None = None, callbacks: Sequence[Callback] = ()) -> None:
         self._say = say
+        self._callbacks = tuple(callbacks)
+        self._next_progress = 0.0
+
+    def event(self, name: str, values: Mapping[str, Any]) -> bool:
+        """Call the callbacks with an event; return whether one of them returned True, which asks to stop."""
+        answers = [callback({"event": name, **values}) for callback in self._callbacks]
+        return any(answer is True for answer in answers)
+
+    def progress(self, values: Mapping[str, Any]) -> None:
+        """Call the callbacks with an event of progress, unless the last one is too recent."""
+        if self._callbacks and (now := time.monotonic()) >= self._next_progress:
+            self._next_progress = now + PROGRESS_SECONDS
+            self.event("progress", values)
 
     def update(self, fields: list[str]) -> None:
         """Show the current position, the most important field first. Called after every batch."""

@@ -45,8 +45,13 @@ def take_up_changes(
     current = flat(config) | {f"environment.{name}": value for name, value in environment.items()}
     folder.append_rows(folder.history_path, new_rows(rows, [*changes, *moved], current, state.epoch, state.batch))
     for change in (*changes, *moved):
-        progress.message(f"from epoch {state.epoch + 1}, batch {state.batch + 1}: {change}")
+        progress.message(change_line(change, state))
     return _compared_anew(changes, bool(config.data.validation), state, progress)
+
+
+def change_line(change: Change, state: State) -> str:
+    """Return a change and where it takes effect, for a message."""
+    return f"from epoch {state.epoch + 1}, batch {state.batch + 1}: {change}"
 
 
 def _compared_anew(changes: Sequence[Change], validation: bool, state: State, progress: Report) -> State:

@@ -159,7 +159,7 @@ def open_run(
     folder = RunFolder.open(path)
     written, config = load(str(folder.config_path)), load(str(folder.config_path), overrides)
     changes = differences(written, config)
-    require_readable(changes, quoted(path))
+    require_readable(changes, quoted(path), overrides)
     session = Session.start(with_threads(config), backend(), trains=False, read=read)
     session = replace(session, changed=tuple(map(describe, changes)))
     file = folder.best_path if which == "best" else folder.last_path

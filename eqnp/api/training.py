@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from eqnp.analysis.diagnostics import alignment_angles
+from eqnp.analysis.exactness import SAMPLES as CHECK_SAMPLES
+from eqnp.analysis.exactness import angle_with_exact
 from eqnp.analysis.measuring import batch_that_fits
 from eqnp.analysis.precision import rounding_warning
+from eqnp.api.events import end_event, epoch_line, metrics_row, progress_event, start_event, why_stopped
 from eqnp.api.report import Report, clock, quoted
 from eqnp.api.results import summary
 from eqnp.api.resuming import KEPT, nothing_to_do, take_up_changes
 from eqnp.api.session import CONFIG, KIND, OpenBackend, Read, Session, config_in, load_content, with_lasting_folder
 from eqnp.api.signals import Interrupted, StopRequest
+from eqnp.api.titles import title
 from eqnp.backends.sharding import Map, thread_map
 from eqnp.errors import DiskError, DivergedError, EqnpError, OutOfMemoryError, memory_errors
-from eqnp.learner import BPTT
 from eqnp.runs import checkpoint
 from eqnp.runs.changes import differences, keep_schedule, require_resumable
 from eqnp.runs.config import Config
@@ -29,7 +34,6 @@ from eqnp.runs.environment import describe_environment
 from eqnp.runs.experiment import to_content, with_threads
 from eqnp.runs.runfolder import RunFolder
 from eqnp.runs.storage import require_space
-from eqnp.shown import shown
 from eqnp.training import State, Tally, batches_left, evaluate, next_epoch, require_finite, train_epoch
 
 SAVE_SECONDS = 300.0  # between two checkpoints inside a long epoch
@@ -71,7 +75,7 @@ def resume_run(
         # The configuration until now, and the one to continue with.
         before = with_lasting_folder(config_in(folder.last_path, content) or written, search=False)
         config = with_lasting_folder(with_threads(load(str(folder.config_path), overrides)), search=False)
-        require_resumable(differences(before, config), quoted(path))
+        require_resumable(differences(before, config), quoted(path), overrides)
         chosen = backend()
         session = Session.start(config, chosen, read=read)
         state = session.state_in(folder.last_path, content)
@@ -115,25 +119,37 @@ class _Run:
         self.epochs = session.config.training.epochs
         self.training = session.training_batches()
         self.chooses = session.chooses
+        self._row: dict[str, float] = {}  # of the last epoch
         self.judge = session.ordered_batches(self.chooses)
         self.stop = StopRequest()
         self._resume = f"eqnp train --resume {quoted(folder.path)}"
+        self._deadline = math.inf
 
     def go_on(self, state: State) -> int:
-        """Train until the last epoch is done or a signal asks to stop."""
+        """Train until the last epoch is done, a signal asks to stop, or one of the configured limits is reached."""
         self._require_space(state)
-        self.report.message(self._title(state))
+        training = self.session.config.training
+        self._deadline = time.monotonic() + 60 * training.max_minutes if training.max_minutes else math.inf
+        self.report.message(title(self.session, state, self.folder.path))
         self._warn(state)
-        with thread_map(self.session.config.training.threads, self.report.message) as run, self.stop as stop:
+        self._reached = state
+        self.report.event("start", start_event(self.session, state, self.folder.path))
+        with thread_map(training.threads, self.report.message) as run, self.stop as stop:
             try:
-                while state.epoch < self.epochs and stop.exit_code is None:
-                    state = self._epoch(state, run, stop)
-            except EqnpError as error:
+                state, reason = self._until_a_reason(state, run, stop)
+            except BaseException as error:
+                with suppress(Exception):  # a callback may have raised the error
+                    self.report.event("end", end_event("error", self.folder, self._reached))
+                if not isinstance(error, EqnpError):
+                    raise
                 raise type(error)(self._with_way_on(error)) from None
-            if stop.exit_code is not None:  # before waiting for threads, which a further signal may interrupt
+            if reason == "signal":  # before waiting for threads, which a further signal may interrupt
                 self.report.message(self._stopped(state), to_paste=True)
-                return stop.exit_code
-        return self.conclude(state)
+                self.report.event("end", end_event(reason, self.folder, state))
+                return stop.exit_code or 0
+        if reason != "epochs":
+            self.report.message(why_stopped(reason, self.session, state, self._resume), to_paste=True)
+        return self.conclude(state, reason)
 
     def _require_space(self, state: State) -> None:
         """Check that there is room for what training will write: best.h5, and a new file beside the old one."""
@@ -157,9 +173,30 @@ class _Run:
         cure = "if it was moved, `eqnp train --resume` with its new place continues from its last.h5"
         return f"{gone}; {cure}" if isinstance(error, DiskError) else f"{error}; {gone}; {cure}"
 
-    def conclude(self, state: State) -> int:
-        """Evaluate the test set once if a validation set chose the weights, and print the result of the run."""
-        if self.chooses == "validation" and os.path.isfile(self.folder.best_path):
+    def _until_a_reason(self, state: State, run: Map, stop: StopRequest) -> tuple[State, str]:
+        """Train epoch after epoch; return the last state and why training ended, as ``why_stopped`` takes it."""
+        patience, asked = self.session.config.training.patience, False
+        while stop.exit_code is None:
+            if state.epoch >= self.epochs:
+                return state, "epochs"
+            if asked:
+                return state, "callback"
+            if patience and state.best_epoch and not state.batch and state.epoch - state.best_epoch >= patience:
+                return state, "patience"
+            self._reached = state
+            before, state = state, self._epoch(state, run, stop)
+            if state.epoch > before.epoch:
+                asked = self.report.event("epoch", self._row)
+            if state.epoch < self.epochs and time.monotonic() >= self._deadline and stop.exit_code is None:
+                return state, "max_minutes"
+        return state, "signal"
+
+    def conclude(self, state: State, reason: str = "epochs") -> int:
+        """Evaluate the test set once if a validation set chose the weights, and print the result of the run.
+
+        A run that ran out of time is to be resumed, so its test set is not evaluated yet.
+        """
+        if reason != "max_minutes" and self.chooses == "validation" and os.path.isfile(self.folder.best_path):
             with StopRequest() as stop, thread_map(self.session.config.training.threads) as run:
                 try:
                     self._test(state, run, stop)
@@ -168,6 +205,7 @@ class _Run:
                         f"stopped before the test set was evaluated; `{self._resume}` does that", to_paste=True
                     )
                     return stop.exit_code or 0
+        self.report.event("end", end_event(reason, self.folder, state))
         self.report.result(summary(self.folder, self.session, state))
         return 0
 
@@ -203,15 +241,17 @@ class _Run:
                     now = time.monotonic()
                     state = replace(after, seconds=before + now - began)
                     self._show(state, (state.batch - first) / max(now - began, 1e-9))
-                    if stop.exit_code is not None and state.position < self.training.samples:
+                    is_over = stop.exit_code is not None or now >= self._deadline
+                    if is_over and state.position < self.training.samples:
                         raise _Stopped
                     if now - saved > SAVE_SECONDS:
                         self._save(state)
                         saved = time.monotonic()
                 show = partial(self._show_evaluation, stop, self.judge.count)
                 result = evaluate(learner, state.parameters, self.judge, run, show)
-            require_finite(learner, state, result, self.chooses)
-            return self._finish_epoch(state, result)
+                require_finite(learner, state, result, self.chooses)
+                checked = self._check(state)
+            return self._finish_epoch(state, result, checked)
         except (DivergedError, OutOfMemoryError):  # last.h5 holds the state before divergence, or was just saved
             raise
         except BaseException as error:  # a signal, out of memory, a full disk: save what was learned
@@ -242,18 +282,29 @@ class _Run:
             hint = "not even one sample would fit: a smaller network is needed"
         raise OutOfMemoryError(f"out of memory with training.batch_size = {len(x)}{reason}; {hint}")
 
-    def _finish_epoch(self, state: State, result: Tally) -> State:
+    def _check(self, state: State) -> dict[str, float]:
+        """Return the angle with the exact gradient, if it is to be measured after this epoch."""
+        every = self.session.config.training.check_every
+        if not every or (state.epoch + 1) % every:
+            return {}
+        self.report.update(["checking the gradient"])
+        samples = list(range(min(CHECK_SAMPLES, self.session.count("train"))))
+        return angle_with_exact(self.session.learner, state, *self.session.samples("train", samples))
+
+    def _finish_epoch(self, state: State, result: Tally, checked: Mapping[str, float]) -> State:
         """Write metrics and checkpoints of a full epoch, and return the state at the start of the next."""
         angles = {f"angle_{name}": angle for name, angle in alignment_angles(state.parameters).items()}
         rate = max(self.session.learner.update.rates(state.epoch).values())
-        if self.folder.append_metrics(_metrics(state, self.chooses, result, rate) | angles):
+        measured = angles | dict(state.measured) | dict(checked)
+        self._row = metrics_row(state, self.chooses, result, rate, measured)
+        if self.folder.append_metrics(self._row):
             self.report.message("metrics.csv had lost rows of earlier epochs; they are written again")
         after = next_epoch(state)
         if result.error < state.best_error:
             after = replace(after, best_error=result.error, best_epoch=after.epoch)
             self.write(self.folder.best_path, after)
         self.write(self.folder.last_path, after)
-        self.report.message(_epoch_line(state, self.chooses, result, self.epochs))
+        self.report.message(epoch_line(state, self.chooses, result, self.epochs))
         return after
 
     def _save(self, state: State) -> None:
@@ -270,6 +321,7 @@ class _Run:
     def _show(self, state: State, rate: float) -> None:
         tally, rest = state.tally, batches_left(self.training, state.position)
         left = (rest + (self.epochs - state.epoch - 1) * self.training.count) / rate
+        self.report.progress(progress_event(state, state.batch + rest, self.epochs, left))
         self.report.update(
             [
                 f"epoch {state.epoch + 1}/{self.epochs}  batch {state.batch}/{state.batch + rest}",
@@ -294,51 +346,3 @@ class _Run:
                 f"`{self._resume}` continues before it"
             )
         return f"stopped; `{self._resume}` continues from here"
-
-    def _title(self, state: State) -> str:
-        config, network = self.session.config, self.session.learner.network
-        weights, name = sum(p.size for p in state.parameters.values()), shown(config.name, 100)
-        where = f"epoch {state.epoch + 1}, batch {state.batch + 1}" if state.epoch or state.batch else "the start"
-        held = ""
-        if self.chooses == "validation":
-            train, validation = map(self.session.count, ("train", "validation"))
-            held = f" ({train} samples to train on, {validation} for validation)"
-        return (
-            f"{name}: {' - '.join(map(str, network.architecture.layers))} on {self.session.dataset.name}{held}, "
-            f"{weights} parameters, {_method(config, self.session.learner.bptt)}, from {where}, "
-            f"in {self.folder.path}"
-        )
-
-
-def _method(config: Config, bptt: BPTT | None) -> str:
-    """Return the learning method in words: an estimator, or ``bptt``."""
-    kind = "vector field, " if config.model.kind == "vector-field" else ""
-    common = ", common update (KP-VF)" if config.training.common_update else ""
-    algorithm = f"{config.training.estimator} estimator"
-    if bptt is not None:
-        short = bptt.segment < config.dynamics.T2
-        algorithm = f"BPTT with recomputed states, in segments of {bptt.segment} steps" if short else "BPTT"
-    return f"{kind}{algorithm}{common}"
-
-
-def _epoch_line(state: State, split: str, result: Tally, epochs: int) -> str:
-    return (
-        f"epoch {state.epoch + 1}/{epochs}: train loss {state.tally.loss:.4f} error {state.tally.error:.2f} %, "
-        f"{split} loss {result.loss:.4f} error {result.error:.2f} %, residual {state.tally.residual:.1e}, "
-        f"{clock(state.seconds)}"
-    )
-
-
-def _metrics(state: State, split: str, result: Tally, rate: float) -> dict[str, float]:
-    """Return a row of metrics.csv with the ``result`` on ``split``; errors in percent, training time in seconds."""
-    return {
-        "epoch": state.epoch + 1,
-        "train_loss": state.tally.loss,
-        "train_error_percent": state.tally.error,
-        f"{split}_loss": result.loss,
-        f"{split}_error_percent": result.error,
-        "train_residual": state.tally.residual,
-        f"{split}_residual": result.residual,
-        "largest_rate": rate,
-        "seconds": round(state.seconds, 3),
-    }

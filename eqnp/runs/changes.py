@@ -13,6 +13,7 @@ from typing import Any
 
 from eqnp.errors import ConfigurationError
 from eqnp.runs.config import Config
+from eqnp.runs.overrides import key_of, origin_of
 from eqnp.shown import shown as printable
 
 # Keys (or tables) that define the weights, and why they cannot change.
@@ -46,7 +47,16 @@ _OF_MEASURING = (
 )
 _AUGMENTATION = ("data.flip", "data.crop", "data.randaugment", "data.magnitude")
 # Keys that have no effect on an evaluation.
-_OF_UPDATES = ("name", "description", *_AUGMENTATION, "training.epochs", "optimizer.")
+_OF_UPDATES = (
+    "name",
+    "description",
+    *_AUGMENTATION,
+    "training.epochs",
+    "training.patience",
+    "training.max_minutes",
+    "training.check_every",
+    "optimizer.",
+)
 
 
 @dataclass(frozen=True)
@@ -69,15 +79,16 @@ def shown(value: Any) -> str:
 
 def flat(config: Config) -> dict[str, Any]:
     """Return every value by its dotted key: ``training.epochs``, ``model.layers.0.conv``."""
-    return dict(_flatten(asdict(config), ""))
+    return dict(flatten(asdict(config)))
 
 
-def _flatten(node: Mapping[str, Any], prefix: str) -> Iterable[tuple[str, Any]]:
+def flatten(node: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    """Yield every value of a tree of tables by its dotted key; layers are numbered."""
     for name, value in node.items():
         if isinstance(value, (list, tuple)) and any(isinstance(item, Mapping) for item in value):
             value = {str(n): item for n, item in enumerate(value)}
         if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{name}.")
+            yield from flatten(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
 
@@ -88,22 +99,26 @@ def differences(before: Config, after: Config) -> list[Change]:
     return [Change(key, old.get(key), new.get(key)) for key in old | new if old.get(key) != new.get(key)]
 
 
-def require_resumable(changes: Sequence[Change], run: str) -> None:
+def require_resumable(changes: Sequence[Change], run: str, overrides: Sequence[str] = ()) -> None:
     """Check that a run can be resumed with these changes; ``run`` is its folder as written in a command.
+
+    ``overrides`` are what changed them, if anything did: a message names an environment variable.
 
     Raises:
         ConfigurationError: one of the keys cannot change after the start; the message names the first one.
     """
-    _require(changes, _OF_WEIGHTS | _OF_TRAINING, run)
+    _require(changes, _OF_WEIGHTS | _OF_TRAINING, run, overrides)
 
 
-def require_readable(changes: Sequence[Change], run: str) -> None:
+def require_readable(changes: Sequence[Change], run: str, overrides: Sequence[str] = ()) -> None:
     """Check that the weights of a run can be evaluated with these changes; ``run`` is its folder as in a command.
+
+    ``overrides`` are as for ``require_resumable``.
 
     Raises:
         ConfigurationError: one of the keys defines the weights; the message names the first one.
     """
-    _require(changes, _OF_WEIGHTS, run)
+    _require(changes, _OF_WEIGHTS, run, overrides)
 
 
 def describe(change: Change) -> str:
@@ -111,15 +126,16 @@ def describe(change: Change) -> str:
     return f"{change}{' (no effect here)' if change.key.startswith(_OF_UPDATES) else ''}"
 
 
-def _require(changes: Sequence[Change], fixed: Mapping[str, str], run: str) -> None:
+def _require(changes: Sequence[Change], fixed: Mapping[str, str], run: str, overrides: Sequence[str]) -> None:
     for change in changes:
         reason = next((why for key, why in fixed.items() if change.key.startswith(key)), "")
         if change.key == "optimizer.momentum" and not (change.old and change.new):
             reason = "the checkpoints hold velocities only with momentum"
         if reason:
+            by = f" (by {variable})" if (variable := origin_of(change.key, overrides)) else ""
             raise ConfigurationError(
                 f"{change.key}: is {printable(shown(change.old), 200) or 'not set'} since the start of the run and "
-                f"cannot be {printable(shown(change.new), 200) or 'left out'} now: {reason}; "
+                f"cannot be {printable(shown(change.new), 200) or 'left out'} now{by}: {reason}; "
                 f"for a new run: `eqnp train {run}/config.toml --set {change.key}=...`"
             )
 
@@ -143,7 +159,7 @@ def keep_schedule(before: Config, after: Config, epoch: int, overrides: Sequence
         ConfigurationError: the learning rate would be 0 in the added epochs.
     """
     old, new = before.training.epochs, after.training.epochs
-    named = any(text.partition("=")[0].strip() == "optimizer.T_max" for text in overrides)
+    named = "optimizer.T_max" in map(key_of, overrides)
     both = before.optimizer.schedule == after.optimizer.schedule == "cosine"
     if not both or named or old == new or not epoch:
         return after

@@ -237,6 +237,16 @@ class Training:
         False, "on a GPU, multiply in TF32 in convolutions: faster; use it only if `eqnp check` still agrees"
     )
     threads: int = key(0, "CPU threads, each with a shard of every batch; 0: chosen from network and cores", low=0)
+    patience: int = key(
+        0, "stop once the error that chooses best.h5 has not been lower for N epochs in a row; 0: never", low=0
+    )
+    max_minutes: float = key(0.0, "stop N minutes after this start or resume, with the state saved; 0: never", low=0)
+    check_every: int = key(
+        0,
+        "measure the angle between the estimate and the exact gradient after every N epochs, on 20 training samples; "
+        "takes as long as some hundred steps to settle them; 0: never",
+        low=0,
+    )
 
 
 @dataclass(frozen=True)

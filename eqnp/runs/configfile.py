@@ -17,7 +17,7 @@ import tomli_w
 from eqnp.errors import ConfigurationError
 from eqnp.runs import presets, toml
 from eqnp.runs.config import OF_CONVOLUTIONS, Config, Layer, Skip, check
-from eqnp.runs.overrides import as_text, override
+from eqnp.runs.overrides import Setting, as_text, override
 from eqnp.runs.reading import read_config
 from eqnp.runs.spelling import nearest, shorten, show
 from eqnp.runs.storage import read_error
@@ -33,13 +33,13 @@ def load(source: str | Config | None = None, overrides: Sequence[str] = (), said
     Raises:
         ConfigurationError: no such preset or file, not TOML, or a key that is wrong.
     """
-    where, tree = _source(DEFAULT_PRESET if source is None else source)
+    where, tree = _source(source)
     config = read_config(tree, where)
     mistake = _mistake(config)
     made_by = {mistake: where}  # what made each mistake first; a later override may correct one
-    for text in map(as_text, overrides):
-        where = f"{said}{shorten(text)}"
-        override(tree, text, where)
+    for given in overrides:
+        where = place_of(given, said)
+        override(tree, as_text(given), where)
         config = read_config(tree, where)
         mistake = _mistake(config)
         made_by.setdefault(mistake, where)
@@ -108,18 +108,45 @@ def _mistake(config: Config) -> str:
     return ""
 
 
-def _source(source: str | Config) -> tuple[str, dict[str, Any]]:
-    """Return the name of a preset or file in messages, and its keys."""
+def place_of(override: str, said: str = "--set ") -> str:
+    """Return where an override is from, as messages begin."""
+    if isinstance(override, Setting):
+        return f"{override.where}={shorten(as_text(override).partition('=')[2])}"
+    return f"{said}{shorten(as_text(override))}"
+
+
+def stack(source: str | Config | None) -> list[tuple[str, dict[str, Any]]]:
+    """Return where the keys of ``source`` are from, and these keys: presets that it is based on first, itself last.
+
+    Raises:
+        ConfigurationError: no such preset or file, or not TOML.
+    """
+    source = DEFAULT_PRESET if source is None else source
     if isinstance(source, Config):
-        return f"configuration {source.name}", tomllib.loads(to_toml(source))
+        return [(f"configuration {source.name}", tomllib.loads(to_toml(source)))]
     if source.endswith(".toml") or "/" in source:
         where, name = source, Path(source).stem.encode("utf-8", "replace").decode()
-        tree = _with_base(where, _parse(where, _read(Path(source))))
+        parts = _with_bases(where, _parse(where, _read(Path(source))))
     else:
         where, name = f"preset {source}", source
-        tree = _preset(source)
-    tree.setdefault("name", name)
-    return where, tree
+        parts = _preset(source)
+    if not any("name" in tree for _, tree in parts):
+        parts[-1][1]["name"] = name
+    return parts
+
+
+def merge(parts: Sequence[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
+    """Return the keys of all ``parts``; later ones are on top. Tables are merged, all else is replaced."""
+    tree: dict[str, Any] = {}
+    for _, upper in parts:
+        tree = _merge(tree, upper)
+    return tree
+
+
+def _source(source: str | Config | None) -> tuple[str, dict[str, Any]]:
+    """Return the name of a preset or file in messages, and its keys."""
+    parts = stack(source)
+    return parts[-1][0], merge(parts)
 
 
 def _read(path: Path) -> str:
@@ -149,20 +176,20 @@ def _is_escape(text: str) -> bool:
     return any(sign in text for sign in ("Unescaped '\\'", "Invalid hex value", "Unicode scalar value"))
 
 
-def _preset(name: str) -> dict[str, Any]:
-    """Return the keys of a preset and of those that it is based on."""
-    return _with_base(f"preset {name}", _parse(f"preset {name}", preset_text(name)))
+def _preset(name: str) -> list[tuple[str, dict[str, Any]]]:
+    """Return the keys of a preset, after those of the presets that it is based on."""
+    return _with_bases(f"preset {name}", _parse(f"preset {name}", preset_text(name)))
 
 
-def _with_base(where: str, tree: dict[str, Any]) -> dict[str, Any]:
-    """Return ``tree`` on top of the preset that its key ``base`` names; tables are merged, all else is replaced."""
+def _with_bases(where: str, tree: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Return ``tree`` after the keys of the preset that its key ``base`` names, if it does."""
     if "base" not in tree:
-        return tree
+        return [(where, tree)]
     base = tree.pop("base")
     if not isinstance(base, str):
         raise ConfigurationError(f"{where}: base: expected the name of a preset, got {show(base)}")
     try:
-        return _merge(_preset(base), tree)
+        return [*_preset(base), (where, tree)]
     except ConfigurationError as error:
         raise ConfigurationError(f"{where}: base: {error}") from None
 

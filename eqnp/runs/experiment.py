@@ -188,7 +188,7 @@ def to_content(state: State) -> dict[str, Any]:
             "best_epoch": state.best_epoch,
             **asdict(state.tally),
         },
-    }
+    } | ({"measured": dict(state.measured)} if state.measured else {})
 
 
 def from_content(content: Mapping[str, Any], learner: Learner, template: State) -> State:
@@ -198,8 +198,11 @@ def from_content(content: Mapping[str, Any], learner: Learner, template: State) 
         CheckpointError: a name, shape or dtype differs, a weight is not finite, or a number is impossible; the message
             names the first one.
     """
-    if isinstance(content.get("progress"), Mapping):  # older checkpoints lack the epoch of the best error
-        content = {**content, "progress": {"best_epoch": 0, **content["progress"]}}
+    if isinstance(content.get("progress"), Mapping):  # older checkpoints lack these
+        content = {**content, "progress": {"best_epoch": 0, "free_steps": 0, "nudged_steps": 0, **content["progress"]}}
+    measured = content.get("measured", {})
+    _check_measured(measured)
+    content = {name: value for name, value in content.items() if name != "measured"}
     restore_into(to_content(template), content)
     _check_weights(content["parameters"], learner)
     _check_numbers("optimizer", content["optimizer"])
@@ -212,6 +215,7 @@ def from_content(content: Mapping[str, Any], learner: Learner, template: State) 
         parameters=_device(content["parameters"], learner.backend),
         optimizer=_device(content["optimizer"], learner.backend),
         tally=Tally(**progress),
+        measured=measured,
         **own,
     )
 
@@ -223,6 +227,15 @@ def _check_weights(parameters: Mapping[str, np.ndarray], learner: Learner) -> No
                 f"parameters.{name} is not finite: the run diverged; use the run's other checkpoint, "
                 f"or train again: {learner.remedy(values.dtype)[0]}"
             )
+
+
+def _check_measured(measured: Any) -> None:
+    """Check that what was measured of a batch is numbers by name."""
+    if not isinstance(measured, Mapping):
+        raise _impossible("measured", str(measured))
+    for name, value in measured.items():
+        if not isinstance(value, float):
+            raise _impossible(f"measured.{name}", str(value)[:20])
 
 
 _LARGEST = {"seconds": 1e9, "best_error": math.inf}  # an error is infinite before the first epoch

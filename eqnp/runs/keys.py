@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import fields, is_dataclass
 from functools import cache
 from typing import Any, get_args, get_type_hints
 
 from eqnp.runs.config import Config
-from eqnp.runs.spelling import MOST, hint, near_words
+from eqnp.runs.spelling import MOST, hint, near_words, slips
 
 TABLES = tuple(each.name for each in fields(Config) if each.name not in ("name", "description"))
 OTHER_NAMES = {
@@ -89,14 +90,34 @@ def _keys(kind: type, prefix: str) -> Iterator[str]:
             yield from _keys(hints[each.name], f"{name}.")
         else:
             yield name
-        if (kind := table_of_list(hints[each.name])) is not None:
-            yield from _keys(kind, f"{name}.0.")
+        if (inner := table_of_list(hints[each.name])) is not None:
+            yield from _keys(inner, f"{name}.0.")
 
 
 def table_of_list(hint: Any) -> type[Any] | None:
     """Return the table of which a key holds a list, by its type: ``Layer`` for ``tuple[Layer, ...]``; else None."""
     kind = next(iter(get_args(hint)), None)
     return kind if isinstance(kind, type) and is_dataclass(kind) else None
+
+
+def choices_of(key: str) -> tuple[str, ...]:
+    """Return the values among which a key chooses: names, ``true`` and ``false``; empty if there are none to name.
+
+    A key of any layer is known.
+    """
+    kind: Any = Config
+    declared = None  # of the part before
+    for part in key.split("."):
+        if part.isdecimal():
+            continue
+        declared = next((each for each in fields(kind) if each.name == part), None) if is_dataclass(kind) else None
+        if declared is None:
+            return ()
+        hint = get_type_hints(kind)[part]
+        kind = table_of_list(hint) or hint
+    if kind is bool:
+        return ("true", "false")
+    return tuple(declared.metadata.get("choices", ())) if declared else ()
 
 
 def named_keys(word: str) -> list[str]:
@@ -114,13 +135,22 @@ def near_keys(word: str) -> list[str]:
     return named_keys(word) or [key for near in near_words(_plain(word), names_of_keys()) for key in named_keys(near)]
 
 
-def key_hint(name: str, table: Iterable[str]) -> str:
-    """Return `` (did you mean ...?)`` for a ``name`` that is not in its ``table``: keys elsewhere, or similar ones."""
+def key_hint(name: str, table: Iterable[str], inside: str = "") -> str:
+    """Return `` (did you mean ...?)`` for a ``name`` that is not in its ``table``: keys elsewhere, or similar ones.
+
+    ``inside`` is the key below ``name``, if there is one: in ``trainingm.ax_minutes`` the dot is at the wrong place.
+    """
+    near, whole = near_words(name, table), f"{name}.{inside}"
+    if inside and not any(f"{each}.{inside}" in known_keys() for each in near) and (keys := near_keys(whole)):
+        return hint(keys[:MOST])
     elsewhere = named_keys(name)
-    near = near_words(name, table)
-    if not elsewhere and not near:
-        elsewhere = near_keys(name)
+    if not elsewhere and _fewest_slips(_plain(name), names_of_keys()) < _fewest_slips(name, near):
+        elsewhere, near = near_keys(name), []
     return hint([*elsewhere, *near][:MOST])
+
+
+def _fewest_slips(word: str, known: Iterable[str]) -> float:
+    return min((slips(word.lower(), each.lower()) for each in known), default=math.inf)
 
 
 def names_of_keys() -> list[str]:

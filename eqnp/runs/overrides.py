@@ -2,12 +2,51 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tomllib
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from eqnp.errors import ConfigurationError
 from eqnp.runs.spelling import shorten, show
+
+
+class Setting(str):
+    """An override ``key=value`` that does not come from ``--set``; ``where`` names its origin in messages."""
+
+    where: str
+
+    def __new__(cls, text: str, where: str) -> Setting:
+        """Return the override ``text``, from ``where``."""
+        setting = super().__new__(cls, text)
+        setting.where = where
+        return setting
+
+
+def key_of(override: str) -> str:
+    """Return the key of ``key=value``."""
+    return override.partition("=")[0].strip()
+
+
+def origin_of(key: str, overrides: Iterable[str]) -> str:
+    """Return the name of the environment variable that sets ``key``, or "" if a later override or none does."""
+    setting = [each for each in overrides if key_of(each) == key][-1:]
+    return "".join(each.where for each in setting if isinstance(each, Setting))
+
+
+def toml_value(value: Any) -> str:
+    """Return a value, a NumPy array among them, as TOML on one line."""
+    if isinstance(value, Mapping):
+        inside = ", ".join(f"{key} = {toml_value(each)}" for key, each in value.items())
+        return f"{{ {inside} }}" if inside else "{}"
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(toml_value, value)) + "]"
+    if isinstance(value, bool | int | float):
+        return str(value).lower()
+    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def as_text(argument: str) -> str:

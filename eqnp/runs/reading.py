@@ -15,6 +15,7 @@ from eqnp.errors import ConfigurationError
 from eqnp.runs.config import Config
 from eqnp.runs.keys import key_hint, table_of_list
 from eqnp.runs.spelling import nearest, shorten, show
+from eqnp.runs.variables import PREFIX
 
 
 def read_config(tree: Any, where: str) -> Config:
@@ -35,8 +36,9 @@ def _build(kind: type[Any], tree: Any, where: str, prefix: str) -> Any:
     for name in tree:
         if name not in known:
             what = "table or key" if kind is Config else "key"
+            below = next(iter(tree[name]), "") if kind is Config and isinstance(tree[name], dict) else ""
             raise ConfigurationError(
-                f"{where}: no {what} {prefix}{shorten(name) or repr(name)}{key_hint(name, known)}; "
+                f"{where}: no {what} {prefix}{shorten(name) or repr(name)}{key_hint(name, known, below)}; "
                 f"known: {', '.join(known)}"
             )
     hints = get_type_hints(kind)
@@ -104,7 +106,11 @@ def _got(hint: Any, given: Any, where: str, path: str) -> str:
     if isinstance(given, datetime.date | datetime.time):
         kind, shown = "a date or time", given.isoformat()
     shown = shown.lower() if isinstance(given, bool) else shown
-    quoted = f"--set \"{path}='{shown}'\"" if where.startswith("--set ") else f'"{shown}"'
+    quoted = f'"{shown}"'
+    if where.startswith("--set "):
+        quoted = f"--set \"{path}='{shown}'\""
+    elif where.startswith(PREFIX):
+        quoted = f"{where.partition('=')[0]}=\"'{shown}'\""
     return f"{shown}, which is {kind} in TOML: quote it, {quoted}"
 
 

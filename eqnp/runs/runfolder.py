@@ -89,6 +89,17 @@ class RunFolder:
                 raise
         return folder
 
+    @classmethod
+    def require_free(cls, path: str | Path) -> None:
+        """Check that a run can be created at ``path``; nothing is written.
+
+        Raises:
+            ConfigurationError: ``path`` is a file or a folder that is not empty.
+            DiskError: the folder cannot be read.
+        """
+        if os.path.lexists(path):
+            cls(path)._require_empty()
+
     @staticmethod
     def default_path(name: str, root: str | Path = "runs") -> Path:
         """Create and return a new empty folder ROOT/NAME-YYYYmmdd-HHMMSS, with -2, -3, ... appended if it exists.

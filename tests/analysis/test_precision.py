@@ -10,7 +10,6 @@ from commands import overrides, run, train_small
 from learners import batch, learner, trained
 from tolerances import ROUNDING_ESTIMATE
 
-from eqnp.analysis.diagnostics import squared_norm
 from eqnp.analysis.precision import ENOUGH, Rounding, estimate_rounding, rounding_warning
 from eqnp.backends.backend import get_backend
 from eqnp.estimators import estimate
@@ -19,6 +18,7 @@ from eqnp.prepared import PreparedNetwork
 from eqnp.stencils import make_stencil
 from eqnp.step import vector_field
 from eqnp.training import initial_state
+from eqnp.watching import squared_norm
 
 NUMPY = get_backend("numpy")
 KINDS = {

@@ -67,16 +67,18 @@ def test_a_failed_batch_holds_no_memory_while_one_that_fits_is_looked_for(capsys
 def test_a_run_goes_on_in_the_middle_of_an_epoch_with_another_batch_size(capsys, tmp_path, monkeypatch):
     calls, train_batch = [], training.train_batch
 
-    def interrupted(learner, state, x, labels, run):
+    def interrupted(learner, state, x, labels, run, **more):
         if len(calls) == 3:
             raise MemoryError
         calls.append(len(x))
-        return train_batch(learner, state, x, labels, run)
+        return train_batch(learner, state, x, labels, run, **more)
 
     monkeypatch.setattr(training, "train_batch", interrupted)
     small = overrides("data.train_samples=60", "training.batch_size=10", "training.epochs=1")
     assert train_small(capsys, tmp_path / "run", *small).code == 7
-    monkeypatch.setattr(training, "train_batch", lambda *a: (calls.append(len(a[2])), train_batch(*a))[1])
+    monkeypatch.setattr(
+        training, "train_batch", lambda *a, **more: (calls.append(len(a[2])), train_batch(*a, **more))[1]
+    )
     result = run(capsys, "train", "--resume", tmp_path / "run", *overrides("training.batch_size=7"))
     assert result.code == 0, result.err
     assert calls == [10, 10, 10, 7, 7, 7, 7, 2], "30 samples are done, and each of the other 30 comes once"
@@ -103,9 +105,9 @@ def test_what_was_learned_outlives_an_evaluation_that_ends_early(capsys, tmp_pat
 
 
 def forbidden_in_first_epoch(train_batch):
-    def train(learner, state, *arguments):
+    def train(learner, state, *arguments, **more):
         assert state.epoch == 1, "the first epoch was over"
-        return train_batch(learner, state, *arguments)
+        return train_batch(learner, state, *arguments, **more)
 
     return train
 

@@ -36,13 +36,13 @@ def trained(monkeypatch):
 
     samples, train_batch, done = Trained(), training.train_batch, [0]
 
-    def recording(learner, state, x, labels, run):
+    def recording(learner, state, x, labels, run, **more):
         if samples.stop_after == 0:
             samples.stop_after = None
             raise MemoryError
         if samples.stop_after:
             samples.stop_after -= 1
-        after = train_batch(learner, state, x, labels, run)
+        after = train_batch(learner, state, x, labels, run, **more)
         samples.extend(image.tobytes() for image in x)
         done[0] += 1
         return after
@@ -234,12 +234,12 @@ def signals_in_batch(monkeypatch, number, *kinds):
     """Send this process signals, one right after the other, while batch ``number`` (from 1) of a run is computed."""
     train_batch, count = training.train_batch, [0]
 
-    def interrupted(*arguments):
+    def interrupted(*arguments, **more):
         count[0] += 1
         if count[0] == number:
             for kind in kinds:
                 signal.raise_signal(kind)
-        return train_batch(*arguments)
+        return train_batch(*arguments, **more)
 
     monkeypatch.setattr(training, "train_batch", interrupted)
 

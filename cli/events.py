@@ -1,0 +1,28 @@
+"""The events of a run on stdout, one JSON object a line (``eqnp train --json``)."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+import click
+
+from eqnp.api.report import Event
+
+
+def print_event(event: Event) -> None:
+    """Print an event as one line of JSON. A closed stdout does not stop the run."""
+    with suppress(OSError):
+        click.echo(json.dumps(_plain(event), ensure_ascii=False))
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON has it: NaN and infinity become null."""
+    if isinstance(value, Mapping):
+        return {name: _plain(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,109 @@
+"""What a run reports as data: rows of metrics.csv, and the events that callbacks, ``--json`` and TensorBoard get."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from eqnp.api.report import clock
+from eqnp.api.session import Session
+from eqnp.runs.runfolder import RunFolder
+from eqnp.training import State, Tally
+
+
+def start_event(session: Session, state: State, folder: Path) -> dict[str, Any]:
+    """Return the keys of ``start``: the run, where it begins, and its whole configuration."""
+    return {
+        "run": str(folder),
+        "name": session.config.name,
+        "parameters": int(sum(p.size for p in state.parameters.values())),
+        "epoch": state.epoch,
+        "batch": state.batch,
+        "epochs": session.config.training.epochs,
+        "config": asdict(session.config),
+    }
+
+
+def progress_event(state: State, batches: int, epochs: int, left: float) -> dict[str, Any]:
+    """Return the keys of ``progress``: the epoch under way, its batches so far, and their mean loss and error."""
+    return {
+        "epoch": state.epoch + 1,
+        "epochs": epochs,
+        "batch": state.batch,
+        "batches": batches,
+        "train_loss": state.tally.loss,
+        "train_error_percent": state.tally.error,
+        "train_residual": state.tally.residual,
+        "seconds_left": left,
+    }
+
+
+def end_event(reason: str, folder: RunFolder, state: State) -> dict[str, Any]:
+    """Return the keys of ``end``: why training ended, how far it is, and the lowest error, None without one."""
+    known = math.isfinite(state.best_error)
+    return {
+        "run": str(folder.path),
+        "reason": reason,
+        "epoch": state.epoch,
+        "batch": state.batch,
+        "best_error_percent": state.best_error if known else None,
+        "best_epoch": state.best_epoch if known else None,
+    }
+
+
+def why_stopped(reason: str, session: Session, state: State, resume: str) -> str:
+    """Return why a run ended before its last epoch, and how to continue; ``resume`` is the command."""
+    training = session.config.training
+    if reason == "patience":
+        epochs = "an epoch" if training.patience == 1 else f"{training.patience} epochs"
+        return (
+            f"stopped after epoch {state.epoch}: the {session.chooses} error has not been lower for {epochs} "
+            f"(training.patience); `{resume} --set training.patience=0` continues"
+        )
+    where = (
+        f"after epoch {state.epoch}" if not state.batch else f"in epoch {state.epoch + 1}, after batch {state.batch}"
+    )
+    if reason == "callback":
+        return f"stopped {where}, as a callback asked; `{resume}` continues"
+    minutes = "1 minute" if training.max_minutes == 1 else f"{training.max_minutes:g} minutes"
+    return f"stopped {where}: {minutes} have passed (training.max_minutes); `{resume}` continues"
+
+
+def epoch_line(state: State, split: str, result: Tally, epochs: int) -> str:
+    """Return the line of a full epoch, with the ``result`` on ``split``."""
+    return (
+        f"epoch {state.epoch + 1}/{epochs}: train loss {state.tally.loss:.4f} error {state.tally.error:.2f} %, "
+        f"{split} loss {result.loss:.4f} error {result.error:.2f} %, residual {state.tally.residual:.1e}, "
+        f"{clock(state.seconds)}"
+    )
+
+
+def metrics_row(
+    state: State, split: str, result: Tally, rate: float, measured: Mapping[str, float]
+) -> dict[str, float]:
+    """Return a row of metrics.csv with the ``result`` on ``split`` and what else was ``measured`` of the epoch.
+
+    Errors are in percent, times in seconds; ``seconds`` of training, the last column, differs from run to run.
+    """
+    return {
+        "epoch": state.epoch + 1,
+        "train_loss": state.tally.loss,
+        "train_error_percent": state.tally.error,
+        f"{split}_loss": result.loss,
+        f"{split}_error_percent": result.error,
+        "train_residual": state.tally.residual,
+        f"{split}_residual": result.residual,
+        "largest_rate": rate,
+        **_steps(state.tally),
+        **measured,
+        "seconds": round(state.seconds, 3),
+    }
+
+
+def _steps(tally: Tally) -> Mapping[str, float]:
+    """Return the mean steps of the phases of a sample; nothing if a part of the epoch did not count them."""
+    steps = {"free_steps": tally.free_steps, "nudged_steps": tally.nudged_steps}
+    return {name: total / tally.samples for name, total in steps.items() if total >= tally.samples > 0}
