@@ -14,9 +14,10 @@ then stationary points, within the bounds, of the energy
 
 As a function of one layer's state, Phi is convex: it is a sum of linear terms, and of maxima of linear terms times
 states above, which are not negative. So E lies below the parabola that has the same value and slope at s and the
-curvature 1 / a, and the move of the layer lowers E by at least (1 / omega - 1 / 2) |s' - s|^2 / a. The layers of one
-half sweep do not interact. So E falls with every sweep, for any weights, and the moves tend to 0 if E has a lower
-bound. Synchronous steps have no such guarantee: they may oscillate forever.
+curvature 1 / a, and the move of the layer lowers E by at least (1 / omega - 1 / 2) |s' - s|^2 / a. The layers that a
+sweep moves at once have one colour (``eqnp.graph``): no connection joins them, so they do not interact. So E falls with
+every sweep, for any weights and any graph, and the moves tend to 0 if E has a lower bound. Synchronous steps have no
+such guarantee: they may oscillate forever.
 
 E has a lower bound if the range of every layer is bounded (relu6), or of all except layers that do not interact, such
 as a linear output. Between neighbouring layers of relu or linear, Phi grows with the square of the states, and E has a
