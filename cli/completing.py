@@ -9,6 +9,7 @@ from contextlib import suppress
 import click
 from click.shell_completion import BashComplete, CompletionItem, FishComplete, ShellComplete, ZshComplete
 
+from eqnp.cli.streams import say_script
 from eqnp.errors import EqnpError
 
 PROGRAM, VARIABLE = "eqnp", "_EQNP_COMPLETE"  # click's name of the variable in which a shell's script asks
@@ -64,7 +65,7 @@ def answer(command: click.Command, instruction: str) -> int:
     if shell not in SHELLS or what != "complete":
         return 1
     with suppress(EqnpError, click.ClickException, OSError, KeyError, ValueError):
-        click.echo(SHELLS[shell](command, {}, PROGRAM, VARIABLE).complete())
+        say_script(SHELLS[shell](command, {}, PROGRAM, VARIABLE).complete())
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from eqnp.cli.mistakes import Command
+from eqnp.cli.streams import say_script
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -27,4 +28,4 @@ def completion(ctx: click.Context, shell: str) -> None:
     """
     from eqnp.cli.completing import script
 
-    click.echo(script(ctx.find_root().command, shell), nl=False)
+    say_script(script(ctx.find_root().command, shell))

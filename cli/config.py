@@ -9,6 +9,7 @@ import click
 from eqnp.cli.completing import complete_preset, complete_source_or_run
 from eqnp.cli.mistakes import Group
 from eqnp.cli.options import UserPath, run_options, short_forms
+from eqnp.cli.streams import say, say_toml
 
 
 @click.group(cls=Group, examples=["config show --origin", "config init mine.toml"])
@@ -41,7 +42,7 @@ def show(source: str | None, overrides: tuple[str, ...], origin: bool) -> None:
     source = file_of(source)
     loaded = load(source, overrides)
     text = with_origins(loaded, origins(source, overrides)) if origin else to_toml(loaded)
-    click.echo(text, nl=False)
+    say_toml(text)
 
 
 @config.command(examples=["config check mine.toml"])
@@ -62,7 +63,7 @@ def check(file: str) -> None:
         architecture = make_architecture(loaded.model, outline.train_images.shape[1:], len(outline.classes))
     except ConfigurationError as error:
         raise ConfigurationError(f"{file}: {error}") from None
-    click.echo(f"{file}: no mistakes; {' - '.join(map(str, architecture.layers))} on {loaded.data.name}")
+    say(f"{file}: no mistakes; {' - '.join(map(str, architecture.layers))} on {loaded.data.name}")
 
 
 @config.command(examples=["config init mine.toml --preset mnist-cnn"])
@@ -87,8 +88,8 @@ def init(file: Path | None, preset: str | None, force: bool) -> None:
     name = preset or DEFAULT_PRESET
     preset_text(name)  # only a preset, not a file
     if file is None:
-        click.echo(commented(load(name)), nl=False)
+        say_toml(commented(load(name)))
         return
     require_place(file, force, "config init")
     write_atomic(file, commented(load(name, [f"name={toml_value(file.stem)}"])).encode())
-    click.echo(f"{file}: preset {name} with a comment on every key")
+    say(f"{file}: preset {name} with a comment on every key")

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-import click
-
 from eqnp.api.report import Event
+from eqnp.cli.streams import say_json
 
 
 def print_event(event: Event) -> None:
     """Print an event as one line of JSON. A closed stdout does not stop the run."""
     with suppress(OSError):
-        click.echo(json.dumps(_plain(event), ensure_ascii=False))
+        say_json(_plain(event))
 
 
 def _plain(value: Any) -> Any:

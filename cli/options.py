@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 import click
 
 from eqnp.cli.completing import complete_run, complete_setting
+from eqnp.cli.streams import say_lines
 
 if TYPE_CHECKING:
     from eqnp.backends.backend import Backend
@@ -173,7 +174,7 @@ def take_environment(ctx: click.Context) -> None:
 
     found, unknown = settings_in(os.environ)
     for name in unknown:
-        click.echo(f"{name}: no such setting; the variable is ignored", err=True)
+        say_lines(f"{name}: no such setting; the variable is ignored", err=True)
     ctx.params["overrides"] = (*found, *ctx.params["overrides"])
 
 

@@ -45,6 +45,20 @@ def say_json(value: Any) -> None:
     click.echo(json.dumps(value))
 
 
+def say_toml(text: str) -> None:
+    """Print TOML to stdout, whole; what is not printable, which it has only in strings, is escaped as TOML does."""
+    escaped = (
+        c if c.isprintable() or c == "\n" else f"\\u{ord(c):04x}" if ord(c) < 1 << 16 else f"\\U{ord(c):08x}"
+        for c in text
+    )
+    click.echo("".join(escaped), nl=False)
+
+
+def say_script(text: str) -> None:
+    """Print text for a shell to stdout as it is: a script of our own, or words that complete a command line."""
+    click.echo(text, nl=text[-1:] != "\n")
+
+
 def _escape(error: UnicodeError) -> tuple[str | bytes, int]:
     """Return the replacement of the first character that cannot be encoded, and the next position."""
     if not isinstance(error, UnicodeEncodeError):

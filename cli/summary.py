@@ -7,6 +7,7 @@ import click
 from eqnp.cli.completing import complete_source_or_run
 from eqnp.cli.mistakes import Command
 from eqnp.cli.options import Place, UserPath, backend_option, run_options, short_forms
+from eqnp.cli.streams import say_lines
 
 
 @click.command(cls=Command, examples=["summary mnist-cnn", "summary mine.toml --no-time --batch-size 20"])
@@ -33,4 +34,4 @@ def summary(source: str | None, backend: Place, overrides: tuple[str, ...], no_t
     from eqnp.cli.summaries import summary_text
     from eqnp.runs.configfile import load
 
-    click.echo(summary_text(summarize(load(file_of(source), overrides), backend.open(), not no_time)))
+    say_lines(summary_text(summarize(load(file_of(source), overrides), backend.open(), not no_time)))

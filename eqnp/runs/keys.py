@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any, get_args, get_type_hints
 
 from eqnp.runs.config import Config
-from eqnp.runs.spelling import MOST, hint, near_words, slips
+from eqnp.runs.spelling import LONGEST, MOST, hint, near_words, slips
 
 TABLES = tuple(each.name for each in fields(Config) if each.name not in ("name", "description"))
 OTHER_NAMES = {
@@ -150,6 +150,8 @@ def key_hint(name: str, table: Iterable[str], inside: str = "") -> str:
 
 
 def _fewest_slips(word: str, known: Iterable[str]) -> float:
+    if len(word) > LONGEST:
+        return math.inf
     return min((slips(word.lower(), each.lower()) for each in known), default=math.inf)
 
 

@@ -59,7 +59,13 @@ def test_the_ending_says_the_format(capsys, runs, tmp_path, ending, magic):
 def test_one_run_shows_all_that_it_has(runs):
     messages = []
     plain = draw_runs([runs / "plain"], backend=numpy, message=messages.append)
-    assert titles(plain) == ["error", "loss", "activity in the free phase", "residual of the free phase"]
+    assert titles(plain) == [
+        "error",
+        "loss",
+        "activity in the free phase",
+        "residual of the free phase",
+        "norm of the gradient",
+    ]
     field = draw_runs([runs / "field"], backend=numpy, message=messages.append)
     assert titles(field)[-1] == "forward against backward weights" and not messages
     assert [text.get_text() for text in field.axes[4].get_legend().get_texts()] == ["backward.1"]
@@ -86,7 +92,7 @@ def test_the_measured_free_phase_is_the_one_of_the_run(runs):
     opened = eqnp.open_run(runs / "plain")
     (states,) = opened.states(session.dataset.test_images[:3])
     assert list(measured["steps"]) == [0, 1, 2, 3, 4]
-    assert measured["activity"]["s1: conv 3, 5x5"][-1] == pytest.approx(abs(states).mean(), rel=1e-5)
+    assert measured["activity"]["s1: conv 3, 5x5 / 2"][-1] == pytest.approx(abs(states).mean(), rel=1e-5)
     relaxed = eqnp.relax(opened.network, opened.parameters, x, opened.config.dynamics.T1)
     assert measured["largest"][-1] == np.float32(relaxed.residual)
     assert (measured["median"] <= measured["largest"]).all()
@@ -135,6 +141,11 @@ def test_mistakes_are_one_line(capsys, runs, tmp_path):
     plain, out = runs / "plain", tmp_path / "a.png"
     shutil.copytree(plain, tmp_path / "young")
     (tmp_path / "young" / "metrics.csv").unlink()
+    shutil.copytree(plain, tmp_path / "old")
+    rows = (plain / "metrics.csv").read_text().splitlines()
+    kept = [n for n, name in enumerate(rows[0].split(",")) if not name.startswith("gradient_norm")]
+    old = [",".join(row.split(",")[n] for n in kept) for row in rows]
+    (tmp_path / "old" / "metrics.csv").write_text("\n".join(old) + "\n")
     out.write_text("taken")
     for words, code, message in (
         ([plain], 2, ["a.png", "exists", "--force"]),
@@ -148,7 +159,7 @@ def test_mistakes_are_one_line(capsys, runs, tmp_path):
             ["no epoch is finished", "--resume"],
         ),
         ([plain, "--out", tmp_path / "b.png", "--what", "angles"], 2, ["no angles", "vector-field"]),
-        ([plain, "--out", tmp_path / "b.png", "--what", "gradients"], 2, ["no gradients"]),
+        ([tmp_path / "old", "--out", tmp_path / "b.png", "--what", "gradients"], 2, ["no gradients"]),
         ([plain, runs / "field", "--out", tmp_path / "b.png", "--what", "residual"], 2, ["residual", "one run"]),
         ([], 2, ["RUN..."]),
     ):
