@@ -47,11 +47,7 @@ def say_json(value: Any) -> None:
 
 def say_toml(text: str) -> None:
     """Print TOML to stdout, whole; what is not printable, which it has only in strings, is escaped as TOML does."""
-    escaped = (
-        c if c.isprintable() or c == "\n" else f"\\u{ord(c):04x}" if ord(c) < 1 << 16 else f"\\U{ord(c):08x}"
-        for c in text
-    )
-    click.echo("".join(escaped), nl=False)
+    click.echo("".join(c if c.isprintable() or c == "\n" else f"\\U{ord(c):08x}" for c in text), nl=False)
 
 
 def say_script(text: str) -> None:

@@ -77,7 +77,8 @@ def test_every_character_that_is_kept_is_safe():
 def test_the_commands_print_through_one_door():
     for path in (ROOT / "cli").glob("*.py"):
         calls = [node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
-        names = {ast.unparse(call).rpartition(".")[2] for call in calls}
+        words = {ast.unparse(call) for call in calls} - {"formatter.write"}  # of a command's own help
+        names = {each.rpartition(".")[2] for each in words}
         found = names & {"echo", "secho", "print"} | (names & {"write"} if path.name != "progress.py" else set())
         assert not found or path.name == "streams.py", f"{path}: {found}: use eqnp.cli.streams.say"
 
