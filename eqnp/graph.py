@@ -102,7 +102,8 @@ def _own_edge(n: int, layer: Layer) -> Edge:
     where, lower = f"model.layers.{n} ({layer})", n if layer.source is None else layer.source
     _require_lower(where, lower, n)
     name = f"forward.{n}" if lower == n else f"forward.{lower}-{n + 1}"
-    return Edge(name, lower, n + 1, layer, f"forward.{n}.bias", layer.gain, where)
+    alone = replace(layer, source=None, skips=())
+    return Edge(name, lower, n + 1, alone, f"forward.{n}.bias", layer.gain, where)
 
 
 def _skip_edge(n: int, k: int, layer: Layer, skip: Skip, shape: Shape) -> Edge:
