@@ -29,7 +29,7 @@ LADDER = [
     "prepared",
     "step",
     "derivatives",
-    "dynamics",
+    "dynamics asymmetric",
     "contrasts",
     "estimators reference",
     "learner",
