@@ -53,7 +53,7 @@ from eqnp.step import fields
 class TurnedLink(Link):
     """A link with its two weights swapped, at given winners: up by the backward weights, down by the forward ones.
 
-    ``place`` are the winners of the feedback and ``winner`` those of the drive, both at the free state; ``constant``, of
+    ``place``: the winners of the feedback; ``winner``: those of the drive, both at the free state. ``constant``, of
     the shape of the state above, is added to what the link drives up, in place of a bias.
     """
 

@@ -131,11 +131,13 @@ class Implicit:
 
 
 def implicit_gradient(
-    prepared: PreparedNetwork, steady: States, target: Array, steps: int, tolerance: float
+    prepared: PreparedNetwork, steady: States, target: Array, steps: int, tolerance: float, omega: float = 1.0
 ) -> Implicit:
     """Return dL/dtheta at the steady state ``steady``, each (N, ...), summed over samples. Target (N, K).
 
-    lambda <- J^T lambda + dl/ds is repeated until it moves by at most ``tolerance``, for ``steps`` steps at most.
+    lambda <- J^T lambda + dl/ds is repeated until it moves by at most ``tolerance``, for ``steps`` steps at most. It
+    converges if synchronous free steps do. With ``omega`` below 1 each step is damped, and converges if such free steps
+    do: a vector field may need it.
 
     Raises:
         ValueError: states or target do not fit the network, or ``steps`` is below 1.
@@ -151,6 +153,8 @@ def implicit_gradient(
         t += 1
         back, _ = step_vjp(prepared, steady, cotangent, by_parameters=False)
         back[-1] += source
+        if omega < 1:
+            back = [old + omega * (new - old) for new, old in zip(back, cotangent, strict=True)]
         size = residual(back, cotangent)
         cotangent = back
     _, gradient = step_vjp(prepared, steady, cotangent)
