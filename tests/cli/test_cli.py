@@ -179,6 +179,18 @@ def test_check_of_a_vector_field_says_that_it_is_no_gradient(capsys):
     kind = overrides("model.kind=vector-field", "dynamics.beta=0.01", "dynamics.T1=40")
     result = run(capsys, "check", "digits", *SMALL_OPTIONS, *kind, "--samples", "0:6")
     assert result.code == 0 and "EP is not the gradient" in result.out
+    assert "training.nudging=asymmetric: cosine " in " ".join(result.out.split())
+    kinds = result.out[result.out.index("bias of plain nudging") :].splitlines()
+    assert kinds[-3].startswith("slope   ") and kinds[-2].startswith("theory  ")
+    plain, common, one_sided = map(float, kinds[-3].split()[1:4])
+    assert abs(plain) < 0.2 and abs(common) < 0.2 and one_sided == pytest.approx(1, abs=0.1)
+
+
+def test_check_of_asymmetric_nudging_finds_the_gradient(capsys):
+    kind = overrides("model.kind=vector-field", "training.nudging=asymmetric", "dynamics.beta=0.01", "dynamics.T1=40")
+    result = run(capsys, "check", "digits", *SMALL_OPTIONS, *kind, "--samples", "0:6")
+    assert result.code == 0 and "asymmetric nudging" in result.out and "not the gradient" not in result.out
+    assert "verdict  good" in result.out
 
 
 def test_check_without_matplotlib_is_exit_4(capsys, tmp_path, monkeypatch):
@@ -195,6 +207,7 @@ def test_check_without_matplotlib_is_exit_4(capsys, tmp_path, monkeypatch):
     [
         ["model.kind=vector-field"],
         ["model.kind=vector-field", "model.feedback_winners=forward", "training.common_update=true"],
+        ["model.kind=vector-field", "training.nudging=asymmetric", "model.layers.0.keep=0.8"],
         ["training.algorithm=bptt"],
         ["training.algorithm=bptt", "model.kind=vector-field", "training.common_update=true"],
         ["model.layers.0.keep=0.8"],
@@ -263,6 +276,13 @@ def test_data_presets_and_doctor(capsys, tmp_path, monkeypatch):
         (["train", "--resume", "nowhere"], ["nowhere"]),
         (["train", "digits", "--resume", "nowhere"], ["--resume"]),
         (["train", "--set", "training.common_update=true"], ["training.common_update", "vector-field"]),
+        (["train", "--set", "training.nudging=asymmetric"], ["training.nudging", "vector-field", "changes nothing"]),
+        (["train", "small-vf-bptt", "--set", "training.nudging=asymmetric"], ["training.nudging", "algorithm = ep"]),
+        (
+            ["train", "small-kp-vf", "--set", "training.nudging=asymmetric"],
+            ["training.nudging", "training.common_update"],
+        ),
+        (["train", "--set", "training.nudging=asymetric"], ["training.nudging", "did you mean 'asymmetric'"]),
         (["train", "--set", "model.feedback_winners=forward"], ["model.feedback_winners", "vector-field"]),
         (["train", "--set", "training.algorithm=bptt", "--set", "dynamics.T2=99"], ["dynamics.T2", "T1 = 20"]),
         (["train", "--set", "training.algorithm=bptt", "--set", "dynamics.schedule=even-odd"], ["dynamics.schedule"]),

@@ -173,21 +173,8 @@ def test_the_estimate_of_untied_weights_does_not_depend_on_the_kind_of_contrast_
 # ---- whether it settles
 
 
-def spinning():
-    """Return a linear net whose backward weights are -1.2 times the forward ones turned by a rotation.
-
-    Its free steps have eigenvalues +-1.2 i, so synchronous steps grow; damped ones settle.
-    """
-    case = nets.make("dense", "squared_error", "linear", kind=OWN)
-    w = np.zeros((5, 4))
-    w[:4] = np.linalg.qr(checks.numbers((4, 4), 3))[0]
-    case.parameters["forward.1.weight"] = w
-    case.parameters["backward.1.weight"] = -1.44 * w
-    return case
-
-
 def test_a_net_that_goes_round_in_circles_settles_damped():
-    case = spinning()
+    case = nets.spinning()
     assert case.settle(300).residual > 1
     derivatives.check_asymmetric(case, way=("synchronous", 0.5))
 
