@@ -75,6 +75,7 @@ def test_the_verdict_names_what_is_the_matter(cause):
     text = " ".join(" ".join(lines).split())
     assert f"verdict {word(result['quality'])}: cosine {result['cosine']:.3f}" in text and WORDS[cause] in text
     assert ("eqnp train --set" in text) == ("cure" in result) and ("common_update" in text) == (cause == "field")
+    assert ("training.nudging=asymmetric: cosine 1.000" in text) == (cause == "field")
     assert result["cause"] == cause, result["parts"]
     assert word(result["quality"]) != "good"
     assert sum(result["parts"].values()) == pytest.approx(1 - result["cosine"])
