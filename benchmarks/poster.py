@@ -25,6 +25,7 @@ ROWS = {
     "small-ce-dropout": "Cross-entropy, symmetric, dropout",
     "small-ce-bptt": "Cross-entropy, BPTT",
     "small-vf": "Cross-entropy, VF symmetric",
+    "small-vf-asymmetric": "Cross-entropy, VF, asymmetric EP",
     "small-kp-vf": "Cross-entropy, KP-VF",
     "small-vf-bptt": "Cross-entropy, VF, BPTT",
 }

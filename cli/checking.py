@@ -34,7 +34,8 @@ def measure(
     """Return the results of a check, nested by name as in check.h5. No cure takes beta below ``least_beta``."""
     learner, configured = session.learner, session.learner.phases
     x, target, parameters = _prepare(session, parameters, samples, split)
-    watch.expect(verdict.STAGES + theorem.STAGES + 1)
+    vector_field = learner.network.architecture.vector_field
+    watch.expect(verdict.STAGES + theorem.STAGES + 1 + (theorem.STAGES if vector_field else 0))
     phases = Phases(learner.network, parameters, x, target, steps, learner.contrast, configured.way, watch)
     setting = Setting(configured.T1, configured.T2, learner.beta, learner.estimator)
     content = {
@@ -43,6 +44,7 @@ def measure(
             "algorithm": session.config.training.algorithm,
             "dropout": any(keep < 1 for keep in learner.network.architecture.keep),
             "common_update": session.config.training.common_update,
+            "nudging": session.config.training.nudging,
             "tolerance": configured.tolerance,
             "schedule": configured.schedule,
             "omega": configured.omega,
@@ -50,11 +52,13 @@ def measure(
             "split": split,
             "steps": steps,
         },
-        "tied": not learner.network.architecture.vector_field,
+        "tied": not vector_field,
         "angle": verdict.mean_angle(parameters),
         "verdict": verdict.judge(phases, setting, configured.tolerance, configured.every, least_beta),
         "bias": theorem.measure_bias(phases, learner.beta),
     }
+    if not content["tied"]:
+        content["kinds"] = theorem.compare_kinds(phases, learner.beta)
     if setting.T2 <= setting.T1:  # BPTT goes back through the last T2 of T1 steps
         content["steps"] = theorem.check_steps(
             learner.network, parameters, x, target, setting.T1, setting.T2, learner.beta, learner.contrast, watch

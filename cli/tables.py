@@ -20,6 +20,7 @@ def table(content: dict[str, Any], command: Sequence[str]) -> str:
     s = content["settings"]
     lines = [prose(f"{s['samples']} {s['split']} samples, {_setting_of_check(s)}"), ""]
     lines += [*verdict_lines(content, command), "", *_step_lines(content), "", *_bias_lines(content["bias"], s["beta"])]
+    lines += _kind_lines(content.get("kinds", {}))
     notes = [prose(note) for note in _notes(content)]
     return "\n".join([*lines, *([""] if notes else []), *notes])
 
@@ -37,7 +38,8 @@ def title(content: dict[str, Any]) -> str:
 def _setting_of_check(s: Mapping[str, Any]) -> str:
     more = f", tolerance {s['tolerance']:g}" if s["tolerance"] else ""
     way = "" if (s["schedule"], s["omega"]) == ("synchronous", 1) else f", {s['schedule']}, omega {s['omega']:g}"
-    return f"T1 {s['T1']}, T2 {s['T2']}, beta {s['beta']:g}, {s['estimator']}{way}{more}"
+    nudging = ", asymmetric nudging" if s["nudging"] == "asymmetric" else ""
+    return f"T1 {s['T1']}, T2 {s['T2']}, beta {s['beta']:g}, {s['estimator']}{nudging}{way}{more}"
 
 
 def _step_lines(content: dict[str, Any]) -> list[str]:
@@ -101,6 +103,39 @@ def _bias_lines(bias: dict[str, Any], configured: float) -> list[str]:
     return [*lines, f"slope  {slopes}", f"theory {orders}"]
 
 
+KIND_COLUMNS = {
+    "plain": ("symmetric",),
+    "common": ("symmetric",),
+    "asymmetric": ("one-sided", "symmetric", "four-point"),
+}
+
+
+def _kind_lines(kinds: Mapping[str, Any]) -> list[str]:
+    """Return the table of the ways to nudge a vector field; nothing if they were not measured."""
+    if not kinds:
+        return []
+    columns = [(kind, name) for kind, names in KIND_COLUMNS.items() for name in names]
+    counts = ", ".join(f"{kinds[kind]['samples']} {kind}" for kind in KIND_COLUMNS)
+    lines = [
+        "",
+        prose(
+            "bias of plain nudging, of a common update (KP-VF, from the mean gradient of both weights) and of "
+            f"asymmetric nudging; settled phases; samples that keep their pattern: {counts}"
+        ),
+        "        plain     KP-VF     asymmetric",
+        "beta    " + "".join(f"{name:<10}" for _, name in columns).rstrip(),
+    ]
+    for k, beta in enumerate(kinds["betas"]):
+        cells = "".join(f"{kinds[kind][name]['bias'][k]:<10.1e}" for kind, name in columns)
+        lines.append(f"{beta:<8.2g}{cells}".rstrip())
+    slopes = "".join(f"{_short_slope(kinds[kind][name]):<10}" for kind, name in columns)
+    return [*lines, f"slope   {slopes}".rstrip(), f"theory  {'-':<10}{'-':<10}{'1':<10}{'2':<10}4"]
+
+
+def _short_slope(row: Mapping[str, Any]) -> str:
+    return "rounding" if row["slope"] != row["slope"] else f"{row['slope']:z.2f}"
+
+
 def _in_columns(words: Iterable[str]) -> str:
     return "  ".join(f"{word:^16}" for word in words).rstrip()
 
@@ -114,8 +149,8 @@ def _slope(row: Mapping[str, Any]) -> str:
 def _notes(content: dict[str, Any]) -> list[str]:
     """Return notes on how the figures were measured."""
     s, lines = content["settings"], []
-    if not content["tied"]:
-        lines.append("Forward and backward weights differ: EP is not the gradient at any beta.")
+    if not content["tied"] and s["nudging"] == "plain":
+        lines.append("Forward and backward weights differ: plain EP is not the gradient at any beta.")
     if (s["schedule"], s["omega"]) != ("synchronous", 1) and "steps" in content:
         lines.append("EP against BPTT is measured with synchronous steps and omega 1, which BPTT requires.")
     if s["algorithm"] == "bptt":

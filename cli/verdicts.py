@@ -96,7 +96,9 @@ def _cure(v: Mapping[str, Any], s: Mapping[str, Any], command: Sequence[str]) ->
         if v["quality"] >= GOOD:
             return [_row("cure", "none needed")]
         text = f"none by T1, T2 or beta: with settled phases and beta -> 0 the cosine is {v['limit']:.3f}"
-        if not s["common_update"]:
+        if "asymmetric" in v:
+            text += f"; training.nudging=asymmetric: cosine {v['asymmetric']:.3f} with these T1, T2 and beta"
+        if not s["common_update"] and "asymmetric" in v:
             text += "; training.common_update=true aligns the two weights"
         return [_row("cure", text)]
     changes = {key: cure[key] for key in ("beta", "T1", "T2") if cure[key] != s[key]}

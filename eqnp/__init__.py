@@ -35,7 +35,7 @@ __all__, __getattr__, __dir__ = _offer(
         "eqnp.architecture": "Architecture",
         "eqnp.backends.backend": "get_backend",
         "eqnp.connections.layers": "ConvLayer DenseLayer Skip",
-        "eqnp.contrasts": "common_contrast symmetric_contrast vector_field_contrast",
+        "eqnp.contrasts": "asymmetric_contrast common_contrast symmetric_contrast vector_field_contrast",
         "eqnp.dynamics": "Phase Phases Relaxation",
         "eqnp.errors": "EqnpError",
         "eqnp.estimators": "Estimate",

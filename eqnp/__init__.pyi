@@ -22,6 +22,7 @@ from eqnp.backends.backend import get_backend as get_backend
 from eqnp.connections.layers import ConvLayer as ConvLayer
 from eqnp.connections.layers import DenseLayer as DenseLayer
 from eqnp.connections.layers import Skip as Skip
+from eqnp.contrasts import asymmetric_contrast as asymmetric_contrast
 from eqnp.contrasts import common_contrast as common_contrast
 from eqnp.contrasts import symmetric_contrast as symmetric_contrast
 from eqnp.contrasts import vector_field_contrast as vector_field_contrast

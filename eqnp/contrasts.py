@@ -6,6 +6,8 @@ function returns the gradient of the loss summed over samples, by parameter name
     symmetric      - sum of c_k dPhi_{beta_k}/dtheta (s_k),         Phi_beta = Phi - beta l
     vector field   - sum of c_k (dF/dtheta (s_*))^T s_k              forward weights from layer i to j: s_*^i with s_k^j
                                                                      backward weights: s_k^i with s_*^j
+    asymmetric     - (dF/dtheta (s_*))^T sum of c_k s_k              the same for both weights, at the winners of s_*;
+                                                                     s_k of asymmetric phases (``eqnp.asymmetric``)
     common         the mean of the symmetric contrast with the forward and with the backward winners, the same for both
                    weights: KP-VF (Kolen and Pollack 1994; the poster, "Distinct forward and backward weights")
 
@@ -17,14 +19,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from eqnp.architecture import forward_partner
-from eqnp.backends.backend import Array
-from eqnp.derivatives import dphi_dtheta, feedback_gradient, forward_gradient
+from eqnp.asymmetric import turn
+from eqnp.backends.backend import Array, array_module
+from eqnp.derivatives import dphi_dtheta, feedback_gradient, field_gradient, forward_gradient
 from eqnp.errors import ConfigurationError
 from eqnp.networks import Gradient, Network, States, VectorFieldNetwork
 from eqnp.prepared import PreparedNetwork
 
 Terms = Sequence[tuple[float, float, States]]  # (c_k, beta_k, s_k)
 Contrast = Callable[[PreparedNetwork, States, Terms, Array], Gradient]
+NUDGINGS = ("plain", "asymmetric")  # how nudged phases move, ``eqnp.asymmetric``
 
 
 def symmetric_contrast(prepared: PreparedNetwork, free: States, terms: Terms, target: Array) -> Gradient:
@@ -59,6 +63,19 @@ def vector_field_contrast(prepared: PreparedNetwork, free: States, terms: Terms,
     return gradient | _readout(prepared, terms, target)
 
 
+def asymmetric_contrast(prepared: PreparedNetwork, free: States, terms: Terms, target: Array) -> Gradient:
+    """Return - (dF/dtheta (s_*))^T sum of c s, the exact gradient as beta goes to 0, for any weights. Target (N, K).
+
+    The nudged phases of this contrast are those of ``eqnp.asymmetric``. Both weights of an edge take the winners of
+    the free steady state, since dF/dtheta is a derivative at that state. In ``vector_field_contrast`` the backward
+    weights have the winners of every nudged state, which differ where a pool switches.
+    """
+    _, winners = prepared.drives(free)
+    places = prepared.feedback_winners(free, winners)
+    difference = [_difference(terms, n) for n in range(len(free))]
+    return field_gradient(prepared, free, difference, winners, places) | _readout(prepared, terms, target)
+
+
 def common_contrast(prepared: PreparedNetwork, free: States, terms: Terms, target: Array) -> Gradient:
     """Return one gradient for the forward and the backward weights: the mean of both contrasts at the nudged states.
 
@@ -84,16 +101,25 @@ def average_partners(gradient: Gradient) -> None:
             gradient[name][...] = mean
 
 
-def default_contrast(network: Network, common: bool = False) -> Contrast:
-    """Return the default contrast of a network; ``common`` is for vector fields, whose weights then align.
+def default_contrast(network: Network, common: bool = False, nudging: str = "plain") -> Contrast:
+    """Return the default contrast of a network, for phases of ``nudging``, one of ``NUDGINGS``.
+
+    ``common`` and asymmetric nudging are for vector fields: with the first the two weights align, with the second they
+    get the exact gradient.
 
     Raises:
-        ConfigurationError: ``common`` for a symmetric network.
+        ConfigurationError: ``common`` or asymmetric nudging for a symmetric network, or both together.
+        ValueError: ``nudging`` is unknown.
     """
-    if common:
-        require_contrast(network, common_contrast)
-        return common_contrast
-    return vector_field_contrast if isinstance(network, VectorFieldNetwork) else symmetric_contrast
+    if nudging not in NUDGINGS:
+        raise ValueError(f"nudging: {nudging!r} is not known; choose one of {', '.join(NUDGINGS)}")
+    if nudging == "asymmetric" and common:
+        raise ConfigurationError("nudging: asymmetric gives each weight its own exact gradient; leave common out")
+    if nudging == "plain" and not common:
+        return vector_field_contrast if isinstance(network, VectorFieldNetwork) else symmetric_contrast
+    contrast = common_contrast if common else asymmetric_contrast
+    require_contrast(network, contrast)
+    return contrast
 
 
 def require_contrast(network: Network, contrast: Contrast) -> None:
@@ -103,9 +129,27 @@ def require_contrast(network: Network, contrast: Contrast) -> None:
         ConfigurationError: it is for the other kind. Its gradient would be wrong, or missing for some weights.
     """
     is_vector_field = isinstance(network, VectorFieldNetwork)
-    if contrast in ((symmetric_contrast,) if is_vector_field else (vector_field_contrast, common_contrast)):
-        right = "vector_field_contrast or common_contrast" if is_vector_field else "symmetric_contrast"
-        raise ConfigurationError(f"{contrast.__name__} is not for a {type(network).__name__}: take {right}")
+    of_fields = (vector_field_contrast, common_contrast, asymmetric_contrast)
+    if contrast in ((symmetric_contrast,) if is_vector_field else of_fields):
+        right = "vector_field_contrast, common_contrast or asymmetric_contrast" if is_vector_field else ""
+        raise ConfigurationError(
+            f"{contrast.__name__} is not for a {type(network).__name__}: take {right or 'symmetric_contrast'}"
+        )
+
+
+def nudged_network(
+    contrast: Contrast, prepared: PreparedNetwork, free: States, times: int = 1
+) -> tuple[PreparedNetwork, list[Array]]:
+    """Return the network of the nudged phases that ``contrast`` is for, and the states that they start from.
+
+    ``free`` are s^1 .. s^L at the end of the free phase, each (N, ...). With ``times``, the network and the states hold
+    every sample that often, one set after the other. Phases are plain for every contrast but ``asymmetric_contrast``.
+    """
+    if contrast is asymmetric_contrast:
+        return turn(prepared, free, times)
+    if times == 1:
+        return prepared, list(free)
+    return prepared.repeated(times), [array_module(s).concatenate([s] * times) for s in free]
 
 
 def _difference(terms: Terms, n: int) -> Array:

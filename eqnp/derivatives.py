@@ -1,4 +1,4 @@
-"""The derivatives: dPhi/dtheta, and the adjoint of one step (its VJP), by states and by parameters.
+"""The derivatives: dPhi/dtheta, and those of one step: J v by states, and its adjoint (VJP) by states and parameters.
 
 Each is made of the four maps of a connection with their roles swapped. With delta the cotangent of F, every edge from
 s^i up to s^j gives
@@ -29,27 +29,83 @@ def step_vjp(
     """Return the adjoint of a free step at ``states``: J^T cotangent, each (N, ...), and (ds'/dtheta)^T cotangent.
 
     ``cotangent`` has the states' shapes. Without ``by_parameters`` the gradient is left out. delta = sigma'(F) m
-    cotangent is differentiated along both paths, drive and feedback.
+    cotangent is differentiated along both paths, drive and feedback. Adjoint of J^T cotangent: ``step_jvp``.
     """
     drives, winners = network.drives(states)
     places = network.feedback_winners(states, winners)
-    u = fields(network, states, drives, places)
-    activations = network.network.activations
-    delta = [sigma.derivative(un) * c for sigma, un, c in zip(activations, u, cotangent, strict=True)]
-    network.mask(delta)
-    back, gradient = [array_module(s).zeros_like(s) for s in states], dict[str, Array]()
+    delta = _through_sigma(network, fields(network, states, drives, places), cotangent)
+    gradient = field_gradient(network, states, delta, winners, places) if by_parameters else {}
+    return field_vjp(network, delta, winners, places), gradient
+
+
+def step_jvp(network: PreparedNetwork, states: States, tangent: States) -> list[Array]:
+    """Return J tangent = m sigma'(F) dF/ds tangent, each (N, ...): how a free step at ``states`` moves with them.
+
+    ``tangent`` has the states' shapes. Adjoint: the states' part of ``step_vjp``.
+    """
+    drives, winners = network.drives(states)
+    places = network.feedback_winners(states, winners)
+    winners, places = copied(winners), copied(places)
+    u = [un.copy() for un in fields(network, states, drives, places)]
+    return _through_sigma(network, u, field_jvp(network, tangent, winners, places))
+
+
+def field_jvp(network: PreparedNetwork, v: States, winners: Sequence[Winner], places: Sequence[Winner]) -> list[Array]:
+    """Return dF/ds v, each (N, ...), at given winners of the drives and ``places`` of the feedback.
+
+    v, of the states' shapes, is driven up by the forward weights and fed back by the backward ones. Adjoint:
+    ``field_vjp``.
+    """
+    out = [array_module(s).zeros_like(s) for s in v]
+    for e, edge in enumerate(network.network.edges):
+        if edge.lower:
+            above, below = edge.upper - 1, edge.lower - 1
+            out[above] += network.links[e].drive_at(v[below], winners[e])
+            out[below] += network.links[e].feedback(v[above], places[e])
+    return out
+
+
+def field_vjp(
+    network: PreparedNetwork, delta: States, winners: Sequence[Winner], places: Sequence[Winner]
+) -> list[Array]:
+    """Return (dF/ds)^T delta, each (N, ...), at given winners of the drives and ``places`` of the feedback.
+
+    delta, of the states' shapes, travels up by the backward weights and down by the forward ones. Adjoint:
+    ``field_jvp``.
+    """
+    out = [array_module(d).zeros_like(d) for d in delta]
+    for e, edge in enumerate(network.network.edges):
+        if edge.lower:
+            above, below = edge.upper - 1, edge.lower - 1
+            out[below] += network.links[e].drive_vjp(delta[above], winners[e])
+            out[above] += network.links[e].feedback_vjp(delta[below], places[e])
+    return out
+
+
+def field_gradient(
+    network: PreparedNetwork, states: States, delta: States, winners: Sequence[Winner], places: Sequence[Winner]
+) -> Gradient:
+    """Return (dF/dtheta)^T delta at ``states`` and their winners, all (N, ...), summed over samples."""
+    gradient: Gradient = {}
     for e, edge in enumerate(network.network.edges):
         above = edge.upper - 1
-        if by_parameters:
-            gradient |= forward_gradient(network, e, network.below(e, states), delta[above], winners[e])
-        if not edge.lower:
-            continue
-        below = edge.lower - 1
-        back[below] += network.links[e].drive_vjp(delta[above], winners[e])
-        back[above] += network.links[e].feedback_vjp(delta[below], places[e])
-        if by_parameters:
-            accumulate(gradient, feedback_gradient(network, e, delta[below], states[above], places[e]))
-    return back, gradient
+        gradient |= forward_gradient(network, e, network.below(e, states), delta[above], winners[e])
+        if edge.lower:
+            accumulate(gradient, feedback_gradient(network, e, delta[edge.lower - 1], states[above], places[e]))
+    return gradient
+
+
+def copied(winners: Sequence[Winner]) -> list[Winner]:
+    """Return winners (N, ...) that stay valid when the network computes others."""
+    return [None if winner is None else winner.copy() for winner in winners]
+
+
+def _through_sigma(network: PreparedNetwork, u: States, v: States) -> list[Array]:
+    """Return m sigma'(u) v, each (N, ...)."""
+    activations = network.network.activations
+    out = [sigma.derivative(un) * vn for sigma, un, vn in zip(activations, u, v, strict=True)]
+    network.mask(out)
+    return out
 
 
 def dphi_dtheta(network: PreparedNetwork, states: States, edges: Sequence[int] | None = None) -> Gradient:

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from eqnp.backends.backend import Array, array_module
-from eqnp.contrasts import Contrast, default_contrast, require_contrast
+from eqnp.contrasts import Contrast, default_contrast, nudged_network, require_contrast
 from eqnp.dropout import Masks
 from eqnp.dynamics import Phase, Phases, Relaxation, relax
-from eqnp.networks import Gradient, Network, Parameters
+from eqnp.networks import Gradient, Network, Parameters, States
 from eqnp.prepared import PreparedNetwork, PreparedWeights
 from eqnp.stencils import Stencil
 
@@ -51,7 +51,8 @@ def estimate(
 
     The free phase starts from zero states, each nudged phase from where the free one ended. ``joint`` runs all nudged
     phases at once as one larger batch: the same numbers with fewer, larger calls. ``contrast`` None is the one that
-    suits the network; ``masks`` are those of dropout, for each state None or an array (N, ...).
+    suits the network; with ``asymmetric_contrast`` the nudged phases of a vector field are those of
+    ``eqnp.asymmetric``. ``masks`` are those of dropout, for each state None or an array (N, ...).
 
     Raises:
         ValueError: an array has another shape, dtype or module than the network needs.
@@ -63,9 +64,11 @@ def estimate(
     prepared.require_target(target)
     free = relax(prepared, prepared.zero_states(), phases.free)
     betas = [beta for beta, _ in stencil.points if beta != 0]
-    nudge = _nudge_jointly if joint and len(betas) > 1 else _nudge
-    nudged = nudge(prepared, free, phases.nudged, betas, target)
-    at = {0.0: free.states} | {beta: phase.states for beta, phase in zip(betas, nudged, strict=True)}
+    together = joint and len(betas) > 1
+    of_nudging, start = nudged_network(contrast, prepared, free.states, len(betas) if together else 1)
+    nudge = _nudge_jointly if together else _nudge
+    nudged = nudge(of_nudging, start, phases.nudged, betas, target)
+    at = {0.0: [s[: len(x)] for s in start]} | {beta: phase.states for beta, phase in zip(betas, nudged, strict=True)}
     terms = [(coefficient, beta, at[beta]) for beta, coefficient in stencil.points]
     gradient = contrast(prepared, free.states, terms, target)
     outputs = network.outputs(prepared.parameters, free.states)
@@ -74,19 +77,21 @@ def estimate(
 
 
 def _nudge(
-    prepared: PreparedNetwork, free: Relaxation, phase: Phase, betas: Sequence[float], target: Array
+    network: PreparedNetwork, start: States, phase: Phase, betas: Sequence[float], target: Array
 ) -> list[Relaxation]:
-    """Run a nudged phase for every beta, each from the free steady state."""
-    return [relax(prepared, free.states, phase, beta, target) for beta in betas]
+    """Run a nudged phase for every beta, each from the free steady state ``start``."""
+    return [relax(network, start, phase, beta, target) for beta in betas]
 
 
 def _nudge_jointly(
-    prepared: PreparedNetwork, free: Relaxation, phase: Phase, betas: Sequence[float], target: Array
+    network: PreparedNetwork, start: States, phase: Phase, betas: Sequence[float], target: Array
 ) -> list[Relaxation]:
-    """Run the nudged phases of all betas as one batch: samples never meet, so each may have a beta of its own."""
+    """Run the nudged phases of all betas as one batch: samples never meet, so each may have a beta of its own.
+
+    ``network`` and ``start`` hold the samples once for every beta.
+    """
     xp, count, n = array_module(target), len(betas), len(target)
-    states = [xp.concatenate([s] * count) for s in free.states]
     each = xp.repeat(xp.asarray(betas, dtype=target.dtype), n)[:, None]  # (N count, 1)
-    both = relax(prepared.repeated(count), states, phase, each, xp.concatenate([target] * count))
+    both = relax(network, start, phase, each, xp.concatenate([target] * count))
     parts = [[s[k * n : (k + 1) * n] for s in both.states] for k in range(count)]
     return [Relaxation(part, both.residual, both.steps) for part in parts]

@@ -56,12 +56,16 @@ class Link:
 
     # ---- its derivatives
 
+    def drive_at(self, s: Array, winner: Winner) -> Array:
+        """Return (dd/ds) s, of the shape of v: the drive at given winners, without bias."""
+        return self.connection.drive_at_winners(self.up, s, winner, self.space)
+
     def drive_vjp(self, delta: Array, winner: Winner) -> Array:
-        """Return (dd/ds)^T delta, of the shape of s: feedback through the forward weights."""
+        """Return (dd/ds)^T delta, of the shape of s: feedback through the forward weights. Adjoint: ``drive_at``."""
         return self.connection.feedback(self.up, delta, winner, self.space)
 
     def feedback_vjp(self, delta: Array, winner: Winner) -> Array:
-        """Return (df/dv)^T delta, of the shape of v: a drive through the feedback's weights."""
+        """Return (df/dv)^T delta, of the shape of v: a drive by the feedback's weights. Adjoint: ``feedback``."""
         return self.connection.drive_at_winners(self.down, delta, winner, self.space)
 
     def weight_gradient(self, s: Array, v: Array, winner: Winner) -> tuple[Array, Array]:

@@ -101,6 +101,7 @@ class PreparedNetwork:
         self._weights, self.parameters = parameters, parameters.parameters
         require_input(x, network.architecture.input_shape, self.parameters[f"{network.edges[0].name}.weight"])
         require_masks(masks, network.architecture.state_shapes, x)
+        self.colours = network.colours  # the order in which a sweep moves the states
         self._make_buffers()
         # The input does not move: neither do its drives and the winners of its windows. No other link uses these
         # workspaces.
@@ -121,6 +122,17 @@ class PreparedNetwork:
         }
         twin.masks = self.masks and [None if mask is None else _repeat(mask, times) for mask in self.masks]
         twin._make_buffers()
+        return twin
+
+    def with_links(
+        self,
+        links: list[Link],
+        from_input: dict[int, tuple[Array, Winner]],
+        colours: tuple[tuple[int, ...], ...],
+    ) -> PreparedNetwork:
+        """Return the same samples with other links, other constant drives and another order of sweeps."""
+        twin = copy(self)
+        twin.links, twin.from_input, twin.colours = links, from_input, colours
         return twin
 
     def require_target(self, target: Array) -> None:

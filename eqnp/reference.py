@@ -134,14 +134,14 @@ class Implicit:
 
 
 def implicit_gradient(
-    prepared: PreparedNetwork, steady: States, target: Array, steps: int, tolerance: float
+    prepared: PreparedNetwork, steady: States, target: Array, steps: int, tolerance: float, omega: float = 1.0
 ) -> Implicit:
     """Return dL/dtheta at the steady state ``steady``, each (N, ...), summed over samples. Target (N, K).
 
     lambda <- lambda + omega (J^T lambda + dl/ds - lambda) is repeated until J^T lambda + dl/ds - lambda is at most
-    ``tolerance``, for ``steps`` steps at most. omega is 1 as long as this falls. Where J has an eigenvalue of -1 or
-    less, as it may have at a steady state that sweeps reach and synchronous steps do not, it grows; omega is then
-    halved.
+    ``tolerance``, for ``steps`` steps at most. It begins with ``omega``, at most 1, and halves it whenever this does
+    not fall. Without damping it grows where J has an eigenvalue of -1 or less, or complex ones outside the unit circle:
+    at steady states that sweeps or damped steps reach and synchronous steps do not.
 
     Raises:
         ValueError: states or target do not fit the network, or ``steps`` is below 1.
@@ -152,7 +152,7 @@ def implicit_gradient(
     network, parameters = prepared.network, prepared.parameters
     source = network.dl_ds(parameters, steady, target)
     cotangent = [array_module(s).zeros_like(s) for s in steady]
-    size, t, omega, before = float("inf"), 0, 1.0, float("inf")
+    size, t, omega, before = float("inf"), 0, min(omega, 1.0), float("inf")
     while t < steps and not size <= tolerance:
         t += 1
         back, _ = step_vjp(prepared, steady, cotangent, by_parameters=False)

@@ -77,7 +77,7 @@ def sweep(
     finds serve the feedback until the layer below it moves. So a sweep costs what a synchronous step does.
     """
     new, nudge, graph = list(states), network.nudge(states, beta, target), network.network
-    for colour in graph.colours:
+    for colour in network.colours:
         for n in colour:
             drives = []
             for e in graph.into[n]:

@@ -8,13 +8,13 @@ import checks
 import naive
 import nets
 import numpy as np
-from tolerances import ADJOINT, DIRECTIONAL, ORACLE, ORDER, relative_error
+from tolerances import ADJOINT, ASYMMETRIC, DIRECTIONAL, ORACLE, ORDER, relative_error
 
 from eqnp.analysis.diagnostics import ep_steps
 from eqnp.connections.forms import connect
 from eqnp.connections.layers import ConvLayer, DenseLayer
-from eqnp.contrasts import default_contrast
-from eqnp.derivatives import dphi_dtheta
+from eqnp.contrasts import asymmetric_contrast, default_contrast, nudged_network
+from eqnp.derivatives import dphi_dtheta, field_jvp, field_vjp, step_jvp, step_vjp
 from eqnp.dynamics import Phases, Relaxation, relax
 from eqnp.estimators import estimate
 from eqnp.reference import Trajectory, backpropagate, bptt_gradient, implicit_gradient, trajectory
@@ -266,20 +266,22 @@ def check_truncation(case, T1=12, T2=4):
             assert relative_error(g, expected) <= ORACLE[np.float64], (segment, name)
 
 
-def check_steps(case, beta=1e-4, T2=6):
+def check_steps(case, beta=1e-4, T2=6, contrast=None):
     """EP's update of every nudged step against BPTT's contribution of the mirrored one; they sum to the estimate."""
     prepared, free = case.prepare(), case.settle().states
     path = Trajectory([free], [T2], [free] * T2, Relaxation(free, 0.0, 0))
     mirrored = [g for _, g in backpropagate(prepared, path, case.target)]
-    steps = list(ep_steps(prepared, free, case.target, symmetric(beta), T2))
+    steps = list(ep_steps(prepared, free, case.target, symmetric(beta), T2, contrast))
     for t, (ep, bptt) in enumerate(zip(steps, mirrored, strict=True)):
         bptt = prepared.unscaled({name: g.copy() for name, g in bptt.items()})
         for name, g in bptt.items():
             scale = max(np.abs(other[name]).max() for other in mirrored)
             assert np.abs(ep[name] - g).max() <= 1e-5 * scale, (t, name)  # beta^2, and rounding over beta
-    phases = [relax(prepared, free, T2, b, case.target).states for b in (beta, -beta)]
+    contrast = contrast or default_contrast(case.network)
+    network, start = nudged_network(contrast, prepared, free)
+    phases = [relax(network, start, T2, b, case.target).states for b in (beta, -beta)]
     terms = [(0.5 / beta, beta, phases[0]), (-0.5 / beta, -beta, phases[1])]
-    total = prepared.unscaled(default_contrast(case.network)(prepared, free, terms, case.target))
+    total = prepared.unscaled(contrast(prepared, free, terms, case.target))
     for name, g in total.items():
         assert relative_error(sum(step[name] for step in steps), g) <= 1e-6, name
 
@@ -303,3 +305,57 @@ def check_step(case):
     once = relax(case.prepare(), states, 1, beta, case.target)
     for actual, wanted in zip(once.states, expected, strict=True):
         np.testing.assert_array_equal(actual, wanted)
+
+
+# ---- asymmetric nudging
+
+
+def check_jvp(case):
+    """J v is how a step moves, by a central difference, and the adjoint of the J^T v of ``step_vjp``."""
+    prepared, states = case.prepare(), case.random_states()
+    v, u = ([checks.numbers(s.shape, seed + n) for n, s in enumerate(states)] for seed in (1, 51))
+    forward = step_jvp(prepared, states, v)
+    back, _ = step_vjp(prepared, states, u, by_parameters=False)
+    sides = [sum(float(checks.inner(a, b)) for a, b in zip(*pair, strict=True)) for pair in ((forward, u), (v, back))]
+    assert abs(sides[0] - sides[1]) <= ADJOINT[np.float64] * max(1.0, abs(sides[0]))
+    moved = [
+        [new.copy() for new in step(prepared, [s + t * STEP * vn for s, vn in zip(states, v, strict=True)])]
+        for t in (1, -1)
+    ]
+    for a, b, expected in zip(*moved, forward, strict=True):
+        assert np.abs((a - b) / (2 * STEP) - expected).max() <= DIRECTIONAL * max(1.0, np.abs(expected).max())
+
+
+def check_asymmetric_field(case, distance=1e-4):
+    """The field of the nudged phase is F(s) + (A^T - A)(s - s_*), the definition, where no pool switches."""
+    prepared, free = case.prepare(), case.settle().states
+    network, start = nudged_network(asymmetric_contrast, prepared, free)
+    _, winners = prepared.drives(free)
+    places = [None if w is None else w.copy() for w in prepared.feedback_winners(free, winners)]
+    winners = [None if w is None else w.copy() for w in winners]
+    away = [distance * checks.numbers(s.shape, n) for n, s in enumerate(free)]
+    states = [s + d for s, d in zip(start, away, strict=True)]
+    field = [u.copy() for u in vector_field(prepared, states)]
+    turned = [a - b for a, b in zip(*(f(prepared, away, winners, places) for f in (field_vjp, field_jvp)), strict=True)]
+    actual = vector_field(network, states)
+    for own, plain, change in zip(actual, field, turned, strict=True):
+        assert np.abs(own - plain - change).max() <= ORACLE[np.float64] * np.abs(plain).max()
+
+
+def check_asymmetric(case, beta=1e-4, way=("synchronous", 1.0), joint=False):
+    """At a small beta the symmetric estimate is the exact gradient of every parameter, backward weights included."""
+    phases = Phases(3000, 3000, 1e-15, *way)
+    given = (case.network, case.parameters, case.x, case.target, symmetric(beta), phases)
+    result = estimate(*given, joint=joint, contrast=asymmetric_contrast, masks=case.masks)
+    assert result.free.residual <= 1e-14
+    exact = implicit_gradient(case.prepare(), result.free.states, case.target, 4000, 1e-15, way[1])
+    assert exact.residual <= 1e-13
+    assert set(result.gradient) == set(case.parameters) == set(exact.gradient)
+    for name, g in exact.gradient.items():
+        assert relative_error(result.gradient[name], g) <= ASYMMETRIC, name
+    return result, exact
+
+
+def check_asymmetric_order(case):
+    """The bias falls by 2, 4 and 16 as beta is halved, for any weights."""
+    check_order(case, asymmetric_contrast, implicit_derivative, ALL_ORDERS)

@@ -112,6 +112,19 @@ def make_settling(*args, **options) -> Case:
     raise AssertionError("no seed settles")
 
 
+def spinning() -> Case:
+    """Return a linear net whose backward weights are -1.44 times orthogonal forward ones.
+
+    Its free steps have eigenvalues +-1.2 i, so synchronous steps grow; damped ones settle.
+    """
+    case = make("dense", "squared_error", "linear", kind="own winners")
+    w = np.zeros((5, 4))
+    w[:4] = np.linalg.qr(np.random.default_rng(3).standard_normal((4, 4)))[0]
+    case.parameters["forward.1.weight"] = w
+    case.parameters["backward.1.weight"] = -1.44 * w
+    return case
+
+
 def margin(case, states) -> float:
     """Return the smallest distance between the two largest entries of any window of a maximum pooling."""
     smallest, parameters = np.inf, case.prepare().parameters

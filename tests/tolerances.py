@@ -18,6 +18,7 @@ PUBLISHED = 1e-10  # the issue's: the authors' float64 arrays after up to 80 + 1
 SETTLED = 1e-9  # the same at steady states that another order of updates reached, both to a residual of 1e-15
 DIRECTIONAL = 1e-7  # central difference of step 1e-5: truncation 1e-10, cancellation 1e-16 / 1e-5, times a margin
 ORDER = 0.08  # how far the ratio of two biases may be from 2 or 4 (seen: 1.95 to 1.98, 4.00 to 4.01)
+ASYMMETRIC = 1e-6  # of a gradient at beta 1e-4: beta^2 times third derivatives, and rounding 1e-15 / beta (seen: 2e-9)
 ONE_FILE = 1e-12  # engine and eqnp/from_scratch.py, float64: the same sums in another order, in all steps (seen: 2e-13)
 ROUNDING_ESTIMATE = 4.0  # a factor: a share estimated from random rounding (seen: 0.37 to 2.7)
 EXACT = 0.0  # the same operations in the same order

@@ -17,7 +17,7 @@ import numpy as np
 
 from eqnp.architecture import forward_partner
 from eqnp.backends.backend import Array, to_host
-from eqnp.contrasts import Contrast, default_contrast
+from eqnp.contrasts import Contrast, asymmetric_contrast, default_contrast, nudged_network
 from eqnp.networks import Gradient, States, accumulate
 from eqnp.prepared import PreparedNetwork
 from eqnp.stencils import Stencil
@@ -39,17 +39,20 @@ def ep_steps(
 
     The free states are not nudged, so the first update of a readout contains all of beta dl/dtheta, and later updates
     contain its changes. In a symmetric network the updates sum to the estimate after T2 steps. In a vector field each
-    step is contrasted at the states before it, as in the published code.
+    step is contrasted at the states before it, as in the published code; with ``asymmetric_contrast``, whose updates
+    tend to BPTT's contributions for any weights, at the free states.
     """
     contrast = contrast or default_contrast(prepared.network)
     points = [(beta, c) for beta, c in stencil.points if beta != 0]
-    states = [list(free) for _ in points]
+    network, start = nudged_network(contrast, prepared, free)
+    states = [start for _ in points]
     for t in range(T2):
         total: Gradient = {}
         for k, (beta, c) in enumerate(points):
-            new = step(prepared, states[k], beta, target)
+            new = step(network, states[k], beta, target)
             terms = [(c, beta, new), (-c, beta if t else 0.0, states[k])]
-            accumulate(total, contrast(prepared, states[k], terms, target))
+            at = free if contrast is asymmetric_contrast else states[k]
+            accumulate(total, contrast(prepared, at, terms, target))
             states[k] = new
         yield prepared.unscaled(total)
 

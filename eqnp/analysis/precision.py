@@ -28,7 +28,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from eqnp.backends.backend import Array, to_host
-from eqnp.contrasts import vector_field_contrast
+from eqnp.contrasts import asymmetric_contrast, nudged_network, vector_field_contrast
 from eqnp.dynamics import Phase, relax
 from eqnp.errors import memory_errors
 from eqnp.learner import Learner
@@ -142,8 +142,9 @@ def _gradient(learner: Learner, prepared: PreparedNetwork, free: States, target:
     stencil = make_stencil(learner.estimator, max(learner.beta, SAFE_BETA), [learner.seed])
     phase = Phase(learner.phases.T2, 0.0, *learner.phases.way)
     terms = []
+    network, start = nudged_network(learner.contrast, prepared, free)
     for beta, c in stencil.points:
-        nudged = relax(prepared, free, phase, beta, target if beta else None)
+        nudged = relax(network, start, phase, beta, target if beta else None)
         terms.append((c, beta, nudged.states))
     return learner.contrast(prepared, free, terms, target)
 
@@ -177,19 +178,20 @@ def _noise(
     """Return |beta noise|^2 in float32 by parameter."""
     points = make_stencil(learner.estimator, 1.0, [learner.seed]).points
     generator = np.random.default_rng(0)
+    network, start = nudged_network(learner.contrast, prepared, free)
 
     def phase(size: float) -> States:
         rounding = [learner.backend.asarray(size * ALIKE * r * generator.standard_normal(r.shape)) for r in rho]
-        states = free
+        states = start
         for _ in range(learner.phases.T2):
-            states = [s + e for s, e in zip(_step(learner, prepared, states), rounding, strict=True)]
+            states = [s + e for s, e in zip(_step(learner, network, states), rounding, strict=True)]
         return states
 
     # beta is 0 in every term: without nudging only rounding contributes to the contrast
     terms = [(c, 0.0, phase(1.0 if beta else 0.0)) for beta, c in points]
     noise = {name: squared_norm(g) for name, g in learner.contrast(prepared, free, terms, target).items()}
     products = sum(c**2 for _, c in points) * SINGLE**2 / 12
-    for name, g in learner.contrast(prepared, free, [(1.0, 0.0, free)], target).items():
+    for name, g in learner.contrast(prepared, free, [(1.0, 0.0, start)], target).items():
         if not _contrasted_first(learner, name):
             noise[name] += products * squared_norm(g)
     return noise
@@ -198,6 +200,7 @@ def _noise(
 def _contrasted_first(learner: Learner, name: str) -> bool:
     """Return whether states are subtracted before the product, which then rounds little."""
     fixed = learner.contrast is vector_field_contrast and name.startswith("forward.")
+    fixed |= learner.contrast is asymmetric_contrast
     from_input = [edge for edge in learner.network.edges if not edge.lower]
     return fixed or name in {f"{edge.name}.weight" for edge in from_input} | {edge.bias for edge in from_input}
 

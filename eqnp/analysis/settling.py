@@ -17,7 +17,7 @@ from eqnp.analysis.diagnostics import cosine as cosine
 from eqnp.analysis.diagnostics import sample_moves
 from eqnp.analysis.steady import Watch
 from eqnp.backends.backend import Array
-from eqnp.contrasts import Contrast, default_contrast
+from eqnp.contrasts import Contrast, default_contrast, nudged_network
 from eqnp.dynamics import WAYS, Phase, Relaxation, Way, relax
 from eqnp.errors import DivergedError
 from eqnp.networks import Gradient, Network, States
@@ -115,7 +115,8 @@ class _Probe:
         self.watch.stage(f"{way}: the converged gradient")
         own = self.settled[way] = self._gradient(free, self._settle_both(free, self.beta, way), self.beta)
         self.watch.stage(f"{way}: the exact gradient")
-        exact = implicit_gradient(self.prepared, free, self.target, self.most, STILL).gradient
+        omega = self.ways[way][1]
+        exact = implicit_gradient(self.prepared, free, self.target, self.most, STILL, omega).gradient
         residuals = [self._moves(states, way) for states in ladder]
         self.watch.stage(f"{way}: T1 and T2")
         grid = [list(self._by_T2(states, T2s, way)) for states in ladder]
@@ -140,29 +141,52 @@ class _Probe:
     def with_tolerance(self, way: str, tolerance: float) -> tuple[int, int, float]:
         """Return the steps of a free and a nudged phase with ``tolerance``, and the cosine (converged gradient)."""
         free = self._relax(way, self.prepared.zero_states(), self.most, tolerance=tolerance)
-        both = [self._relax(way, free.states, self.most, tolerance, b) for b in (self.beta, -self.beta)]
+        network, start = self._nudging(free.states)
+        betas = (self.beta, -self.beta)
+        both = [self._relax(way, start, self.most, tolerance, b, network) for b in betas]
         gradient = self._gradient(free.states, [phase.states for phase in both], self.beta)
         return free.steps, max(phase.steps for phase in both), cosine(gradient, self.settled[way])
 
-    def _relax(self, way: str, states: States, steps: int, tolerance: float = 0.0, beta: float = 0.0) -> Relaxation:
-        target = self.target if beta else None
-        return relax(self.prepared, states, Phase(steps, tolerance, *self.ways[way]), beta, target)
+    def _nudging(self, free: States) -> tuple[PreparedNetwork, States]:
+        """Return the network of the nudged phases, and the states that they start from."""
+        return nudged_network(self.contrast, self.prepared, free)
 
-    def _ladder(self, states: States, rungs: Sequence[int], way: str, beta: float = 0.0) -> Iterator[States]:
+    def _relax(
+        self,
+        way: str,
+        states: States,
+        steps: int,
+        tolerance: float = 0.0,
+        beta: float = 0.0,
+        network: PreparedNetwork | None = None,
+    ) -> Relaxation:
+        target = self.target if beta else None
+        return relax(network or self.prepared, states, Phase(steps, tolerance, *self.ways[way]), beta, target)
+
+    def _ladder(
+        self,
+        states: States,
+        rungs: Sequence[int],
+        way: str,
+        beta: float = 0.0,
+        network: PreparedNetwork | None = None,
+    ) -> Iterator[States]:
         """Yield the states after each number of steps in ``rungs``."""
         done = 0
         for rung in rungs:
-            states = self._relax(way, states, rung - done, beta=beta).states
+            states = self._relax(way, states, rung - done, beta=beta, network=network).states
             done = rung
             yield states
 
     def _by_T2(self, free: States, T2s: Sequence[int], way: str) -> Iterator[Gradient]:
-        phases = [self._ladder(free, T2s, way, b) for b in (self.beta, -self.beta)]
+        network, start = self._nudging(free)
+        phases = [self._ladder(start, T2s, way, b, network) for b in (self.beta, -self.beta)]
         for both in zip(*phases, strict=True):
             yield self._gradient(free, both, self.beta)
 
     def _settle_both(self, free: States, beta: float, way: str) -> list[States]:
-        return [self._relax(way, free, self.most, STILL, b).states for b in (beta, -beta)]
+        network, start = self._nudging(free)
+        return [self._relax(way, start, self.most, STILL, b, network).states for b in (beta, -beta)]
 
     def _gradient(self, free: States, both: Sequence[States], beta: float) -> Gradient:
         """Return the symmetric estimate of nudged states at +beta and -beta."""

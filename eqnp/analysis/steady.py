@@ -14,7 +14,14 @@ import numpy as np
 
 from eqnp.analysis.diagnostics import sample_moves, total_norm
 from eqnp.backends.backend import Array, array_module, to_host
-from eqnp.contrasts import Contrast, average_partners, common_contrast, default_contrast
+from eqnp.contrasts import (
+    Contrast,
+    asymmetric_contrast,
+    average_partners,
+    common_contrast,
+    default_contrast,
+    nudged_network,
+)
 from eqnp.dynamics import Phase, Relaxation, Way, relax
 from eqnp.networks import Gradient, Network, Parameters, States
 from eqnp.prepared import PreparedNetwork, PreparedWeights
@@ -71,7 +78,7 @@ class Phases:
     """The free and the nudged phases of a batch x (N, ...) with target (N, K), and gradients summed over its samples.
 
     A phase takes at most ``steps`` steps to settle. ``way`` is (schedule, omega). The free phase starts from zeros, the
-    nudged phases start from the free steady states.
+    nudged phases start from the free steady states. They are asymmetric for ``asymmetric_contrast``, otherwise plain.
     """
 
     def __init__(
@@ -143,10 +150,11 @@ class Phases:
     def estimate(self, free: States, T2: int, stencil: Stencil, tolerance: float = 0.0, every: int = 1) -> Gradient:
         """Return the estimate of a stencil with nudged phases of ``T2`` steps from the states ``free``."""
         terms, phase = [], Phase(T2, tolerance, *self.way, every)
+        network, start = nudged_network(self.contrast, self.prepared, free)
         for beta, c in stencil.points:
-            at = free
+            at = start
             if beta:
-                at = relax(self.prepared, free, phase, beta, self.target).states
+                at = relax(network, start, phase, beta, self.target).states
             terms.append((c, beta, at))
         return self.contrast(self.prepared, free, terms, self.target)
 
@@ -179,7 +187,9 @@ class Phases:
         """
         prepared, at, target = self._part(which)
         self.watch.stage("the exact gradient")
-        found = implicit_gradient(prepared, at(self.free.states), target, self.steps, still(self.dtype))
+        found = implicit_gradient(
+            prepared, at(self.free.states), target, self.steps, still(self.dtype), omega=self.way[1]
+        )
         if self.contrast is common_contrast:
             average_partners(found.gradient)
         return found
@@ -205,6 +215,17 @@ class Phases:
         part._nudged = {beta: _taken(each, which, rows) for beta, each in self._nudged.items()}
         return part
 
+    def by(self, contrast: Contrast) -> Phases:
+        """Return the same phases for another contrast, with the steady states that are known already."""
+        if contrast is self.contrast:
+            return self
+        args = (self.network, self.weights, self.x, self.target, self.steps, contrast, self.way, self.watch)
+        other = Phases(*args)
+        other._free, other._after = self._free, self._after
+        if (contrast is asymmetric_contrast) == (self.contrast is asymmetric_contrast):
+            other._nudged = self._nudged  # the same phases
+        return other
+
     # ---- inside
 
     def _part(self, which: np.ndarray | None) -> tuple[PreparedNetwork, Callable[[States], States], Array]:
@@ -226,6 +247,8 @@ class Phases:
             count = min(CHUNK, self.steps - done)
             prepared, at, target = self._part(moving)
             nudging = (beta, target) if beta else ()
+            if beta:
+                prepared, _ = nudged_network(self.contrast, prepared, at(self.free.states))
             after = relax(prepared, at(states), Phase(count, 0.0, *self.way), *nudging).states
             size = sample_moves(relax(prepared, after, Phase(1, 0.0, *self.way), *nudging).states, after)
             rows, done = _rows(moving, self.x), done + count
@@ -242,10 +265,11 @@ class Phases:
     def _pattern(self, beta: float) -> list[Array]:
         """Return the activity pattern, arrays (N, ...): winners of all pools, and which units are saturated."""
         states = self.nudged(beta).states
-        _, winners = self.prepared.drives(states)
-        places = self.prepared.feedback_winners(states, winners)
+        network, _ = nudged_network(self.contrast, self.prepared, self.free.states)  # if asymmetric, pools are fixed
+        _, winners = network.drives(states)
+        places = network.feedback_winners(states, winners)
         pattern = [w.copy() for w in (*winners, *places) if w is not None]
-        field = vector_field(self.prepared, states, *((beta, self.target) if beta else ()))
+        field = vector_field(network, states, *((beta, self.target) if beta else ()))
         activations = self.network.activations
         return pattern + [sigma.derivative(u) == 0 for sigma, u in zip(activations, field, strict=True)]
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from scipy.stats import t as student_t
 from eqnp.analysis.diagnostics import Agreement, ep_steps, minus, total_norm
 from eqnp.analysis.steady import Phases, Watch
 from eqnp.backends.backend import Array, to_host
-from eqnp.contrasts import Contrast, average_partners, common_contrast
+from eqnp.contrasts import Contrast, asymmetric_contrast, average_partners, common_contrast, vector_field_contrast
 from eqnp.networks import Gradient, Network, accumulate
 from eqnp.prepared import PreparedNetwork
 from eqnp.reference import backpropagate, bptt_gradient, trajectory
@@ -36,6 +37,11 @@ ORDERS: dict[str, tuple[Callable[[float], Stencil], int]] = {
     "one-sided": (one_sided, 1),
     "symmetric": (symmetric, 2),
     "four-point": (four_point, 4),
+}
+KINDS: dict[str, Contrast] = {
+    "plain": vector_field_contrast,
+    "common": common_contrast,
+    "asymmetric": asymmetric_contrast,
 }
 ABOVE = 10  # a bias is fitted if it is at least this many times its rounding error
 HALVINGS = 6
@@ -138,13 +144,7 @@ def measure_bias(phases: Phases, beta: float) -> dict[str, Any]:
     interval, over the ``fitted`` values above rounding (NaN if there are fewer than three); ``order``, the theoretical
     slope.
     """
-    settled = phases.settled()
-
-    def unchanged(beta: float) -> np.ndarray:
-        switched = [phases.switched(b) for b in (beta, -beta, 2 * beta, -2 * beta)]
-        return np.asarray(settled & ~np.any(switched, axis=0))
-
-    beta, good = _first_with_enough(unchanged, beta, len(phases) / 4)
+    beta, good = _first_with_enough(partial(_unchanged, phases), beta, len(phases) / 4)
     result: dict[str, Any] = {"samples": int(good.sum()), "of": len(phases)}
     if not good.any():
         return result
@@ -155,19 +155,55 @@ def measure_bias(phases: Phases, beta: float) -> dict[str, Any]:
     if not size:  # all units are saturated: a relative bias is not defined
         return result | {"samples": 0, "exact": 0.0}
     betas = [beta / 2**k for k in range(HALVINGS)]
+    settled = phases.settled()
     result |= {"all": int(settled.sum()), "betas": np.array(betas), "exact": size, "residual": exact.residual}
     of_all = phases.exact(settled).gradient
     for name, (make, order) in ORDERS.items():
-        biases = _biases(phases, [make(b) for b in betas], good, exact.gradient)
-        rounding = np.array([phases.rounding(make(b), good) / size for b in betas])
-        result[name] = {
-            "bias": biases,
-            "bias_all": _biases(phases, [make(b) for b in betas], settled, of_all),
-            "rounding": rounding,
-            "order": order,
-            **_slope(betas, biases, rounding),
-        }
+        result[name] = _bias(phases, make, betas, good, exact.gradient)
+        result[name] |= {"bias_all": _biases(phases, [make(b) for b in betas], settled, of_all), "order": order}
     return result
+
+
+def compare_kinds(phases: Phases, beta: float) -> dict[str, Any]:
+    """Compare the ways to nudge a vector field: ``plain``, ``common`` (KP-VF) and ``asymmetric``, all phases settled.
+
+    Each is measured as in ``measure_bias``, over the samples that keep their own pattern, at the same values of beta:
+    from the largest at which a quarter of the samples do so for each of them. The exact gradient of ``common`` has the
+    mean of both weights.
+
+    Returns ``betas`` (6,) and for each kind ``samples`` (how many keep their pattern) and, for each estimator,
+    ``bias`` and ``rounding`` (6,), ``slope``, ``slope_error`` and ``fitted``. It is empty if no sample keeps its
+    pattern, or the exact gradient is zero.
+    """
+    kinds = {name: phases.by(contrast) for name, contrast in KINDS.items()}
+    enough = len(phases) / 4
+    beta = min(_first_with_enough(partial(_unchanged, each), beta, enough)[0] for each in kinds.values())
+    betas = [beta / 2**k for k in range(HALVINGS)]
+    result: dict[str, Any] = {"betas": np.array(betas)}
+    for name, each in kinds.items():
+        good = _unchanged(each, beta)
+        exact = each.exact(good).gradient if good.any() else {}
+        if not total_norm(exact):
+            return {}
+        result[name] = {"samples": int(good.sum())}
+        result[name] |= {stencil: _bias(each, make, betas, good, exact) for stencil, (make, _) in ORDERS.items()}
+    return result
+
+
+def _unchanged(phases: Phases, beta: float) -> np.ndarray:
+    """Return which samples settle and keep their activity pattern at +-beta and +-2 beta: bool (N,)."""
+    switched = [phases.switched(b) for b in (beta, -beta, 2 * beta, -2 * beta)]
+    return np.asarray(phases.settled() & ~np.any(switched, axis=0))
+
+
+def _bias(
+    phases: Phases, make: Callable[[float], Stencil], betas: Sequence[float], good: np.ndarray, exact: Gradient
+) -> dict[str, Any]:
+    """Return bias and rounding (K,) of a stencil at K betas over the samples ``good`` (N,), and the fitted slope."""
+    stencils = [make(b) for b in betas]
+    biases = _biases(phases, stencils, good, exact)
+    rounding = np.array([phases.rounding(stencil, good) for stencil in stencils]) / total_norm(exact)
+    return {"bias": biases, "rounding": rounding, **_slope(betas, biases, rounding)}
 
 
 def _first_with_enough(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from eqnp.backends.backend import Array, to_host
+from eqnp.contrasts import nudged_network
 from eqnp.dynamics import Phase, Relaxation, relax
 from eqnp.inputs import require_labels
 from eqnp.learner import Learner
@@ -36,8 +37,9 @@ def record(
     prepared = PreparedNetwork(network, parameters, xs)
     free, content = _record_phase(prepared, prepared.zero_states(), learner.phases.free, 0.0, None, steps)
     phases = {"free": content}
+    nudged, start = nudged_network(learner.contrast, prepared, free.states)
     for name, beta in (("plus", learner.beta), ("minus", -learner.beta)):
-        _, phases[name] = _record_phase(prepared, free.states, learner.phases.nudged, beta, target, steps)
+        _, phases[name] = _record_phase(nudged, start, learner.phases.nudged, beta, target, steps)
     outputs = to_host(network.outputs(parameters, free.states))
     return {"samples": {"x": x, "label": labels, "prediction": outputs.argmax(axis=1)}, "phases": phases}
 

@@ -22,6 +22,7 @@ from eqnp.analysis.cures import find_cure
 from eqnp.analysis.diagnostics import alignment_angles, cosine, minus, total_norm
 from eqnp.analysis.quality import GOOD, Setting, grade, layer_cosines, make_stencil
 from eqnp.analysis.steady import Phases, growing
+from eqnp.contrasts import asymmetric_contrast
 from eqnp.networks import Gradient, VectorFieldNetwork
 from eqnp.stencils import Stencil, symmetric
 
@@ -50,6 +51,7 @@ def judge(
         switching, restless        samples that switch or do not settle under nudging; those that do not settle
         parts, cause               differences of 1 - cosine by stage; the largest
         limit, goal, cure          cosine at beta -> 0, phases settled; quality to reach; if below it ``find_cure``
+        asymmetric                 in a vector field with plain nudging: the cosine with asymmetric nudging
     """
     good = phases.settled()
     result: dict[str, Any] = {"of": len(phases), "samples": int(good.sum())}
@@ -72,6 +74,8 @@ def judge(
     limit = phases.settled_estimate(symmetric(_smallest(setting.beta, phases.dtype)))
     result |= {"limit": cosine(limit, exact), "quality": grade(estimate, exact)}
     result |= _split(phases, setting.T2, stencil, estimate, exact, limit)
+    if phases.contrast is not asymmetric_contrast and isinstance(phases.network, VectorFieldNetwork):
+        result["asymmetric"] = _asymmetric(phases, setting, stencil)
     result["goal"] = min(GOOD, grade(limit, exact) - NEAR)
     if result["quality"] < result["goal"]:
         result["cure"] = find_cure(phases, setting, sign, exact, result["quality"], result["goal"], least_beta)
@@ -134,6 +138,13 @@ def _parts(lacks: Mapping[str, float]) -> dict[str, float]:
         "bias": lacks.get("unswitched", last) - last,
     }
     return parts | ({"field": last} if "limit" in lacks else {})
+
+
+def _asymmetric(phases: Phases, setting: Setting, stencil: Stencil) -> float:
+    """Return the cosine with the exact gradient that the setting would have with asymmetric nudging."""
+    other = phases.by(asymmetric_contrast)
+    estimate = other.estimate(other.free_after(setting.T1).states, setting.T2, stencil)
+    return cosine(estimate, other.exact().gradient)
 
 
 def _fifths(phases: Phases, setting: Setting, stencil: Stencil, tolerance: float, every: int) -> np.ndarray:

@@ -25,7 +25,7 @@ from eqnp.api.session import open_run as open_session
 from eqnp.api.training import Ended, resume_run, start_run
 from eqnp.architecture import Architecture
 from eqnp.backends.backend import Array, array_module, get_backend
-from eqnp.contrasts import Contrast
+from eqnp.contrasts import Contrast, default_contrast
 from eqnp.data import Dataset, from_arrays, hold_out
 from eqnp.dropout import Masks
 from eqnp.dynamics import Observer, Phase, Phases, Relaxation
@@ -195,22 +195,27 @@ def estimate(
     phases: Phases,
     *,
     contrast: Contrast | None = None,
+    nudging: str = "plain",
     masks: Masks | None = None,
 ) -> Estimate:
     """Return the gradient of the loss, summed over the batch, by Equilibrium Propagation.
 
     x is (N, ...) of the parameters' dtype and module; y labels (N,) or one-hot (N, K). ``eqnp.estimators.estimate`` has
-    the formula.
+    the formula. ``nudging="asymmetric"`` is for vector fields: the exact gradient as beta goes to 0, whatever the two
+    weights are (``eqnp.asymmetric``). It comes with its own contrast, ``asymmetric_contrast``.
 
     Raises:
-        ValueError: an array has another shape, dtype or module than the network needs.
-        ConfigurationError: the contrast is for the other kind of network.
+        ValueError: an array has another shape, dtype or module than the network needs, or ``nudging`` is unknown.
+        ConfigurationError: the contrast or the nudging is for the other kind of network, or they exclude each other.
     """
     if not isinstance(stencil, Stencil):
         raise ValueError(f"stencil: must be a Stencil such as eqnp.symmetric(0.1), not {stencil!r}")
     if not isinstance(phases, Phases):
         raise ValueError(f"phases: must be eqnp.Phases(T1=60, T2=20), free and nudged steps, not {phases!r}")
-    target = _target(network, y, x)
+    target, own = _target(network, y, x), default_contrast(network, nudging=nudging)
+    if nudging == "asymmetric" and contrast not in (None, own):
+        raise ConfigurationError("nudging: asymmetric has a contrast of its own; leave contrast out")
+    contrast = contrast or own
     return estimators.estimate(network, parameters, x, target, stencil, phases, contrast=contrast, masks=masks)
 
 

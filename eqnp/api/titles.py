@@ -69,7 +69,8 @@ def method(config: Config, bptt: BPTT | None) -> str:
     """Return the learning method in words: an estimator, or ``bptt``."""
     kind = "vector field, " if config.model.kind == "vector-field" else ""
     common = ", common update (KP-VF)" if config.training.common_update else ""
-    algorithm = f"{config.training.estimator} estimator"
+    nudging = "asymmetric nudging, " if config.training.nudging == "asymmetric" else ""
+    algorithm = f"{nudging}{config.training.estimator} estimator"
     if bptt is not None:
         short = bptt.segment < config.dynamics.T2
         algorithm = f"BPTT with recomputed states, in segments of {bptt.segment} steps" if short else "BPTT"

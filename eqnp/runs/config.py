@@ -204,6 +204,12 @@ class Training:
         "ep: finite-difference stencil in beta",
         choices=("symmetric", "one-sided", "random-sign", "four-point"),
     )
+    nudging: str = key(
+        "plain",
+        "ep, vector-field: dynamics of the nudged phases; plain: those of the free phase, as published; asymmetric: "
+        "with both weights swapped around the free state, which gives the exact gradient (asymmetric EP)",
+        choices=("plain", "asymmetric"),
+    )
     common_update: bool = key(
         False, "vector-field: forward and backward weights get the same update, which aligns them (KP-VF)"
     )
@@ -344,6 +350,7 @@ def _check_kind(config: Config) -> None:
             raise ConfigurationError("training.common_update: needs model.kind = vector-field")
         if config.model.feedback_winners != "own":
             raise ConfigurationError("model.feedback_winners: needs model.kind = vector-field")
+    _check_nudging(config)
     if config.training.tf32 and config.training.dtype != "float32":
         raise ConfigurationError("training.tf32: needs training.dtype = float32")
     for what, only in (("schedule", "synchronous"), ("omega", 1)):
@@ -353,4 +360,19 @@ def _check_kind(config: Config) -> None:
         raise ConfigurationError(
             f"dynamics.T2: bptt differentiates at most dynamics.T1 = {config.dynamics.T1} steps, "
             f"not {config.dynamics.T2}"
+        )
+
+
+def _check_nudging(config: Config) -> None:
+    """Check that asymmetric nudging is set only where it has an effect."""
+    if config.training.nudging == "plain":
+        return
+    where = "training.nudging: asymmetric"
+    if config.model.kind == "symmetric":
+        raise ConfigurationError(f"{where} needs model.kind = vector-field; with symmetric weights it changes nothing")
+    if config.training.algorithm == "bptt":
+        raise ConfigurationError(f"{where} needs training.algorithm = ep; bptt has no nudged phases")
+    if config.training.common_update:
+        raise ConfigurationError(
+            f"{where} gives each weight its own exact gradient, which training.common_update replaces; set one of them"
         )

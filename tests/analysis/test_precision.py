@@ -26,6 +26,7 @@ KINDS = {
     "one-sided": ["training.estimator=one-sided", "model.loss=squared_error"],
     "vector field": ["model.kind=vector-field", "model.activation=hard_sigmoid"],
     "common": ["model.kind=vector-field", "training.common_update=true"],
+    "asymmetric": ["model.kind=vector-field", "training.nudging=asymmetric"],
     "four-point": ["training.estimator=four-point", "dynamics.schedule=even-odd", "dynamics.omega=1.6"],
     "smooth": ["model.activation=sigmoid", "model.layers.0.pool=average", "model.loss=cross_entropy"],
 }

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from eqnp.analysis.diagnostics import Agreement
-from eqnp.analysis.theorem import check_bias, check_steps
-from eqnp.contrasts import vector_field_contrast
+from eqnp.analysis.steady import Phases
+from eqnp.analysis.theorem import check_bias, check_steps, compare_kinds
+from eqnp.contrasts import asymmetric_contrast, vector_field_contrast
 
 
 def steps_of(case, beta, T1=80, T2=6):
@@ -82,3 +83,33 @@ def test_untied_weights_have_a_bias_that_stays_and_tied_ones_have_not():
     tied = bias_of(nets.make("max", kind="own winners", tied=True), contrast=vector_field_contrast)
     assert abs(untied["symmetric"]["slope"]) < 0.1 and untied["symmetric"]["bias"].min() > 1e-3
     assert tied["symmetric"]["slope"] == pytest.approx(2, abs=0.1)
+
+
+def test_the_kinds_of_nudging_of_untied_weights_side_by_side():
+    """The bias of plain nudging and of a common update stays; that of asymmetric nudging falls with its order."""
+    case = nets.make_settling("deep dense", "squared_error", kind="own winners")
+    kinds = compare_kinds(Phases(case.network, case.parameters, case.x, case.target, 500), 0.1)
+    for kind in ("plain", "common"):
+        assert abs(kinds[kind]["symmetric"]["slope"]) < 0.1 and kinds[kind]["symmetric"]["bias"].min() > 0.01
+    for name, order in (("one-sided", 1), ("symmetric", 2), ("four-point", 4)):
+        assert kinds["asymmetric"][name]["slope"] == pytest.approx(order, abs=0.1), name
+    assert kinds["asymmetric"]["samples"] == 3
+
+
+def test_kinds_are_not_compared_where_the_gradient_is_zero():
+    case = nets.make("max", kind="own winners")
+    for name in case.parameters:
+        if name.endswith("bias"):
+            case.parameters[name] -= 10
+    assert compare_kinds(Phases(case.network, case.parameters, case.x, case.target, 500), 0.1) == {}
+
+
+def test_steps_of_asymmetric_nudging_agree_for_untied_weights():
+    case = nets.make_settling("max", "squared_error", kind="own winners")
+    given = (case.network, case.parameters, case.x, case.target, 80, 6, 0.05)
+    plain, own = (
+        check_steps(*given, contrast)["symmetric"] for contrast in (vector_field_contrast, asymmetric_contrast)
+    )
+    for name, each in own.items():
+        assert each["relative_error"] < 0.02 and each["distance"] < 0.01, name
+    assert plain["backward.1.weight"]["relative_error"] > 0.1

@@ -14,7 +14,7 @@ from eqnp.analysis.quality import GOOD, Setting, grade, make_stencil, word, wors
 from eqnp.analysis.steady import Phases
 from eqnp.analysis.verdict import judge
 from eqnp.cli.verdicts import verdict_lines
-from eqnp.contrasts import common_contrast, vector_field_contrast
+from eqnp.contrasts import asymmetric_contrast, common_contrast, vector_field_contrast
 from eqnp.estimators import estimate
 from eqnp.stencils import one_sided, symmetric
 
@@ -75,6 +75,7 @@ def test_the_verdict_names_what_is_the_matter(cause):
     text = " ".join(" ".join(lines).split())
     assert f"verdict {word(result['quality'])}: cosine {result['cosine']:.3f}" in text and WORDS[cause] in text
     assert ("eqnp train --set" in text) == ("cure" in result) and ("common_update" in text) == (cause == "field")
+    assert ("training.nudging=asymmetric: cosine 1.000" in text) == (cause == "field")
     assert result["cause"] == cause, result["parts"]
     assert word(result["quality"]) != "good"
     assert sum(result["parts"].values()) == pytest.approx(1 - result["cosine"])
@@ -151,6 +152,21 @@ def test_a_vector_field_is_as_far_as_beta_to_zero_leaves_it():
     assert "cure" not in result and result["stages"]["limit"]["cosine"] == result["limit"]
     tied = nets.make_settling("max", "squared_error", kind="own winners", tied=True)
     assert verdict(tied)["cause"] != "field"
+    assert (
+        result["asymmetric"] >= GOOD
+        and result["asymmetric"] == verdict(untied(), contrast=asymmetric_contrast)["cosine"]
+    )
+
+
+def test_asymmetric_nudging_is_good_for_untied_weights():
+    result = verdict(untied(), contrast=asymmetric_contrast)
+    assert result["quality"] >= GOOD and result["limit"] == pytest.approx(1) and "asymmetric" not in result
+
+
+def test_the_exact_gradient_of_a_net_that_is_damped_is_damped_too():
+    case = nets.spinning()
+    found = phases_of(case, way=("synchronous", 0.5)).exact()
+    assert found.residual <= 1e-13
 
 
 def test_where_both_weights_learn_from_one_gradient_the_exact_one_is_averaged_too():

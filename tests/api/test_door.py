@@ -294,6 +294,27 @@ NETWORK, PARAMETERS = eqnp.build(
 IN, LABELS = RNG.random((4, 6, 5, 2)), np.array([0, 2, 1, 1])
 
 
+def test_a_vector_field_has_its_exact_gradient_by_asymmetric_nudging():
+    layers = (eqnp.ConvLayer(3, 3, pool="max"), eqnp.DenseLayer(5), eqnp.DenseLayer(3))
+    network, parameters = eqnp.build(
+        eqnp.Architecture((6, 5, 2), layers, "sigmoid", vector_field=True), dtype="float64"
+    )
+    given = (network, parameters, IN, LABELS, eqnp.symmetric(1e-3), eqnp.Phases(200, 200))
+    exact = eqnp.exact_gradient(network, parameters, IN, LABELS).gradient
+    plain, own = (eqnp.estimate(*given, nudging=nudging).gradient for nudging in ("plain", "asymmetric"))
+    same = eqnp.estimate(*given, contrast=eqnp.asymmetric_contrast).gradient
+    for name, g in exact.items():
+        np.testing.assert_allclose(own[name], g, rtol=0, atol=1e-5 * abs(g).max())
+        np.testing.assert_array_equal(own[name], same[name])
+    assert (
+        abs(plain["backward.1.weight"] - exact["backward.1.weight"]).max() > 0.1 * abs(exact["backward.1.weight"]).max()
+    )
+    with says(ConfigurationError, "nudging", "leave contrast out"):
+        eqnp.estimate(*given, nudging="asymmetric", contrast=eqnp.common_contrast)
+    with says(ConfigurationError, "asymmetric_contrast", "SymmetricNetwork"):
+        eqnp.estimate(NETWORK, PARAMETERS, IN, LABELS, eqnp.symmetric(0.1), eqnp.Phases(2, 1), nudging="asymmetric")
+
+
 def test_gradients_take_labels_or_one_hot_and_agree():
     hot = np.eye(3)[LABELS]
     phases, stencil = eqnp.Phases(100, 60), eqnp.symmetric(0.01)

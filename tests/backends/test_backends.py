@@ -42,6 +42,8 @@ WAYS = [
     ["model.kind=vector-field", "model.layers.0.pool=average"],
     ["model.kind=vector-field", "training.common_update=true", "model.layers.1.keep=0.8"],
     ["model.kind=vector-field", "model.feedback_winners=forward", "training.estimator=four-point"],
+    ["model.kind=vector-field", "training.nudging=asymmetric", "training.estimator=one-sided"],
+    ["model.kind=vector-field", "training.nudging=asymmetric", "dynamics.schedule=even-odd", "model.layers.1.keep=0.8"],
     ["training.algorithm=bptt", "model.activation=tanh"],
     ["dynamics.schedule=even-odd", "model.layers.1.keep=0.7"],
     ["dynamics.schedule=even-odd", "dynamics.omega=1.6"],

@@ -181,6 +181,25 @@ def test_check_of_a_vector_field_says_that_it_is_no_gradient(capsys):
     assert result.code == 0 and "EP is not the gradient" in result.out
 
 
+DEEP_FIELD = ("model.kind=vector-field", "model.layers=[{dense=12},{dense=8},{dense=10}]", "dynamics.T2=20")
+
+
+def test_check_compares_the_kinds_of_nudging_of_a_vector_field(capsys):
+    settings = overrides(*DEEP_FIELD, "dynamics.beta=0.01", "dynamics.T1=60")
+    result = run(capsys, "check", "digits", *SMALL_OPTIONS, *settings, "--samples", "0:6")
+    assert result.code == 0, result.err
+    kinds = result.out[result.out.index("bias of plain nudging") :].splitlines()
+    plain, common, one_sided, *_ = next(line for line in kinds if line.startswith("slope")).split()[1:]
+    assert abs(float(plain)) < 0.2 and abs(float(common)) < 0.2 and float(one_sided) == pytest.approx(1, abs=0.1)
+
+
+def test_check_of_asymmetric_nudging_finds_the_gradient(capsys):
+    settings = overrides(*DEEP_FIELD, "training.nudging=asymmetric", "dynamics.beta=0.01", "dynamics.T1=60")
+    result = run(capsys, "check", "digits", *SMALL_OPTIONS, *settings, "--samples", "0:6")
+    assert result.code == 0 and "asymmetric nudging" in result.out and "not the gradient" not in result.out
+    assert "verdict  good" in result.out
+
+
 def test_check_without_matplotlib_is_exit_4(capsys, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
@@ -195,6 +214,7 @@ def test_check_without_matplotlib_is_exit_4(capsys, tmp_path, monkeypatch):
     [
         ["model.kind=vector-field"],
         ["model.kind=vector-field", "model.feedback_winners=forward", "training.common_update=true"],
+        ["model.kind=vector-field", "training.nudging=asymmetric", "model.layers.0.keep=0.8"],
         ["training.algorithm=bptt"],
         ["training.algorithm=bptt", "model.kind=vector-field", "training.common_update=true"],
         ["model.layers.0.keep=0.8"],
@@ -274,6 +294,13 @@ def test_a_picture_of_a_network(capsys, tmp_path):
         (["train", "--resume", "nowhere"], ["nowhere"]),
         (["train", "digits", "--resume", "nowhere"], ["--resume"]),
         (["train", "--set", "training.common_update=true"], ["training.common_update", "vector-field"]),
+        (["train", "--set", "training.nudging=asymmetric"], ["training.nudging", "vector-field", "changes nothing"]),
+        (["train", "small-vf-bptt", "--set", "training.nudging=asymmetric"], ["training.nudging", "algorithm = ep"]),
+        (
+            ["train", "small-kp-vf", "--set", "training.nudging=asymmetric"],
+            ["training.nudging", "training.common_update"],
+        ),
+        (["train", "--set", "training.nudging=asymetric"], ["training.nudging", "did you mean 'asymmetric'"]),
         (["train", "--set", "model.feedback_winners=forward"], ["model.feedback_winners", "vector-field"]),
         (["train", "--set", "training.algorithm=bptt", "--set", "dynamics.T2=99"], ["dynamics.T2", "T1 = 20"]),
         (["train", "--set", "training.algorithm=bptt", "--set", "dynamics.schedule=even-odd"], ["dynamics.schedule"]),

@@ -9,7 +9,13 @@ import standin
 
 from eqnp.architecture import Architecture
 from eqnp.connections.layers import ConvLayer, DenseLayer
-from eqnp.contrasts import common_contrast, default_contrast, symmetric_contrast, vector_field_contrast
+from eqnp.contrasts import (
+    asymmetric_contrast,
+    common_contrast,
+    default_contrast,
+    symmetric_contrast,
+    vector_field_contrast,
+)
 from eqnp.dynamics import Phase, Phases, relax
 from eqnp.errors import ConfigurationError
 from eqnp.estimators import estimate
@@ -219,13 +225,17 @@ def test_weights_prepared_for_something_else():
 
 def test_contrasts_for_the_other_kind_of_network():
     case = nets.make("max")
-    for contrast in (vector_field_contrast, common_contrast):
+    for contrast in (vector_field_contrast, common_contrast, asymmetric_contrast):
         with says(ConfigurationError, contrast.__name__, "SymmetricNetwork", "take symmetric_contrast"):
             estimate(
                 case.network, case.parameters, case.x, case.target, symmetric(0.1), Phases(2, 1), contrast=contrast
             )
     with says(ConfigurationError, "common_contrast", "SymmetricNetwork"):
         default_contrast(case.network, common=True)
+    with says(ConfigurationError, "asymmetric_contrast", "SymmetricNetwork"):
+        default_contrast(case.network, nudging="asymmetric")
+    with says(ValueError, "nudging", "'sideways'", "plain, asymmetric"):
+        default_contrast(case.network, nudging="sideways")
     case = nets.make("max", kind="own winners")
     with says(ConfigurationError, "symmetric_contrast", "VectorFieldNetwork", "common_contrast"):
         estimate(

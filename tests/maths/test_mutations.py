@@ -10,10 +10,12 @@ import pytest
 import ties
 
 import eqnp.derivatives
-from eqnp import contrasts, ops, reference
+from eqnp import asymmetric, contrasts, ops, reference
+from eqnp.asymmetric import TurnedLink
 from eqnp.connections.conv_pool import ConvPoolConnection
 from eqnp.connections.dense import DenseConnection
 from eqnp.connections.merged import MergedConnection
+from eqnp.links import Link
 from eqnp.losses import CrossEntropy, SquaredError
 from eqnp.networks import Network
 from eqnp.ops import activations
@@ -231,6 +233,49 @@ def elsewhere(original):
     return broken
 
 
+def not_swapped(original):
+    """Up by the forward weights, down by the backward ones, as in the free phase."""
+
+    def broken(self, link, *args):
+        original(self, link, *args)
+        self.up, self.down = link.up, link.down
+
+    return broken
+
+
+def swapped_winners(original):
+    """The way up at the winners of the drive, the way down at those of the feedback."""
+    return lambda self, link, winner, place, constant: original(self, link, place, winner, constant)
+
+
+def without_constant(original):
+    return lambda self, link, winner, place, constant: original(self, link, winner, place, None)
+
+
+def not_transposed(original):
+    """A in place of its transpose."""
+    return eqnp.derivatives.field_jvp
+
+
+def all_scaled(factor):
+    """Return a mutation: every array of a list times a factor."""
+    return lambda original: lambda *args: [a * factor for a in original(*args)]
+
+
+def check_asymmetric():
+    case = nets.make_settling(*MAX, kind=OWN)
+    derivatives.check_asymmetric_field(case)
+    derivatives.check_asymmetric(case)
+
+
+def check_asymmetric_dropped():
+    derivatives.check_asymmetric(nets.make_settling(*MAX, kind=OWN, dropout=True))
+
+
+def check_jvp():
+    derivatives.check_jvp(nets.make(*MAX, *CURVED, kind=OWN))
+
+
 OWN = "own winners"
 TIED = {"kind": OWN, "tied": True}
 CURVED = ("tanh", 0.7)
@@ -265,6 +310,18 @@ METHODS = [
     (PreparedNetwork, "unscaled", lambda _: lambda self, g: g, lambda: derivatives.check_order(dropped())),
     (PreparedNetwork, "mask", only_states, lambda: derivatives.check_bptt(dropped())),
     (ConvPoolConnection, "winners", elsewhere, lambda: derivatives.check_implicit(nets.make(*MAX, kind=OWN))),
+    (TurnedLink, "__init__", not_swapped, check_asymmetric),
+    (TurnedLink, "__init__", swapped_winners, check_asymmetric),
+    (TurnedLink, "__init__", without_constant, check_asymmetric),
+    (asymmetric, "field_vjp", not_transposed, check_asymmetric),
+    (asymmetric, "field_vjp", all_scaled(-1), check_asymmetric),
+    (contrasts, "field_gradient", scaled(-1), check_asymmetric),
+    (contrasts, "_difference", scaled(-1), check_asymmetric),
+    (PreparedNetwork, "mask", only_states, check_asymmetric_dropped),
+    (Link, "drive_at", scaled(-1), check_asymmetric),
+    (Link, "drive_at", scaled(-1), check_jvp),
+    (eqnp.derivatives, "field_jvp", all_scaled(-1), check_jvp),
+    (eqnp.derivatives, "field_vjp", all_scaled(-1), check_jvp),
     (Network, "dl_ds", scaled(-1), lambda: check_case(nets.make(*MAX))),
     (Network, "dl_ds", scaled(-1), lambda: derivatives.check_order(nets.make(*DEEP))),
     (Network, "dl_dtheta", scaled(-1), lambda: check_case(nets.make(*MAX))),

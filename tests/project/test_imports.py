@@ -30,7 +30,7 @@ LADDER = [
     "prepared",
     "step",
     "derivatives",
-    "dynamics",
+    "dynamics asymmetric",
     "contrasts",
     "estimators reference",
     "learner watching",

@@ -375,6 +375,7 @@ def test_every_row_of_the_posters_table():
         assert config.data.flip and config.data.crop == 4 and config.data.normalisation == "published"
         assert (config.model.kind == "vector-field") == ("vf" in name)
         assert config.training.common_update == (name == "kp-vf")
+        assert (config.training.nudging == "asymmetric") == (name == "vf-asymmetric")
 
 
 READOUT = "cross_entropy_readout"
@@ -390,4 +391,5 @@ POSTER = {
     "vf": (READOUT, "symmetric", "ep", 30, 1),
     "kp-vf": (READOUT, "symmetric", "ep", 30, 1),
     "vf-bptt": (READOUT, "symmetric", "bptt", 30, 1),
+    "vf-asymmetric": (READOUT, "symmetric", "ep", 30, 1),
 }
