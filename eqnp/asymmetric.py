@@ -2,8 +2,8 @@
 
 Forward and backward weights of a vector field differ, so the derivative A = dF/ds (s_*) is not symmetric, and the plain
 nudged phase answers to the wrong matrix. Scurria et al. ("Equilibrium Propagation for Non-Conservative Systems", 2026,
-arXiv:2602.03670) add (A^T - A)(s - s_*) to F. Between
-switches of the pools F is linear, F(s) = F(s_*) + A (s - s_*), so this is
+arXiv:2602.03670) add (A^T - A)(s - s_*) to F. Between switches of the pools F is linear, F(s) = F(s_*) + A (s - s_*),
+so the nudged phase is
 
     F_a(s) = F(s_*) + A^T (s - s_*)                      s <- m sigma(F_a(s) - beta dl/ds)
 
