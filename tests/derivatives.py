@@ -206,6 +206,7 @@ def check_order(case, contrast=None, exact=exact_derivative, orders=ORDERS, beta
     """
     along = nets.direction(case.parameters)
     expected = exact(case, along)
+    beta = beta if case.network.architecture.is_chain else 0.5 * beta  # of one of the graphs the gradient is small
     for stencil, ratio in orders:
         large, small = (bias(case, stencil(b), along, expected, contrast) for b in (beta, beta / 2))
         assert abs(small) <= 0.1 * abs(expected), (stencil.__name__, small, expected)
@@ -300,11 +301,12 @@ def check_step(case):
     u = [d.copy() for d in vector_field(prepared, states)]
     u[-1] -= beta * case.network.dl_ds(case.parameters, states, case.target)
     expected = [sigma.value(un) for sigma, un in zip(case.network.activations, u, strict=True)]
+    close = 0.0 if case.network.architecture.is_chain else ORACLE[np.float64]  # skips are added in another order
     for actual, wanted in zip(step(prepared, states, beta, case.target), expected, strict=True):
-        np.testing.assert_array_equal(actual, wanted)
+        np.testing.assert_allclose(actual, wanted, rtol=close, atol=0)
     once = relax(case.prepare(), states, 1, beta, case.target)
     for actual, wanted in zip(once.states, expected, strict=True):
-        np.testing.assert_array_equal(actual, wanted)
+        np.testing.assert_allclose(actual, wanted, rtol=close, atol=0)
 
 
 # ---- asymmetric nudging
