@@ -204,7 +204,7 @@ def check_order(case, contrast=None, exact=exact_derivative, orders=ORDERS, beta
 
     Of order 4, the bias of some cases is so small that rounding is all there is of it.
     """
-    along = nets.direction(case.parameters, 11 if case.network.architecture.is_chain else 14)
+    along = nets.direction(case.parameters, 11 if case.network.architecture.is_chain else 18)
     expected = exact(case, along)
     for stencil, ratio in orders:
         large, small = (bias(case, stencil(b), along, expected, contrast) for b in (beta, beta / 2))
