@@ -22,7 +22,8 @@ from eqnp.backends.backend import Array, array_module
 class Activation:
     """``value(u, out=None)`` is sigma(u), ``derivative(u)`` is sigma'(u); both elementwise, shape and dtype of u.
 
-    With ``out``, sigma(u) is written there, and ``out`` may be u. sigma(u) is from ``low`` to ``high``.
+    With ``out``, sigma(u) is written there, and ``out`` may be u. sigma(u) is from ``low`` to ``high``. ``holomorphic``:
+    both functions take complex u, too, and are sigma's analytic continuation.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Activation:
     derivative: Callable[[Array], Array]
     low: float = -math.inf
     high: float = math.inf
+    holomorphic: bool = False
 
     def require_out(self) -> None:
         """Check that ``value`` writes to ``out``, on which every step depends.
@@ -99,16 +101,16 @@ def _clip(name: str, formula: str, slope: float, low: float, high: float) -> Act
     return Activation(name, formula, value, derivative, low, high)
 
 
-LINEAR = Activation("linear", "u", _linear, lambda u: array_module(u).ones_like(u))
+LINEAR = Activation("linear", "u", _linear, lambda u: array_module(u).ones_like(u), holomorphic=True)
 
 ACTIVATIONS: dict[str, Activation] = {
     activation.name: activation
     for activation in (
-        Activation("sigmoid", "1 / (1 + exp(-4 (u - 1/2)))", _sigmoid, _sigmoid_derivative, 0, 1),
+        Activation("sigmoid", "1 / (1 + exp(-4 (u - 1/2)))", _sigmoid, _sigmoid_derivative, 0, 1, True),
         _clip("hard_sigmoid", "clip(u, 0, 1)", 1, 0, 1),
         _clip("half_hard_sigmoid", "clip(u / 2, 0, 1)", 0.5, 0, 1),
         _clip("centered_hard_sigmoid", "clip(u, -1/2, 1/2)", 1, -0.5, 0.5),
-        Activation("tanh", "tanh(u)", _tanh, _tanh_derivative, -1, 1),
+        Activation("tanh", "tanh(u)", _tanh, _tanh_derivative, -1, 1, True),
         _clip("relu", "max(u, 0)", 1, 0, math.inf),
         _clip("relu6", "clip(u, 0, 6)", 1, 0, 6),
         LINEAR,

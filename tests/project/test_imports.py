@@ -27,7 +27,7 @@ LADDER = [
     "dropout links",
     "networks",
     "prepared",
-    "step",
+    "step holomorphic",
     "derivatives",
     "dynamics",
     "contrasts",
