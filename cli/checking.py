@@ -36,7 +36,7 @@ def measure(
     x, target, parameters = _prepare(session, parameters, samples, split)
     watch.expect(verdict.STAGES + theorem.STAGES + 1)
     phases = Phases(learner.network, parameters, x, target, steps, learner.contrast, configured.way, watch)
-    setting = Setting(configured.T1, configured.T2, learner.beta, learner.estimator)
+    setting = Setting(configured.T1, configured.T2, learner.beta, learner.estimator, learner.points)
     content = {
         "settings": {
             **asdict(setting),

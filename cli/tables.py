@@ -37,7 +37,8 @@ def title(content: dict[str, Any]) -> str:
 def _setting_of_check(s: Mapping[str, Any]) -> str:
     more = f", tolerance {s['tolerance']:g}" if s["tolerance"] else ""
     way = "" if (s["schedule"], s["omega"]) == ("synchronous", 1) else f", {s['schedule']}, omega {s['omega']:g}"
-    return f"T1 {s['T1']}, T2 {s['T2']}, beta {s['beta']:g}, {s['estimator']}{way}{more}"
+    estimator = f"circle of {s['points']} points" if s["estimator"] == "circle" else s["estimator"]
+    return f"T1 {s['T1']}, T2 {s['T2']}, beta {s['beta']:g}, {estimator}{way}{more}"
 
 
 def _step_lines(content: dict[str, Any]) -> list[str]:

@@ -287,6 +287,8 @@ def _method(config: Config, bptt: BPTT | None) -> str:
     kind = "vector field, " if config.model.kind == "vector-field" else ""
     common = ", common update (KP-VF)" if config.training.common_update else ""
     algorithm = f"{config.training.estimator} estimator"
+    if config.training.estimator == "circle":
+        algorithm += f" of {config.dynamics.points} points"
     if bptt is not None:
         short = bptt.segment < config.dynamics.T2
         algorithm = f"BPTT with recomputed states, in segments of {bptt.segment} steps" if short else "BPTT"
