@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from eqnp.analysis import theorem, verdict
+from eqnp.analysis import circles, theorem, verdict
 from eqnp.analysis.precision import Rounding, find_rounding
 from eqnp.analysis.quality import Setting
 from eqnp.analysis.settling import check_settling
@@ -34,7 +34,8 @@ def measure(
     """Return the results of a check, nested by name as in check.h5. No cure takes beta below ``least_beta``."""
     learner, configured = session.learner, session.learner.phases
     x, target, parameters = _prepare(session, parameters, samples, split)
-    watch.expect(verdict.STAGES + theorem.STAGES + 1)
+    holomorphic = circles.is_holomorphic(learner.network)
+    watch.expect(verdict.STAGES + theorem.STAGES + 1 + (circles.STAGES + learner.points if holomorphic else 0))
     phases = Phases(learner.network, parameters, x, target, steps, learner.contrast, configured.way, watch)
     setting = Setting(configured.T1, configured.T2, learner.beta, learner.estimator, learner.points)
     content = {
@@ -55,6 +56,8 @@ def measure(
         "verdict": verdict.judge(phases, setting, configured.tolerance, configured.every, least_beta),
         "bias": theorem.measure_bias(phases, learner.beta),
     }
+    if holomorphic:
+        content["circle"] = circles.measure_circles(phases, learner.beta)
     if setting.T2 <= setting.T1:  # BPTT goes back through the last T2 of T1 steps
         content["steps"] = theorem.check_steps(
             learner.network, parameters, x, target, setting.T1, setting.T2, learner.beta, learner.contrast, watch

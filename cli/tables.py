@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from eqnp.analysis.circles import POINTS
 from eqnp.analysis.settling import measured_ways
 from eqnp.analysis.theorem import ORDERS
 from eqnp.cli.rows import terminal_width
@@ -20,6 +21,8 @@ def table(content: dict[str, Any], command: Sequence[str]) -> str:
     s = content["settings"]
     lines = [prose(f"{s['samples']} {s['split']} samples, {_setting_of_check(s)}"), ""]
     lines += [*verdict_lines(content, command), "", *_step_lines(content), "", *_bias_lines(content["bias"], s["beta"])]
+    if "circle" in content:
+        lines += ["", *_circle_lines(content["circle"])]
     notes = [prose(note) for note in _notes(content)]
     return "\n".join([*lines, *([""] if notes else []), *notes])
 
@@ -98,6 +101,22 @@ def _bias_lines(bias: dict[str, Any], configured: float) -> list[str]:
     slopes = _in_columns(_slope(bias[name]) for name in ORDERS)
     orders = _in_columns(str(bias[name]["order"]) for name in ORDERS)
     return [*lines, f"slope  {slopes}", f"theory {orders}"]
+
+
+def _circle_lines(circle: Mapping[str, Any]) -> list[str]:
+    """Return the table of the bias of points on a circle, one column for each number of points."""
+    if not circle["samples"]:
+        return [prose("points on a circle: not measured, since no sample settles at all of them; try a smaller beta")]
+    columns = [circle[str(count)] for count in POINTS]
+    settled = f"the {circle['samples']} of {circle['of']} samples that settle"
+    lines = [
+        prose(f"bias of points on a circle (holomorphic EP), by radius and number of points; {settled}"),
+        "radius " + _in_columns(f"{count} points" for count in POINTS),
+    ]
+    for k, radius in enumerate(circle["radii"]):
+        lines.append(f"{radius:<7.2g}" + _in_columns(f"{column['bias'][k]:.1e}" for column in columns))
+    lines.append("slope  " + _in_columns(map(_slope, columns)))
+    return [*lines, "theory " + _in_columns(str(column["order"]) for column in columns)]
 
 
 def _in_columns(words: Iterable[str]) -> str:

@@ -36,8 +36,8 @@ def require_holomorphic(network: Network) -> None:
     """
     if isinstance(network, VectorFieldNetwork):
         raise ConfigurationError(
-            "a vector field has no Phi, so points on a circle do not make its gradient exact; take a symmetric network, "
-            + _INSTEAD
+            "a vector field has no Phi, so points on a circle do not make its gradient exact; take a symmetric "
+            f"network, {_INSTEAD}"
         )
     for n, sigma in enumerate(network.activations, start=1):
         if not sigma.holomorphic:

@@ -20,6 +20,7 @@ DIRECTIONAL = 1e-7  # central difference of step 1e-5: truncation 1e-10, cancell
 ORDER = 0.08  # how far the ratio of two biases may be from 2 or 4 (seen: 1.95 to 1.98, 4.00 to 4.01)
 ONE_FILE = 1e-12  # engine and eqnp/from_scratch.py, float64: the same sums in another order, in all steps (seen: 2e-13)
 ROUNDING_ESTIMATE = 4.0  # a factor: a share estimated from random rounding (seen: 0.37 to 2.7)
+HOLOMORPHIC = 1e-10  # the issue's: many points on a large circle against the exact gradient (seen: 3e-14)
 EXACT = 0.0  # the same operations in the same order
 
 

@@ -16,7 +16,7 @@ UNEVEN = 0.1  # a layer is named if its cosine is this much lower than that of a
 
 @dataclass(frozen=True)
 class Setting:
-    """The settings that determine an estimate. ``estimator`` is the name of a stencil, ``points`` are those of circle."""
+    """The settings that determine an estimate. ``estimator`` is the name of a stencil, ``points`` those of circle."""
 
     T1: int
     T2: int

@@ -154,14 +154,14 @@ def measure_bias(phases: Phases, beta: float) -> dict[str, Any]:
     result |= {"all": int(settled.sum()), "betas": np.array(betas), "exact": size, "residual": exact.residual}
     of_all = phases.exact(settled).gradient
     for name, (make, order) in ORDERS.items():
-        biases = _biases(phases, [make(b) for b in betas], good, exact.gradient)
+        biases = biases_of(phases, [make(b) for b in betas], good, exact.gradient)
         rounding = np.array([phases.rounding(make(b), good) / size for b in betas])
         result[name] = {
             "bias": biases,
-            "bias_all": _biases(phases, [make(b) for b in betas], settled, of_all),
+            "bias_all": biases_of(phases, [make(b) for b in betas], settled, of_all),
             "rounding": rounding,
             "order": order,
-            **_slope(betas, biases, rounding),
+            **fitted_slope(betas, biases, rounding),
         }
     return result
 
@@ -181,13 +181,13 @@ def _first_with_enough(
     return best
 
 
-def _biases(phases: Phases, stencils: Sequence[Stencil], which: np.ndarray, exact: Gradient) -> np.ndarray:
+def biases_of(phases: Phases, stencils: Sequence[Stencil], which: np.ndarray, exact: Gradient) -> np.ndarray:
     """Return |estimate - exact| / |exact| for the settled estimate of each of K stencils: (K,)."""
     estimates = [phases.settled_estimate(stencil, which) for stencil in stencils]
     return np.array([total_norm(minus(estimate, exact)) / (total_norm(exact) or 1.0) for estimate in estimates])
 
 
-def _slope(betas: Sequence[float], biases: np.ndarray, rounding: np.ndarray) -> dict[str, float]:
+def fitted_slope(betas: Sequence[float], biases: np.ndarray, rounding: np.ndarray) -> dict[str, float]:
     """Return the least-squares slope of log bias against log beta, over the values well above rounding.
 
     ``slope_error`` is half of the 95 % interval, by Student's t with n - 2 degrees of freedom for n values.

@@ -22,8 +22,8 @@ from eqnp.backends.backend import Array, array_module
 class Activation:
     """``value(u, out=None)`` is sigma(u), ``derivative(u)`` is sigma'(u); both elementwise, shape and dtype of u.
 
-    With ``out``, sigma(u) is written there, and ``out`` may be u. sigma(u) is from ``low`` to ``high``. ``holomorphic``:
-    both functions take complex u, too, and are sigma's analytic continuation.
+    With ``out``, sigma(u) is written there, and ``out`` may be u. sigma(u) is from ``low`` to ``high``.
+    ``holomorphic`` says that both functions take complex u, too, and are the analytic continuation.
     """
 
     name: str

@@ -38,6 +38,7 @@ LADDER = [
     "analysis.steady analysis.quality",
     "analysis.cures",
     "analysis.settling analysis.theorem analysis.verdict analysis.precision analysis.trajectories analysis.measuring",
+    "analysis.circles",
     "analysis.plots analysis",
     "runs.storage runs.environment",
     "runs.locks runs.checkpoint runs.figures",
