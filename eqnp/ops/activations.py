@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from eqnp.backends.backend import Array, array_module
+from eqnp.ops.pairs import is_complex
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,9 @@ class Activation:
 
 def _sigmoid(u: Array, out: Array | None = None) -> Array:
     # 1 / (1 + exp(-4 v)) = (1 + tanh(2 v)) / 2 with v = u - 1/2; tanh cannot overflow
-    xp = array_module(u)
-    out = xp.multiply(u, 2, out=out)
+    out = array_module(u).multiply(u, 2, out=out)
     out -= 1
-    xp.tanh(out, out=out)
+    _tanh(out, out=out)
     out += 1
     out *= 0.5
     return out
@@ -74,7 +74,22 @@ def _sigmoid_derivative(u: Array) -> Array:
 
 
 def _tanh(u: Array, out: Array | None = None) -> Array:
+    if is_complex(u):
+        return _complex_tanh(u, out)
     return array_module(u).tanh(u, out=out)
+
+
+def _complex_tanh(u: Array, out: Array | None) -> Array:
+    # tanh(a + i b) = (t + i (1 - t^2) sin b cos b) / (cos^2 b + t^2 sin^2 b), t = tanh a: by real functions, which are
+    # several times as fast as NumPy's complex tanh
+    xp = array_module(u)
+    out = xp.empty_like(u) if out is None else out
+    t, b = xp.tanh(u.real), u.imag
+    sine, cosine, square = xp.sin(b), xp.cos(b), t * t
+    below = cosine * cosine + square * (sine * sine)
+    out.real[...] = t / below
+    out.imag[...] = (1 - square) * (sine * cosine) / below
+    return out
 
 
 def _tanh_derivative(u: Array) -> Array:
