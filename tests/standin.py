@@ -136,7 +136,8 @@ def _function(original):
 
 _FUNCTIONS = (
     "abs add arange ascontiguousarray clip concatenate cos cumsum divide einsum empty empty_like equal exp greater log "
-    "matmul maximum minimum multiply negative ones_like repeat sin sqrt square stack subtract tanh where zeros zeros_like"
+    "matmul maximum minimum multiply negative ones_like repeat sin sqrt square stack subtract tanh where zeros "
+    "zeros_like"
 )
 for _name in _FUNCTIONS.split():
     globals()[_name] = _function(getattr(np, _name))

@@ -25,9 +25,7 @@ from eqnp.ops.pairs import from_pair, to_conjugate_pair, to_pair
 from eqnp.stencils import Stencil, circle, symmetric
 
 SMOOTH = [name for name, sigma in ACTIVATIONS.items() if sigma.holomorphic]
-NETS = pytest.mark.parametrize(
-    ("shape", "loss"), [(shape, loss) for shape in nets.HOLOMORPHIC for loss in nets.LOSSES]
-)
+NETS = pytest.mark.parametrize(("shape", "loss"), [(shape, loss) for shape in nets.HOLOMORPHIC for loss in nets.LOSSES])
 BENT = {"activation": "tanh", "gain": 0.5}
 # With squared error a nudged output unit has a branch point near |beta| = 1/2; cross-entropy reaches further.
 RADIUS = {"squared_error": 0.2, "cross_entropy": 0.4, "cross_entropy_readout": 1.0}
