@@ -81,7 +81,7 @@ def check(
 
     name = "settling" if settle else "check"
     if out is not None:
-        figures = ("settling",) if settle else ("cumulative", "ratio", "bias")
+        figures = ("settling",) if settle else ("cumulative", "ratio", "bias", "circle")
         planned = [out / f"{name}.h5", *(out / f"{figure}.{plots}" for figure in figures)]
         if not force and (taken := [path for path in planned if os.path.lexists(path)]):
             raise ConfigurationError(f"--out {out}: {taken[0].name} exists there; give another folder or --force")
@@ -115,7 +115,7 @@ def check(
 
 
 def _plots(content: dict[str, Any], out: Path, ending: str, title: str) -> list[str]:
-    from eqnp.analysis.plots import plot_bias, plot_cumulative, plot_ratio, plot_settling
+    from eqnp.analysis.plots import plot_bias, plot_circles, plot_cumulative, plot_ratio, plot_settling
     from eqnp.runs.figures import save_figure
 
     figures = {}
@@ -126,6 +126,8 @@ def _plots(content: dict[str, Any], out: Path, ending: str, title: str) -> list[
         figures["ratio"] = plot_ratio(content["steps"], title)
     if content.get("bias", {}).get("samples"):
         figures["bias"] = plot_bias(content["bias"], title)
+    if content.get("circle", {}).get("samples"):
+        figures["circle"] = plot_circles(content["circle"], title)
     for name, figure in figures.items():
         save_figure(figure, out / f"{name}.{ending}")
     return [f"{name}.{ending}" for name in figures]

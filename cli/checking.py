@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from eqnp.analysis import theorem, verdict
+from eqnp.analysis import circles, theorem, verdict
 from eqnp.analysis.precision import Rounding, find_rounding
 from eqnp.analysis.quality import Setting
 from eqnp.analysis.settling import check_settling
@@ -35,9 +35,11 @@ def measure(
     learner, configured = session.learner, session.learner.phases
     x, target, parameters = _prepare(session, parameters, samples, split)
     vector_field = learner.network.architecture.vector_field
+    holomorphic = circles.is_holomorphic(learner.network)
     watch.expect(verdict.STAGES + theorem.STAGES + 1 + (theorem.STAGES if vector_field else 0))
+    watch.expect(circles.STAGES + learner.points if holomorphic else 0)
     phases = Phases(learner.network, parameters, x, target, steps, learner.contrast, configured.way, watch)
-    setting = Setting(configured.T1, configured.T2, learner.beta, learner.estimator)
+    setting = Setting(configured.T1, configured.T2, learner.beta, learner.estimator, learner.points)
     content = {
         "settings": {
             **asdict(setting),
@@ -59,6 +61,8 @@ def measure(
     }
     if not content["tied"]:
         content["kinds"] = theorem.compare_kinds(phases, learner.beta)
+    if holomorphic:
+        content["circle"] = circles.measure_circles(phases, learner.beta)
     if setting.T2 <= setting.T1:  # BPTT goes back through the last T2 of T1 steps
         content["steps"] = theorem.check_steps(
             learner.network, parameters, x, target, setting.T1, setting.T2, learner.beta, learner.contrast, watch

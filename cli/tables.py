@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from eqnp.analysis.circles import POINTS
 from eqnp.analysis.settling import measured_ways
 from eqnp.analysis.theorem import ORDERS
 from eqnp.cli.rows import terminal_width
@@ -21,6 +22,8 @@ def table(content: dict[str, Any], command: Sequence[str]) -> str:
     lines = [prose(f"{s['samples']} {s['split']} samples, {_setting_of_check(s)}"), ""]
     lines += [*verdict_lines(content, command), "", *_step_lines(content), "", *_bias_lines(content["bias"], s["beta"])]
     lines += _kind_lines(content.get("kinds", {}))
+    if "circle" in content:
+        lines += ["", *_circle_lines(content["circle"])]
     notes = [prose(note) for note in _notes(content)]
     return "\n".join([*lines, *([""] if notes else []), *notes])
 
@@ -39,7 +42,8 @@ def _setting_of_check(s: Mapping[str, Any]) -> str:
     more = f", tolerance {s['tolerance']:g}" if s["tolerance"] else ""
     way = "" if (s["schedule"], s["omega"]) == ("synchronous", 1) else f", {s['schedule']}, omega {s['omega']:g}"
     nudging = ", asymmetric nudging" if s["nudging"] == "asymmetric" else ""
-    return f"T1 {s['T1']}, T2 {s['T2']}, beta {s['beta']:g}, {s['estimator']}{nudging}{way}{more}"
+    estimator = f"circle of {s['points']} points" if s["estimator"] == "circle" else s["estimator"]
+    return f"T1 {s['T1']}, T2 {s['T2']}, beta {s['beta']:g}, {estimator}{nudging}{way}{more}"
 
 
 def _step_lines(content: dict[str, Any]) -> list[str]:
@@ -134,6 +138,22 @@ def _kind_lines(kinds: Mapping[str, Any]) -> list[str]:
 
 def _short_slope(row: Mapping[str, Any]) -> str:
     return "rounding" if row["slope"] != row["slope"] else f"{row['slope']:z.2f}"
+
+
+def _circle_lines(circle: Mapping[str, Any]) -> list[str]:
+    """Return the table of the bias of points on a circle, one column for each number of points."""
+    if not circle["samples"]:
+        return [prose("points on a circle: not measured, since no sample settles at all of them; try a smaller beta")]
+    columns = [circle[str(count)] for count in POINTS]
+    settled = f"the {circle['samples']} of {circle['of']} samples that settle"
+    lines = [
+        prose(f"bias of points on a circle (holomorphic EP), by radius and number of points; {settled}"),
+        "radius " + _in_columns(f"{count} points" for count in POINTS),
+    ]
+    for k, radius in enumerate(circle["radii"]):
+        lines.append(f"{radius:<7.2g}" + _in_columns(f"{column['bias'][k]:.1e}" for column in columns))
+    lines.append("slope  " + _in_columns(map(_slope, columns)))
+    return [*lines, "theory " + _in_columns(str(column["order"]) for column in columns)]
 
 
 def _in_columns(words: Iterable[str]) -> str:

@@ -44,6 +44,6 @@ __all__, __getattr__, __dir__ = _offer(
         "eqnp.ops.activations": "Activation",
         "eqnp.prepared": "PreparedNetwork",
         "eqnp.runs.config": "Config",
-        "eqnp.stencils": "Stencil four_point one_sided random_sign symmetric",
+        "eqnp.stencils": "Stencil circle four_point one_sided random_sign symmetric",
     },
 )

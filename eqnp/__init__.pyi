@@ -42,6 +42,7 @@ from eqnp.ops.activations import Activation as Activation
 from eqnp.prepared import PreparedNetwork as PreparedNetwork
 from eqnp.runs.config import Config as Config
 from eqnp.stencils import Stencil as Stencil
+from eqnp.stencils import circle as circle
 from eqnp.stencils import four_point as four_point
 from eqnp.stencils import one_sided as one_sided
 from eqnp.stencils import random_sign as random_sign

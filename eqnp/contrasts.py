@@ -12,6 +12,8 @@ function returns the gradient of the loss summed over samples, by parameter name
                    weights: KP-VF (Kolen and Pollack 1994; the poster, "Distinct forward and backward weights")
 
 The readout is outside the dynamical system: its gradient is sum of c_k beta_k dl/dtheta (s_k) in all of them.
+
+In the symmetric contrast beta_k, c_k and s_k may be complex; the gradient is the real part of the sum.
 """
 
 from __future__ import annotations
@@ -23,10 +25,12 @@ from eqnp.asymmetric import turn
 from eqnp.backends.backend import Array, array_module
 from eqnp.derivatives import dphi_dtheta, feedback_gradient, field_gradient, forward_gradient
 from eqnp.errors import ConfigurationError
-from eqnp.networks import Gradient, Network, States, VectorFieldNetwork
+from eqnp.holomorphic import complex_dl_dtheta, complex_dphi_dtheta
+from eqnp.networks import Gradient, Network, States, VectorFieldNetwork, accumulate
+from eqnp.ops.pairs import is_complex
 from eqnp.prepared import PreparedNetwork
 
-Terms = Sequence[tuple[float, float, States]]  # (c_k, beta_k, s_k)
+Terms = Sequence[tuple[complex, complex, States]]  # (c_k, beta_k, s_k)
 Contrast = Callable[[PreparedNetwork, States, Terms, Array], Gradient]
 NUDGINGS = ("plain", "asymmetric")  # how nudged phases move, ``eqnp.asymmetric``
 
@@ -43,7 +47,10 @@ def symmetric_contrast(prepared: PreparedNetwork, free: States, terms: Terms, ta
         gradient |= forward_gradient(prepared, e, prepared.x, difference, prepared.from_input[e][1])
     others = [e for e in range(len(graph.edges)) if e not in graph.from_input]
     for c, _, states in terms:
-        _add_scaled(gradient, dphi_dtheta(prepared, states, others), -c)
+        if is_complex(c) or is_complex(states[0]):
+            accumulate(gradient, complex_dphi_dtheta(prepared, states, -c, others))
+        else:
+            _add_scaled(gradient, dphi_dtheta(prepared, states, others), -c)
     return gradient | _readout(prepared, terms, target)
 
 
@@ -153,12 +160,16 @@ def nudged_network(
 
 
 def _difference(terms: Terms, n: int) -> Array:
-    """Return - sum of c s over ``terms``, s being state n."""
+    """Return - sum of c s over ``terms``, s being state n; the real part of it."""
     (c, _, states), *others = terms
-    total = states[n] * -c
+    total = _real_part(states[n] * -c)
     for c, _, states in others:
-        total -= c * states[n]
+        total -= _real_part(c * states[n])
     return total
+
+
+def _real_part(a: Array) -> Array:
+    return a.real.copy() if is_complex(a) else a
 
 
 def _backward(prepared: PreparedNetwork, lower: States, upper: States) -> Gradient:
@@ -176,12 +187,14 @@ def _readout(prepared: PreparedNetwork, terms: Terms, target: Array) -> Gradient
     """Return sum of c beta dl/dtheta over ``terms``: only the readout's parameters have any."""
     gradient: Gradient = {}
     for c, beta, states in terms:
-        if beta:
+        if is_complex(c) or is_complex(states[0]):
+            accumulate(gradient, complex_dl_dtheta(prepared, states, c * beta, target))
+        elif beta:
             _add_scaled(gradient, prepared.network.dl_dtheta(prepared.parameters, states, target), c * beta)
     return gradient
 
 
-def _add_scaled(total: Gradient, more: Gradient, coefficient: float) -> None:
+def _add_scaled(total: Gradient, more: Gradient, coefficient: complex) -> None:
     """Add ``coefficient`` times ``more``, whose arrays are overwritten."""
     for name, term in more.items():
         term *= coefficient

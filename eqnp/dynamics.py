@@ -8,8 +8,10 @@ from functools import partial
 
 from eqnp.backends.backend import Array, array_module
 from eqnp.backends.blocks import blocks
+from eqnp.holomorphic import ComplexNetwork
 from eqnp.inputs import require_beta, require_count, require_pace
 from eqnp.networks import States
+from eqnp.ops.pairs import from_pair, is_complex, to_pair
 from eqnp.prepared import Beta, Moves, PreparedNetwork
 from eqnp.step import step, sweep
 
@@ -115,12 +117,18 @@ def relax(
     starts from the free steady state and has a target (N, K) and a beta, a number or one per sample (N, 1).
     ``observe(t, states)`` is called after step t = 1, 2, ...; it must copy what it keeps.
 
+    With a complex beta the states that are returned and observed are complex. The residual is then the largest move of
+    a real or an imaginary part.
+
     Raises:
         ValueError: states, target or beta do not fit the network, or the number of steps is negative.
+        ConfigurationError: beta is complex and the network is not holomorphic.
     """
     if not isinstance(phase, Phase):
         phase = Phase(phase)
     require_beta(beta, target, len(network.x))
+    if is_complex(beta) and not isinstance(network, ComplexNetwork):
+        return _relax_complex(network, states, phase, beta, target, observe)
     network.require_states(states)
     if target is not None:
         network.require_target(target)
@@ -142,6 +150,25 @@ def relax(
         if size <= phase.tolerance:
             break
     return Relaxation(list(old) if t else [s.copy() for s in old], size, t)
+
+
+def _relax_complex(
+    prepared: PreparedNetwork,
+    states: States,
+    phase: Phase,
+    beta: Beta,
+    target: Array | None,
+    observe: Observer | None,
+) -> Relaxation:
+    """Relax with a complex ``beta`` from real or complex states, each (N, ...), to complex ones."""
+    network = ComplexNetwork(prepared)
+    seen = observe and (lambda t, pairs: observe(t, [from_pair(pair) for pair in pairs]))
+    return complex_relaxation(relax(network, [to_pair(s) for s in states], phase, beta, target, seen))
+
+
+def complex_relaxation(of_pairs: Relaxation) -> Relaxation:
+    """Return a relaxation of a ``ComplexNetwork`` with complex states (N, ...) for its pairs (2 N, ...)."""
+    return Relaxation([from_pair(pair) for pair in of_pairs.states], of_pairs.residual, of_pairs.steps)
 
 
 def _sweeps(network: PreparedNetwork, states: States) -> Callable[..., list[Array]]:

@@ -6,6 +6,7 @@ on the host, shapes and dtypes everywhere. All functions return None or raise Va
 
 from __future__ import annotations
 
+import cmath
 import math
 import operator
 from collections.abc import Mapping, Sequence
@@ -166,12 +167,12 @@ def require_masks(masks: Sequence[Array | None] | None, shapes: Sequence[Shape],
             _require_layer(f"mask of s^{n}", mask, (len(like), *shape), like)
 
 
-def require_beta(beta: float | Array, target: Array | None, samples: int) -> None:
+def require_beta(beta: complex | Array, target: Array | None, samples: int) -> None:
     """Check the nudging of a phase: a finite number, or one per sample (N, 1); it needs a target."""
     if shape := getattr(beta, "shape", ()):
         if shape != (samples, 1):
             raise ValueError(f"beta has shape {shape}: must be a number or ({samples}, 1), one per sample")
-    elif not math.isfinite(beta):
+    elif not cmath.isfinite(beta):
         raise ValueError(f"beta = {beta!r}: must be finite")
     if target is None and (shape or beta != 0):
         raise ValueError("a nudged phase (beta not 0) needs a target")

@@ -16,6 +16,7 @@ from eqnp.dropout import Masks
 from eqnp.dynamics import Phases
 from eqnp.errors import ConfigurationError
 from eqnp.estimators import Estimate, estimate
+from eqnp.holomorphic import require_holomorphic
 from eqnp.networks import Network
 from eqnp.optim import Update
 from eqnp.prepared import PreparedNetwork, PreparedWeights
@@ -55,7 +56,7 @@ class Learner:
     settings are there with ``bptt`` too: ``eqnp check`` compares both.
 
     Raises:
-        ConfigurationError: no estimator can divide by ``beta``.
+        ConfigurationError: no estimator can divide by ``beta``, or circle fits neither the network nor its points.
     """
 
     network: Network
@@ -64,6 +65,7 @@ class Learner:
     # Equilibrium Propagation
     estimator: str
     beta: float
+    points: int  # of the estimator circle
     contrast: Contrast
     joint: bool
     bptt: BPTT | None  # trains instead of EP
@@ -74,9 +76,17 @@ class Learner:
     def __post_init__(self) -> None:
         if self.bptt is None:
             try:
-                self.stencil(0, 0)
+                is_complex = self.stencil(0, 0).is_complex
             except ValueError as error:
                 raise ConfigurationError(f"dynamics.{error}") from None
+            if is_complex:
+                self._require_holomorphic()
+
+    def _require_holomorphic(self) -> None:
+        try:
+            require_holomorphic(self.network)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"training.estimator = {self.estimator}: {error}") from None
 
     def remedy(self, dtype: np.typing.DTypeLike) -> tuple[str, str]:
         """Return what to do about a run that diverged, and the configuration key that most likely helps.
@@ -105,7 +115,7 @@ class Learner:
 
     def stencil(self, epoch: int, batch: int) -> Stencil:
         """Return the estimator's stencil for one batch; a random sign is a function of (seed, epoch, batch)."""
-        return make_stencil(self.estimator, self.beta, [self.seed, _SIGNS, epoch, batch])
+        return make_stencil(self.estimator, self.beta, [self.seed, _SIGNS, epoch, batch], self.points)
 
     def masks(self, epoch: int, batch: int, samples: int, dtype: np.dtype) -> list[np.ndarray | None] | None:
         """Return the masks of dropout for a whole batch on the host, each (N, ...) or None; None without dropout.

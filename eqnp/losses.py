@@ -1,6 +1,9 @@
 """Losses of the output units: value and gradient per sample, and the prediction.
 
 Symbols: N samples, K classes; o (N, K) output units or logits, y (N, K) one-hot target.
+
+Squared error and cross-entropy are holomorphic: for complex o both give the analytic continuation, with squares and
+exponentials of o and no conjugates. It is the derivative of a complex loss that nudges complex states.
 """
 
 from __future__ import annotations
@@ -33,6 +36,9 @@ class Loss(ABC):
     linear_output: bool = False
     """Whether output units inside the system have no activation."""
 
+    holomorphic: bool = False
+    """Whether value and gradient take complex o, too, and are the analytic continuation."""
+
     @abstractmethod
     def value(self, o: Array, y: Array) -> Array:
         """Return l for every sample: (N, K) -> (N,)."""
@@ -46,6 +52,7 @@ class SquaredError(Loss):
     """l = |o - y|^2 / 2, dl/do = o - y."""
 
     linear_output = False
+    holomorphic = True
 
     def value(self, o: Array, y: Array) -> Array:
         """Return |o - y|^2 / 2: (N, K) -> (N,)."""
@@ -60,10 +67,11 @@ class CrossEntropy(Loss):
     """l = -log softmax(o)[label], dl/do = softmax(o) - y."""
 
     linear_output = True
+    holomorphic = True
 
     def value(self, o: Array, y: Array) -> Array:
         """Return log(sum exp o) - o[label]: (N, K) -> (N,)."""
-        shifted = o - o.max(axis=1, keepdims=True)
+        shifted = o - o.real.max(axis=1, keepdims=True)
         log_sum = array_module(o).log(array_module(o).exp(shifted).sum(axis=1))
         return log_sum - (shifted * y).sum(axis=1)
 
@@ -75,9 +83,12 @@ class CrossEntropy(Loss):
 
 
 def softmax(o: Array, out: Array | None = None) -> Array:
-    """Return exp(o) / sum exp(o) over the classes: (N, K) -> (N, K). Shifted by the maximum, so it cannot overflow."""
+    """Return exp(o) / sum exp(o) over the classes: (N, K) -> (N, K).
+
+    Shifted by the maximum of the real parts, so it cannot overflow; a shift of all o changes nothing.
+    """
     xp = array_module(o)
-    p = xp.subtract(o, o.max(axis=1, keepdims=True), out=out)
+    p = xp.subtract(o, o.real.max(axis=1, keepdims=True), out=out)
     xp.exp(p, out=p)
     p /= p.sum(axis=1, keepdims=True)
     return p

@@ -21,7 +21,7 @@ from eqnp.links import Link
 from eqnp.networks import Gradient, Network, Parameters, States
 from eqnp.ops.moves import Move
 
-Beta = float | Array  # a number, or one per sample (N, 1)
+Beta = complex | Array  # a number, or one per sample (N, 1)
 
 
 @dataclass(frozen=True)
@@ -204,15 +204,8 @@ class PreparedNetwork:
 
     def field(self, n: int, states: States, drives: Sequence[Array], places: Sequence[Winner]) -> Array:
         """Return F of state n (N, ...), its drives plus its feedbacks; ``drives`` and winners ``places`` by edge."""
-        into, xp = self.network.into[n], array_module(states[n])
-        u = self._space.take(n, states[n].shape, states[n])
-        u[...] = drives[into[0]]
-        for e in into[1:]:
-            u += drives[e]
-        for e in self.network.out_of[n]:
-            for block, f in self.links[e].feedback_blocks(self.above(e, states), places[e]):
-                xp.add(u[block], f, out=u[block])
-        return u
+        into, out_of = self.network.into[n], self.network.out_of[n]
+        return self._sum(n, states, [drives[e] for e in into], [places[e] for e in out_of])
 
     def move(
         self,
@@ -258,6 +251,18 @@ class PreparedNetwork:
     def _make_buffers(self) -> None:
         self.links = self._weights.links()
         self._space = Workspace()
+
+    def _sum(self, n: int, states: States, drives: Sequence[Array], places: Sequence[Winner]) -> Array:
+        """Return the ``drives`` of the edges into state n plus the feedbacks of those out of it, at ``places``."""
+        xp = array_module(states[n])
+        u = self._space.take(n, states[n].shape, states[n])
+        u[...] = drives[0]
+        for d in drives[1:]:
+            u += d
+        for e, place in zip(self.network.out_of[n], places, strict=True):
+            for block, f in self.links[e].feedback_blocks(self.above(e, states), place):
+                xp.add(u[block], f, out=u[block])
+        return u
 
     def _before_mask(self, n: int, s: Array) -> Array:
         """Return sigma's own value (N, ...) of a state s^{n+1} that its mask has scaled."""

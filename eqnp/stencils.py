@@ -2,17 +2,22 @@
 
 If the c_k beta_k^m sum to 0 for m = 0 and to 1 for m = 1, the stencil gives d/dbeta in the limit of small beta. If they
 also sum to 0 for m = 2 .. p, the bias is of order beta^p. The poster, "Symmetric estimate", has the first three.
+
+beta may be complex. Then the states are complex, and the estimate is the real part of the sum: with real weights and
+inputs the state at the conjugate of beta is the conjugate of the state at beta, so one of the two is enough.
 """
 
 from __future__ import annotations
 
+import cmath
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from eqnp.inputs import require_nudging
+from eqnp.inputs import require_nudging, whole
+from eqnp.ops.pairs import is_complex
 
 
 @dataclass(frozen=True)
@@ -24,11 +29,16 @@ class Stencil:
     """
 
     name: str
-    points: tuple[tuple[float, float], ...]
+    points: tuple[tuple[complex, complex], ...]
 
     def __post_init__(self) -> None:
-        if not self.points or not all(math.isfinite(number) for point in self.points for number in point):
+        if not self.points or not all(cmath.isfinite(number) for point in self.points for number in point):
             raise ValueError(f"stencil {self.name}: {self.points} are not finite pairs (beta, coefficient)")
+
+    @property
+    def is_complex(self) -> bool:
+        """Whether a beta is complex, so that the states are complex."""
+        return any(is_complex(beta) for beta, _ in self.points)
 
 
 def one_sided(beta: float) -> Stencil:
@@ -57,17 +67,43 @@ def four_point(beta: float) -> Stencil:
     return Stencil("four-point", ((beta, near), (-beta, -near), (2 * beta, -far), (-2 * beta, far)))
 
 
-ESTIMATORS = ("symmetric", "one-sided", "random-sign", "four-point")
+def circle(beta: float, points: int = 4) -> Stencil:
+    """Return N ``points`` on a circle of radius ``beta``: N / 2 + 2 phases, bias of order beta^N (arXiv:2209.00530).
 
+        beta_k = beta e^{2 pi i k / N},    c_k = e^{-2 pi i k / N} / (N beta),    k = 0 .. N - 1
 
-def make_stencil(name: str, beta: float, seed: Sequence[int]) -> Stencil:
-    """Return the stencil called ``name``, one of ``ESTIMATORS``; only random-sign uses ``seed``.
+    This is the first Fourier coefficient on the circle: the c_k beta_k^m sum to beta^(m - 1) for m = 1, N + 1, 2 N + 1,
+    ... and to 0 for all other m. The stencil holds the points +-beta and those above the real axis, the latter twice,
+    since the estimate is the real part of the sum. N = 2 is the symmetric stencil.
 
     Raises:
-        ValueError: the name is unknown, or ``beta`` is 0, NaN or infinite, or 1 / beta is infinite.
+        ValueError: ``points`` is odd or below 2, or ``beta`` is 0, NaN or infinite, or 1 / beta is infinite.
+    """
+    require_nudging(beta)
+    count = whole(points)
+    if count is None or count < 2 or count % 2:
+        raise ValueError(f"points = {points!r}: must be an even whole number, at least 2")
+    upper = [cmath.exp(2j * math.pi * k / count) for k in range(1, count // 2)]
+    own = 1 / (count * beta)
+    return Stencil("circle", ((beta, own), (-beta, -own), *((beta * u, 2 * own * u.conjugate()) for u in upper)))
+
+
+ESTIMATORS = ("symmetric", "one-sided", "random-sign", "four-point", "circle")
+
+
+def make_stencil(name: str, beta: float, seed: Sequence[int], points: int = 4) -> Stencil:
+    """Return the stencil called ``name``, one of ``ESTIMATORS``.
+
+    Only random-sign uses ``seed``, only circle uses ``points``.
+
+    Raises:
+        ValueError: the name is unknown, or ``beta`` is 0, NaN or infinite, or 1 / beta is infinite; or circle cannot
+            have so many points.
     """
     if name not in ESTIMATORS:
         raise ValueError(f"estimator {name!r} is not known; choose one of {', '.join(ESTIMATORS)}")
     if name == "random-sign":
         return random_sign(beta, np.random.default_rng(seed))
+    if name == "circle":
+        return circle(beta, points)
     return {"symmetric": symmetric, "one-sided": one_sided, "four-point": four_point}[name](beta)

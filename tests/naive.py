@@ -11,7 +11,7 @@ def conv2d(x, w, stride, padding):
     """y[n, p, q, k] = sum over i, j, c of x[n, p S + i - D, q S + j - D, c] w[i, j, c, k], x zero outside."""
     (n, h, wd, _), (kh, kw, _, k) = x.shape, w.shape
     p, q = (h + 2 * padding - kh) // stride + 1, (wd + 2 * padding - kw) // stride + 1
-    y = np.zeros((n, p, q, k))
+    y = np.zeros((n, p, q, k), np.result_type(x, w))
     for a, b, i, j in itertools.product(range(p), range(q), range(kh), range(kw)):
         row, col = a * stride + i - padding, b * stride + j - padding
         if 0 <= row < h and 0 <= col < wd:
@@ -44,7 +44,7 @@ def max_unpool(p, winner, size):
 def average_pool(u):
     """p[a, b] = (u[2a, 2b] + u[2a, 2b+1] + u[2a+1, 2b] + u[2a+1, 2b+1]) / 4."""
     n, h, w, c = u.shape
-    p = np.zeros((n, h // 2, w // 2, c))
+    p = np.zeros((n, h // 2, w // 2, c), u.dtype)
     for index in np.ndindex(p.shape):
         s, a, b, ch = index
         p[index] = u[s, 2 * a : 2 * a + 2, 2 * b : 2 * b + 2, ch].sum() / 4
@@ -53,7 +53,7 @@ def average_pool(u):
 
 def primitive_function(connections, x, states):
     """Phi = sum of s^j . d(s^i), per sample; connections: (i, j, "dense", w, b) or (i, j, "conv", w, b, S, D, pool)."""
-    layers, total = (x, *states), np.zeros(len(x))
+    layers, total = (x, *states), np.zeros(len(x), np.result_type(x, *states))
     for lower, upper, kind, w, b, *rest in connections:
         below, s = layers[lower], layers[upper]
         if kind == "dense":

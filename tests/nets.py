@@ -35,6 +35,18 @@ SHAPES = {
 NETS = [(shape, loss) for shape in SHAPES for loss in LOSSES]
 
 
+def _without_max(layer):
+    """The layer with average pooling in place of max-pooling, in its skips too."""
+    skips = tuple(_without_max(skip) for skip in getattr(layer, "skips", ()))
+    pools = {"pool": "average"} if getattr(layer, "pool", "none") == "max" else {}
+    return replace(layer, **pools, **({"skips": skips} if skips else {}))
+
+
+SMOOTH = {"every edge": "every edge, averaged", "strided": "strided, averaged"}
+SHAPES |= {new: (SHAPES[old][0], tuple(map(_without_max, SHAPES[old][1]))) for old, new in SMOOTH.items()}
+HOLOMORPHIC = ("dense", "deep dense", "average", "residual", "branches", *SMOOTH.values())
+
+
 @dataclass
 class Case:
     """A network with parameters, a batch and a target."""

@@ -93,6 +93,8 @@ class ndarray:
     flags = property(lambda self: self._host.flags)
     itemsize = property(lambda self: self._host.itemsize)
     T = property(lambda self: ndarray(self._host.T))
+    real = property(lambda self: ndarray(self._host.real))  # a view, also of a real array
+    imag = property(lambda self: ndarray(self._host.imag))  # a view, or zeros for a real array
 
     @property
     def data(self):
@@ -133,8 +135,9 @@ def _function(original):
 
 
 _FUNCTIONS = (
-    "abs add arange ascontiguousarray clip concatenate cumsum divide einsum empty empty_like equal exp greater log "
-    "matmul maximum minimum multiply negative ones_like repeat sqrt square stack subtract tanh where zeros zeros_like"
+    "abs add arange ascontiguousarray clip concatenate cos cumsum divide einsum empty empty_like equal exp greater log "
+    "matmul maximum minimum multiply negative ones_like repeat sin sqrt square stack subtract tanh where zeros "
+    "zeros_like"
 )
 for _name in _FUNCTIONS.split():
     globals()[_name] = _function(getattr(np, _name))

@@ -21,6 +21,7 @@ from eqnp.connections.winograd import WinogradConnection
 from eqnp.contrasts import common_contrast
 from eqnp.learner import Learner
 from eqnp.networks import Network
+from eqnp.ops.pairs import is_complex
 
 
 @dataclass(frozen=True)
@@ -155,12 +156,13 @@ class Costs:
 
     def _ep(self) -> int:
         points = self.learner.stencil(0, 0).points
-        nudged = sum(beta != 0 for beta, _ in points)
+        nudged = sum(1 + is_complex(beta) for beta, _ in points if beta != 0)  # a complex state is two real ones
         phases, inner = self.learner.phases, self._inner
         relaxing = self._free(phases.T1) + nudged * (self._free(phases.T2) + phases.T2 * 2 * self._readout)
         contrast = self._input + nudged * 2 * self._readout
         by_backward = 2 * inner + self._own_winners  # a drive for the winners, and a weight gradient
         if not self.learner.network.vector_field:
+            # Real: a drive, for winners, and a weight gradient; complex: the weight gradient of a pair.
             return relaxing + contrast + len(points) * 2 * inner
         if self.learner.contrast is common_contrast:
             return relaxing + contrast + len(points) * (2 * inner + by_backward)

@@ -116,6 +116,6 @@ def _knobs(setting: Setting, steps: int, least_beta: float) -> dict[str, list[An
 def _table(tried: Mapping[Setting, tuple[float, float]]) -> dict[str, np.ndarray]:
     """Return what was tried as columns, one array (K,) each for K settings."""
     columns = {name: np.array([getattr(s, name) for s in tried]) for name in ("T1", "T2", "beta")}
-    two_sided = np.array([s.estimator in ("symmetric", "four-point") for s in tried])
+    two_sided = np.array([s.estimator in ("symmetric", "four-point", "circle") for s in tried])
     cosines, qualities = np.array(list(tried.values())).reshape(-1, 2).T
     return columns | {"two_sided": two_sided, "cosine": cosines, "quality": qualities}

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from eqnp.analysis.circles import POINTS
 from eqnp.analysis.settling import measured_ways
 from eqnp.errors import BackendError
 
@@ -110,6 +111,24 @@ def plot_bias(bias: Mapping[str, Any], title: str = "") -> Any:
     )
     _set_log_ticks(axis, min(lowest, shown.min()), shown.max())
     axis.set_xlabel("beta")
+    axis.set_ylabel("bias / exact gradient")
+    axis.legend(fontsize=7)
+    set_title(figure, title)
+    return figure
+
+
+def plot_circles(circle: Mapping[str, Any], title: str = "") -> Any:
+    """Draw the relative bias of points on a circle against the radius on log-log axes, with the fitted slopes."""
+    figure, axes = new_figure(1, width=4.8, height=3.8)
+    axis, radii = axes[0, 0], circle["radii"]
+    for count, (color, line) in zip(POINTS, WAY_STYLES, strict=False):
+        row = circle[str(count)]
+        slope = f"slope {row['slope']:z.2f}" if row["slope"] == row["slope"] else "below rounding"
+        axis.loglog(radii, row["bias"], line, color=color, marker="o", markersize=3, label=f"{count} points: {slope}")
+    axis.loglog(radii, row["rounding"], color="0.6", linewidth=0.8, label=f"rounding ({count} points)")
+    axis.set_xticks(radii, [f"{radius:.2g}" for radius in radii], fontsize=7)
+    axis.minorticks_off()
+    axis.set_xlabel("radius of the circle")
     axis.set_ylabel("bias / exact gradient")
     axis.legend(fontsize=7)
     set_title(figure, title)

@@ -139,7 +139,7 @@ def _prepare(learner: Learner, parameters: Mapping[str, Array], x: np.ndarray, d
 
 def _gradient(learner: Learner, prepared: PreparedNetwork, free: States, target: Array) -> Gradient:
     """Return the estimate at a beta that is safe in float64. All terms start from the states ``free``."""
-    stencil = make_stencil(learner.estimator, max(learner.beta, SAFE_BETA), [learner.seed])
+    stencil = make_stencil(learner.estimator, max(learner.beta, SAFE_BETA), [learner.seed], learner.points)
     phase = Phase(learner.phases.T2, 0.0, *learner.phases.way)
     terms = []
     network, start = nudged_network(learner.contrast, prepared, free)
@@ -176,7 +176,9 @@ def _noise(
     learner: Learner, prepared: PreparedNetwork, free: States, rho: Sequence[np.ndarray], target: Array
 ) -> dict[str, float]:
     """Return |beta noise|^2 in float32 by parameter."""
-    points = make_stencil(learner.estimator, 1.0, [learner.seed]).points
+    stencil = make_stencil(learner.estimator, 1.0, [learner.seed], learner.points)
+    # The noise of complex states is in their real parts, which are of order 1, not in the imaginary, of order beta.
+    points = [(beta, c.real) for beta, c in stencil.points]
     generator = np.random.default_rng(0)
     network, start = nudged_network(learner.contrast, prepared, free)
 

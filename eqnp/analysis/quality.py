@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from eqnp.analysis.diagnostics import cosine
 from eqnp.networks import Gradient
-from eqnp.stencils import Stencil, four_point, one_sided, symmetric
+from eqnp.stencils import Stencil, circle, four_point, one_sided, symmetric
 from eqnp.watching import squared_norm
 
 GOOD, USABLE = 0.99, 0.9  # smallest quality with this name
@@ -17,21 +17,25 @@ UNEVEN = 0.1  # a layer is named if its cosine is this much lower than that of a
 
 @dataclass(frozen=True)
 class Setting:
-    """The settings that determine an estimate. ``estimator`` is the name of a stencil."""
+    """The settings that determine an estimate. ``estimator`` is the name of a stencil, ``points`` those of circle."""
 
     T1: int
     T2: int
     beta: float
     estimator: str
+    points: int = 4
 
     @property
     def cost(self) -> int:
-        """The number of steps of all phases together."""
-        return self.T1 + self.T2 * {"symmetric": 2, "four-point": 4}.get(self.estimator, 1)
+        """The number of steps of all phases together; a complex step counts as two."""
+        nudged = {"symmetric": 2, "four-point": 4, "circle": self.points}
+        return self.T1 + self.T2 * nudged.get(self.estimator, 1)
 
 
 def make_stencil(setting: Setting, sign: int = 1) -> Stencil:
     """Return the stencil of a setting. ``sign`` is the sign of beta, 1 or -1."""
+    if setting.estimator == "circle":
+        return circle(sign * setting.beta, setting.points)
     make = {"symmetric": symmetric, "four-point": four_point}.get(setting.estimator, one_sided)
     return make(sign * setting.beta)
 

@@ -191,7 +191,7 @@ class _Probe:
     def _gradient(self, free: States, both: Sequence[States], beta: float) -> Gradient:
         """Return the symmetric estimate of nudged states at +beta and -beta."""
         points = symmetric(beta).points
-        at = dict(zip((beta, -beta), both, strict=True))
+        at: dict[complex, States] = dict(zip((beta, -beta), both, strict=True))
         return self.contrast(self.prepared, free, [(c, b, at[b]) for b, c in points], self.target)
 
     def _moves(self, states: States, way: str) -> np.ndarray:

@@ -24,6 +24,7 @@ from eqnp.contrasts import (
 )
 from eqnp.dynamics import Phase, Relaxation, Way, relax
 from eqnp.networks import Gradient, Network, Parameters, States
+from eqnp.ops.pairs import complex_dtype, is_complex
 from eqnp.prepared import PreparedNetwork, PreparedWeights
 from eqnp.reference import Implicit, implicit_gradient
 from eqnp.stencils import Stencil
@@ -98,7 +99,7 @@ class Phases:
         self.prepared = PreparedNetwork(network, self.weights, x)
         self.dtype = x.dtype
         self._free: Steady | None = None
-        self._nudged: dict[float, Steady] = {}
+        self._nudged: dict[complex, Steady] = {}
         self._after: dict[int, Relaxation] = {}
 
     def __len__(self) -> int:
@@ -114,8 +115,8 @@ class Phases:
             self._free = self._settle(self.prepared.zero_states())
         return self._free
 
-    def nudged(self, beta: float) -> Steady:
-        """Return the steady states under nudging ``beta``; for beta = 0 the free ones."""
+    def nudged(self, beta: complex) -> Steady:
+        """Return the steady states under nudging ``beta``, complex if it is; for beta = 0 the free ones."""
         if not beta:
             return self.free
         if beta not in self._nudged:
@@ -124,13 +125,18 @@ class Phases:
             self._nudged[beta] = self._settle(free, beta)
         return self._nudged[beta]
 
-    def settled(self, beta: float = 0.0) -> np.ndarray:
+    def settled(self, beta: complex = 0.0) -> np.ndarray:
         """Return which samples have settled under nudging ``beta``: bool (N,)."""
         is_settled: np.ndarray = self.nudged(beta).moves <= settled_move(self.dtype)
         return is_settled
 
-    def switched(self, beta: float) -> np.ndarray:
-        """Return which samples change their activity pattern under nudging ``beta``, or do not settle: bool (N,)."""
+    def switched(self, beta: complex) -> np.ndarray:
+        """Return which samples change their activity pattern under nudging ``beta``, or do not settle: bool (N,).
+
+        A complex beta needs a holomorphic network, in which nothing switches.
+        """
+        if is_complex(beta):
+            return ~self.settled(beta)
         same = _same(self._pattern(0.0), self._pattern(beta))
         switched: np.ndarray = ~(same & self.settled(beta))
         return switched
@@ -236,12 +242,13 @@ class Phases:
         prepared = PreparedNetwork(self.network, self.weights, self.x[rows])
         return prepared, lambda states: [s[rows] for s in states], self.target[rows]
 
-    def _settle(self, start: States, beta: float = 0.0) -> Steady:
+    def _settle(self, start: States, beta: complex = 0.0) -> Steady:
         """Settle from ``start``, each sample until it moves by rounding only or its small move no longer shrinks.
 
         A sample whose states grow without limit ends too.
         """
-        states, moves, done = [s.copy() for s in start], np.full(len(self), np.inf), 0
+        dtype = complex_dtype(self.dtype) if is_complex(beta) else self.dtype
+        states, moves, done = [s.astype(dtype) for s in start], np.full(len(self), np.inf), 0
         moving = np.ones(len(self), bool)
         while moving.any() and done < self.steps:
             count = min(CHUNK, self.steps - done)
@@ -262,7 +269,7 @@ class Phases:
             self.watch.detail(f"step {done}, {moving.sum()} samples move")
         return Steady(states, moves, done)
 
-    def _pattern(self, beta: float) -> list[Array]:
+    def _pattern(self, beta: complex) -> list[Array]:
         """Return the activity pattern, arrays (N, ...): winners of all pools, and which units are saturated."""
         states = self.nudged(beta).states
         network, _ = nudged_network(self.contrast, self.prepared, self.free.states)  # if asymmetric, pools are fixed

@@ -160,7 +160,7 @@ def measure_bias(phases: Phases, beta: float) -> dict[str, Any]:
     of_all = phases.exact(settled).gradient
     for name, (make, order) in ORDERS.items():
         result[name] = _bias(phases, make, betas, good, exact.gradient)
-        result[name] |= {"bias_all": _biases(phases, [make(b) for b in betas], settled, of_all), "order": order}
+        result[name] |= {"bias_all": biases_of(phases, [make(b) for b in betas], settled, of_all), "order": order}
     return result
 
 
@@ -201,9 +201,9 @@ def _bias(
 ) -> dict[str, Any]:
     """Return bias and rounding (K,) of a stencil at K betas over the samples ``good`` (N,), and the fitted slope."""
     stencils = [make(b) for b in betas]
-    biases = _biases(phases, stencils, good, exact)
+    biases = biases_of(phases, stencils, good, exact)
     rounding = np.array([phases.rounding(stencil, good) for stencil in stencils]) / total_norm(exact)
-    return {"bias": biases, "rounding": rounding, **_slope(betas, biases, rounding)}
+    return {"bias": biases, "rounding": rounding, **fitted_slope(betas, biases, rounding)}
 
 
 def _first_with_enough(
@@ -221,13 +221,13 @@ def _first_with_enough(
     return best
 
 
-def _biases(phases: Phases, stencils: Sequence[Stencil], which: np.ndarray, exact: Gradient) -> np.ndarray:
+def biases_of(phases: Phases, stencils: Sequence[Stencil], which: np.ndarray, exact: Gradient) -> np.ndarray:
     """Return |estimate - exact| / |exact| for the settled estimate of each of K stencils: (K,)."""
     estimates = [phases.settled_estimate(stencil, which) for stencil in stencils]
     return np.array([total_norm(minus(estimate, exact)) / (total_norm(exact) or 1.0) for estimate in estimates])
 
 
-def _slope(betas: Sequence[float], biases: np.ndarray, rounding: np.ndarray) -> dict[str, float]:
+def fitted_slope(betas: Sequence[float], biases: np.ndarray, rounding: np.ndarray) -> dict[str, float]:
     """Return the least-squares slope of log bias against log beta, over the values well above rounding.
 
     ``slope_error`` is half of the 95 % interval, by Student's t with n - 2 degrees of freedom for n values.

@@ -71,6 +71,8 @@ def method(config: Config, bptt: BPTT | None) -> str:
     common = ", common update (KP-VF)" if config.training.common_update else ""
     nudging = "asymmetric nudging, " if config.training.nudging == "asymmetric" else ""
     algorithm = f"{nudging}{config.training.estimator} estimator"
+    if config.training.estimator == "circle":
+        algorithm += f" of {config.dynamics.points} points"
     if bptt is not None:
         short = bptt.segment < config.dynamics.T2
         algorithm = f"BPTT with recomputed states, in segments of {bptt.segment} steps" if short else "BPTT"

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from eqnp.backends.backend import Array, array_module
+from eqnp.ops.pairs import is_complex
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Activation:
     """``value(u, out=None)`` is sigma(u), ``derivative(u)`` is sigma'(u); both elementwise, shape and dtype of u.
 
     With ``out``, sigma(u) is written there, and ``out`` may be u. sigma(u) is from ``low`` to ``high``.
+    ``holomorphic`` says that both functions take complex u, too, and are the analytic continuation.
     """
 
     name: str
@@ -31,6 +33,7 @@ class Activation:
     derivative: Callable[[Array], Array]
     low: float = -math.inf
     high: float = math.inf
+    holomorphic: bool = False
 
     def require_out(self) -> None:
         """Check that ``value`` writes to ``out``, on which every step depends.
@@ -57,10 +60,9 @@ class Activation:
 
 def _sigmoid(u: Array, out: Array | None = None) -> Array:
     # 1 / (1 + exp(-4 v)) = (1 + tanh(2 v)) / 2 with v = u - 1/2; tanh cannot overflow
-    xp = array_module(u)
-    out = xp.multiply(u, 2, out=out)
+    out = array_module(u).multiply(u, 2, out=out)
     out -= 1
-    xp.tanh(out, out=out)
+    _tanh(out, out=out)
     out += 1
     out *= 0.5
     return out
@@ -72,7 +74,22 @@ def _sigmoid_derivative(u: Array) -> Array:
 
 
 def _tanh(u: Array, out: Array | None = None) -> Array:
+    if is_complex(u):
+        return _complex_tanh(u, out)
     return array_module(u).tanh(u, out=out)
+
+
+def _complex_tanh(u: Array, out: Array | None) -> Array:
+    # tanh(a + i b) = (t + i (1 - t^2) sin b cos b) / (cos^2 b + t^2 sin^2 b), t = tanh a: by real functions, which are
+    # several times as fast as NumPy's complex tanh
+    xp = array_module(u)
+    out = xp.empty_like(u) if out is None else out
+    t, b = xp.tanh(u.real), u.imag
+    sine, cosine, square = xp.sin(b), xp.cos(b), t * t
+    below = cosine * cosine + square * (sine * sine)
+    out.real[...] = t / below
+    out.imag[...] = (1 - square) * (sine * cosine) / below
+    return out
 
 
 def _tanh_derivative(u: Array) -> Array:
@@ -99,16 +116,16 @@ def _clip(name: str, formula: str, slope: float, low: float, high: float) -> Act
     return Activation(name, formula, value, derivative, low, high)
 
 
-LINEAR = Activation("linear", "u", _linear, lambda u: array_module(u).ones_like(u))
+LINEAR = Activation("linear", "u", _linear, lambda u: array_module(u).ones_like(u), holomorphic=True)
 
 ACTIVATIONS: dict[str, Activation] = {
     activation.name: activation
     for activation in (
-        Activation("sigmoid", "1 / (1 + exp(-4 (u - 1/2)))", _sigmoid, _sigmoid_derivative, 0, 1),
+        Activation("sigmoid", "1 / (1 + exp(-4 (u - 1/2)))", _sigmoid, _sigmoid_derivative, 0, 1, True),
         _clip("hard_sigmoid", "clip(u, 0, 1)", 1, 0, 1),
         _clip("half_hard_sigmoid", "clip(u / 2, 0, 1)", 0.5, 0, 1),
         _clip("centered_hard_sigmoid", "clip(u, -1/2, 1/2)", 1, -0.5, 0.5),
-        Activation("tanh", "tanh(u)", _tanh, _tanh_derivative, -1, 1),
+        Activation("tanh", "tanh(u)", _tanh, _tanh_derivative, -1, 1, True),
         _clip("relu", "max(u, 0)", 1, 0, math.inf),
         _clip("relu6", "clip(u, 0, 6)", 1, 0, 6),
         LINEAR,

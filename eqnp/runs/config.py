@@ -174,6 +174,7 @@ class Dynamics:
     T1: int = key(20, "steps of the free phase", low=1)
     T2: int = key(8, "steps of each nudged phase; bptt: last steps of the free phase that it differentiates", low=1)
     beta: float = key(0.5, "ep: nudging strength", above=0)
+    points: int = key(4, "circle: number of points, even; beta is the radius; the bias is of order beta^points", low=2)
     tolerance: float = key(0.0, "stop a phase early when its residual is at most this; 0: never", low=0)
     check_every: int = key(
         0, "with a tolerance, check the residual every N steps; 0: every step on a CPU, every 10 on a GPU", low=0
@@ -201,8 +202,8 @@ class Training:
     )
     estimator: str = key(
         "symmetric",
-        "ep: finite-difference stencil in beta",
-        choices=("symmetric", "one-sided", "random-sign", "four-point"),
+        "ep: values of beta and coefficients; circle: complex values, for sigmoid, tanh and linear without max-pooling",
+        choices=("symmetric", "one-sided", "random-sign", "four-point", "circle"),
     )
     nudging: str = key(
         "plain",
@@ -351,6 +352,11 @@ def _check_kind(config: Config) -> None:
         if config.model.feedback_winners != "own":
             raise ConfigurationError("model.feedback_winners: needs model.kind = vector-field")
     _check_nudging(config)
+    is_circle = config.training.estimator == "circle"
+    if config.dynamics.points != Dynamics.points and not is_circle:
+        raise ConfigurationError("dynamics.points: needs training.estimator = circle")
+    if is_circle and config.training.algorithm == "bptt":
+        raise ConfigurationError("training.estimator: circle is of ep; with training.algorithm = bptt leave it out")
     if config.training.tf32 and config.training.dtype != "float32":
         raise ConfigurationError("training.tf32: needs training.dtype = float32")
     for what, only in (("schedule", "synchronous"), ("omega", 1)):

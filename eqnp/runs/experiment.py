@@ -84,6 +84,7 @@ def make_learner(
         phases=_phases(config, backend),
         estimator=training.estimator,
         beta=config.dynamics.beta,
+        points=config.dynamics.points,
         contrast=default_contrast(network, training.common_update, training.nudging),
         bptt=_bptt(config, architecture, backend, samples) if training.algorithm == "bptt" else None,
         update=Update(

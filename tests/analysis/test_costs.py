@@ -92,6 +92,16 @@ def test_counted_is_what_is_computed(monkeypatch, settings, pools):
     assert whole == N * costs.evaluation
 
 
+@pytest.mark.parametrize("points", [2, 4, 8])
+@pytest.mark.parametrize("schedule", ["synchronous", "even-odd"])
+def test_a_complex_state_counts_as_two(monkeypatch, points, schedule):
+    settings = ["training.estimator=circle", f"dynamics.points={points}", f"dynamics.schedule={schedule}"]
+    learner = learner_of(*settings, "model.activation=tanh", pools=("average", "none"))
+    weights, x, target = work_of(learner)
+    gradient = Counter(monkeypatch).of(lambda: learner.gradient(weights, x, target, learner.stencil(0, 0), None))
+    assert gradient == N * Costs(learner).gradient
+
+
 def test_edges_of_a_chain_and_their_forms():
     learner = make_learner(load("digits"), (28, 28, 1), 10, get_backend("numpy"))
     first, second, last = connections_of(learner.network)

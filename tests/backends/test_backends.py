@@ -51,6 +51,16 @@ WAYS = [
     ["optimizer.name=adam", "optimizer.momentum=0", "model.activation=centered_hard_sigmoid"],
     ["optimizer.nesterov=true", "optimizer.clip_norm=0.1", "model.activation=relu6"],
     ["model.activation=relu", "dynamics.schedule=even-odd", "dynamics.omega=1.6", "optimizer.clip_norm=0.1"],
+    ["training.estimator=circle", "model.activation=tanh", "model.layers.0.pool=average", "model.layers.1.keep=0.8"],
+    [
+        "training.estimator=circle",
+        "dynamics.points=6",
+        "model.activation=sigmoid",
+        "model.layers=[{conv=3,kernel=3},{conv=4,kernel=3,stride=2,skips=[{source=0,stride=2,kernel=5}]},{dense=10}]",
+        "model.loss=cross_entropy",
+        "dynamics.beta=0.1",
+        "dynamics.schedule=even-odd",
+    ],
 ]
 
 

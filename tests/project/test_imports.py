@@ -28,7 +28,7 @@ LADDER = [
     "dropout links",
     "networks",
     "prepared",
-    "step",
+    "step holomorphic",
     "derivatives",
     "dynamics asymmetric",
     "contrasts",
@@ -40,6 +40,7 @@ LADDER = [
     "analysis.cures",
     "analysis.settling analysis.theorem analysis.verdict analysis.precision analysis.trajectories analysis.measuring "
     "analysis.costs",
+    "analysis.circles",
     "analysis.calibration analysis.exactness",
     "analysis.plots",
     "analysis.picture analysis",
