@@ -9,8 +9,9 @@ import numpy as np
 
 from eqnp.analysis.calibration import memory_of_update, time_of_update
 from eqnp.analysis.costs import ConnectionCost, Costs, connections_of, form_costs, form_of
+from eqnp.api.fitting import read_dataset
 from eqnp.api.run import outline_of
-from eqnp.api.session import Session, read_dataset
+from eqnp.api.session import Session
 from eqnp.api.titles import method, steps
 from eqnp.backends.backend import Backend
 from eqnp.backends.sharding import thread_map
