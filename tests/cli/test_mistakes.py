@@ -298,6 +298,7 @@ def understood(capsys, line, wrong, word):
     own = {
         p.configuration_key: p.opts[0][2:] for p in eqnp.get_command(None, "train").params if isinstance(p, ShortForm)
     }
+    own |= {key.rpartition(".")[2]: option for key, option in own.items()}  # the short form of --batch_size
     (table, _, last), (wrong_table, _, wrong_last) = word.rpartition("."), wrong.rpartition(".")
     return (
         word in (suggested if table else [part for each in suggested for part in (each, each.rpartition(".")[2])])

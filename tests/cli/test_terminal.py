@@ -45,7 +45,9 @@ def test_a_run_needs_nobody_who_reads(tmp_path, closed):
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no SIGHUP")
-def test_signals_are_remembered_with_their_exit_codes(monkeypatch):
+def test_signals_are_remembered_with_their_exit_codes(monkeypatch, request):
+    nohup = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it would be ignored
+    request.addfinalizer(lambda: signal.signal(signal.SIGHUP, nohup))
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)):
         with StopRequest() as stop:
             signal.raise_signal(number)

@@ -23,6 +23,7 @@ from eqnp.runs.template import commented
 from eqnp.runs.variables import settings_in, variable_of
 
 VALUES = {
+    "dynamics.points": [2, 4, 6],
     "name": ["from a file", "2024-01-01", 'a "quoted" word'],
     "data.name": ["mnist", "cifar10", "fashion-mnist"],
     "data.shape": [[4], [5], [6]],
