@@ -1,6 +1,7 @@
 """Images in files of a user: PNG and JPEG by Pillow (optional), arrays in .npy files.
 
-Only this module imports Pillow. Every mistake is a DataError of one line that begins with the file.
+Pillow is imported here, for ``eqnp.data.images`` too. Every mistake is a DataError of one line that begins with the
+file.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ def read_images(path: Path, shape: Shape, resize: bool = False) -> np.ndarray:
     return _read_picture(path, shape, resize)[None]
 
 
-def require_pillow() -> Any:
-    """Return the module ``PIL.Image``.
+def require_pillow(missing: str = "PNG and JPEG files need Pillow; `pip install pillow`, or give .npy files") -> Any:
+    """Return the module ``PIL.Image``; ``missing`` is the message without it.
 
     Raises:
         BackendError: Pillow is not installed.
@@ -50,7 +51,7 @@ def require_pillow() -> Any:
     try:
         from PIL import Image
     except ImportError:
-        raise BackendError("PNG and JPEG files need Pillow; `pip install pillow`, or give .npy files") from None
+        raise BackendError(missing) from None
     return Image
 
 

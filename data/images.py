@@ -1,6 +1,6 @@
 """A folder of images as a dataset: ``train/CLASS/*`` and ``test/CLASS/*``, PNG or JPEG, read by Pillow (optional).
 
-Only this module imports Pillow. Sizes come from the headers of the files, before any pixel is decoded.
+Sizes come from the headers of the files, before any pixel is decoded.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import warnings
 from collections.abc import Sequence
 from itertools import chain, zip_longest
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from eqnp.data.imagefiles import require_pillow
 from eqnp.data.npz import require_memory
-from eqnp.errors import BackendError, DataError
+from eqnp.errors import DataError
 
 ENDINGS = (".png", ".jpg", ".jpeg")
 OTHER_IMAGES = (".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".npy")
@@ -54,7 +54,7 @@ def read_images(folder: Path, resize: tuple[int, int] = (0, 0)) -> ImageFolder:
         BackendError: Pillow is not installed.
         DataError: no such folders, no images, images of different sizes, or one that cannot be read.
     """
-    image = _pillow()
+    image = require_pillow("data.name = folder: reading images needs Pillow; `pip install pillow`")
     train = _classes(folder, "train")
     test = _classes(folder, "test")
     if unknown := [name for name in test if name not in train]:
@@ -68,14 +68,6 @@ def read_images(folder: Path, resize: tuple[int, int] = (0, 0)) -> ImageFolder:
         x, tx = (_decode(image, each, size, channels) for each in headers)
     y, ty = (np.array([label for _, label in each], np.int64) for each in listed)
     return ImageFolder(x, y, tx, ty, tuple(train))
-
-
-def _pillow() -> ModuleType:
-    try:
-        from PIL import Image
-    except ImportError:
-        raise BackendError("data.name = folder: reading images needs Pillow; `pip install pillow`") from None
-    return Image
 
 
 def _classes(folder: Path, part: str) -> dict[str, list[Path]]:
