@@ -22,6 +22,9 @@ from eqnp.connections.contract import Connection, Prepared, Winner
 from eqnp.connections.layers import ConvLayer, Shape
 
 
+ROWS = 96  # in a product, at least, if the batch has them: every product reads all its weights
+
+
 class Direct(NamedTuple):
     """Weights in the form that the direct form takes."""
 
@@ -91,7 +94,8 @@ class ConvPoolConnection(Connection):
         (N, H, W, C), (N, P, Q, K) -> (KH, KW, C, K), (K,).
         """
         space = (space or Workspace()).scratch
-        cut = blocks(s, self._columns_per_sample() * s.dtype.itemsize)
+        least = -(-ROWS // (self.conv_size[0] * self.conv_size[1]))
+        cut = blocks(s, self._columns_per_sample() * s.dtype.itemsize, least)
         dw = self._weight_gradient(s[cut[0]], v[cut[0]], _part(winner, cut[0]), space)
         for block in cut[1:]:
             dw += self._weight_gradient(s[block], v[block], _part(winner, block), space)
@@ -136,13 +140,17 @@ class ConvPoolConnection(Connection):
         """Return how many numbers per sample must fit into the cache."""
         return self._columns_per_sample()
 
+    def _rows_per_sample(self) -> int:
+        """Return the rows of a sample in the product with the weights."""
+        return self.conv_size[0] * self.conv_size[1]
+
     def _columns_per_sample(self) -> int:
         """Return the size of a sample's columns and of their product with w."""
         (p, q), k = self.conv_size, self.layer.channels
         return p * q * (self.kernel[0] * self.kernel[1] * self.below[2] + k)
 
     def _blocks(self, s: Array) -> Sequence[slice]:
-        return blocks(s, self._numbers_per_sample() * s.dtype.itemsize)
+        return blocks(s, self._numbers_per_sample() * s.dtype.itemsize, -(-ROWS // self._rows_per_sample()))
 
     def _drive_all(self, w: Prepared, b: Array | None, s: Array, space: Workspace) -> tuple[Array, Winner]:
         shape = (len(s), *self.above)

@@ -19,7 +19,7 @@ from eqnp.connections.cuda_winograd import CudaWinograd
 from eqnp.connections.dense import DenseConnection
 from eqnp.connections.layers import ConvLayer, Layer, Shape
 from eqnp.connections.merged import MergedConnection
-from eqnp.connections.winograd import WinogradConnection
+from eqnp.connections.winograd import StridedConnection, WinogradConnection
 from eqnp.ops.toom_cook import POINTS
 
 FORMS = ("auto", "direct", "merged", "winograd-2x2", "winograd-4x4")
@@ -56,7 +56,7 @@ def connect(
         return DenseConnection(below, above) if device is None else CudaDense(below, above, device)
     if form == "auto":
         form = fastest(layer, below, means)
-    return _make(form if suits(form, layer) else "direct", layer, below, means)
+    return _make(form if suits(form, layer, means) else "direct", layer, below, means)
 
 
 def fastest(layer: ConvLayer, below: Shape, means: Means = None) -> str:
@@ -66,17 +66,19 @@ def fastest(layer: ConvLayer, below: Shape, means: Means = None) -> str:
     """
     device = _device_of(means)
     exact = device is None or device.exact
-    forms = [name for name in FORMS[1:] if suits(name, layer) and (exact or not name.startswith("winograd"))]
+    forms = [name for name in FORMS[1:] if suits(name, layer, means) and (exact or not name.startswith("winograd"))]
     return min(forms, key=lambda name: cost(name, layer, below, CPU if device is None else GPU))
 
 
-def suits(form: str, layer: ConvLayer) -> bool:
-    """Return whether ``form`` can compute ``layer``."""
+def suits(form: str, layer: ConvLayer, means: Means = None) -> bool:
+    """Return whether ``form`` can compute ``layer`` by ``means``."""
     if form == "merged":
         return layer.pool == "average"
     if form.startswith("winograd"):
-        r = layer.kernel[0]
-        return layer.kernel == (r, r) and r > 1 and layer.stride == 1 and _m(form) + r - 1 in POINTS
+        r, s = layer.kernel[0], layer.stride
+        strided = _device_of(means) is None and layer.pool != "max" and r > s
+        taps = -(-r // s)
+        return layer.kernel == (r, r) and r > 1 and (s == 1 or strided) and _m(form) + taps - 1 in POINTS
     return True
 
 
@@ -87,9 +89,10 @@ def cost(form: str, layer: ConvLayer, below: Shape, prices: Prices = CPU) -> flo
     if isinstance(connection, WinogradConnection):
         tiling, (h, w) = connection.tiling, below[:2]
         t, tiles, outputs = tiling.t, tiling.count, tiling.outputs
-        transforms = tiling.counts[0] * t * w * c * (h + tiling.counts[1] * t) + tiles * outputs * t * k * (t + outputs)
-        moved = tiles * (t**2 * c + (t**2 if prices.products_move else outputs**2) * k)
-        return 2 * (tiles * t**2 * c * k + prices.transform * transforms + prices.move * moved)
+        transforms = tiling.counts[0] * t * w * c * (h + layer.stride * tiling.counts[1] * t)
+        transforms += tiles * outputs * t * k * (t + outputs)
+        moved = tiles * (tiling.entries * c + (t**2 if prices.products_move else outputs**2) * k)
+        return 2 * (tiles * tiling.entries * c * k + prices.transform * transforms + prices.move * moved)
     p, q = connection.conv_size
     columns = connection.kernel[0] * connection.kernel[1] * c
     return 2 * p * q * (columns * k + prices.move * (columns + k))
@@ -103,7 +106,8 @@ def _make(form: str, layer: ConvLayer, below: Shape, means: Means = None) -> Con
         return (CudaMerged if form == "merged" else CudaConvPool)(below, layer, device=device)
     if form.startswith("winograd"):
         products = means if isinstance(means, Products) else None
-        return WinogradConnection(below, layer, _m(form), products=products)
+        kind = WinogradConnection if layer.stride == 1 else StridedConnection
+        return kind(below, layer, _m(form), products=products)
     return (MergedConnection if form == "merged" else ConvPoolConnection)(below, layer)
 
 

@@ -1,4 +1,4 @@
-"""The conv-pool connection by Winograd transforms, for square kernels with stride 1."""
+"""The conv-pool connection by Winograd transforms, for square kernels: with stride 1, and with a stride."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class WinogradConnection(ConvPoolConnection):
     def __init__(self, below: Shape, layer: ConvLayer, m: int, products: Products | None = None, **more: Any) -> None:
         super().__init__(below, layer, **more)
         self.products = products
-        self.tiling = ops.Tiling(m, layer.kernel[0], layer.pool, self.size, self.padding)
+        self.tiling = ops.Tiling(m, layer.kernel[0], layer.pool, self.size, self.padding, self.stride)
 
     @property
     def reach(self) -> tuple[ops.Axis, ops.Axis]:
@@ -34,8 +34,8 @@ class WinogradConnection(ConvPoolConnection):
         return ops.transform_weights(w, self.tiling, self.products)
 
     def _drive(self, w: ops.Kernel, b: Array | None, s: Array, space: Workspace, out: Array, winner: Winner) -> None:
-        y = ops.winograd_outputs(s, w, self.tiling, space)
-        if w.ties is not None:  # the pooling is a maximum
+        y = self._outputs(w, s, space)
+        if self.pool == "max":
             best, found = ops.winograd_max_pool(y, ops.reach(s, w.ties), w, space)
             ops.from_tiles(found, winner)
         else:
@@ -47,10 +47,10 @@ class WinogradConnection(ConvPoolConnection):
     def _feedback(self, w: ops.Kernel, v: Array, winner: Winner, space: Workspace) -> Array:
         y = ops.to_tiles(v, self.tiling, "values", space)
         y = ops.winograd_unpool(y, self._winners_of_tiles(winner, space), space) if self.pool == "max" else y
-        return ops.winograd_inputs(y, w, self.tiling, space)
+        return self._inputs(w, y, space)
 
     def _drive_at_winners(self, w: ops.Kernel, s: Array, winner: Winner, space: Workspace, out: Array) -> None:
-        y = ops.winograd_outputs(s, w, self.tiling, space)
+        y = self._outputs(w, s, space)
         picked = ops.winograd_pick(y, self._winners_of_tiles(winner, space)) if self.pool == "max" else y
         ops.from_tiles(picked, out)
 
@@ -59,4 +59,27 @@ class WinogradConnection(ConvPoolConnection):
 
     def _numbers_per_sample(self) -> int:
         """Return how many numbers per sample must fit into the cache: twice those of one of the t^2 products."""
-        return 2 * self.tiling.count * (self.below[2] + self.layer.channels)
+        return 2 * self.tiling.count * (self.stride**2 * self.below[2] + self.layer.channels)
+
+    def _rows_per_sample(self) -> int:
+        return self.tiling.count
+
+    def _outputs(self, w: ops.Kernel, s: Array, space: Workspace) -> Array:
+        return ops.winograd_outputs(s, w, self.tiling, space)
+
+    def _inputs(self, w: ops.Kernel, y: Array, space: Workspace) -> Array:
+        return ops.winograd_inputs(y, w, self.tiling, space)
+
+
+class StridedConnection(WinogradConnection):
+    """The same maps for kernels with a stride, without a maximum; see ``eqnp.ops.strided``."""
+
+    def prepare(self, w: Array) -> ops.StridedKernel:
+        """Return the transformed weights of w (r, r, C, K)."""
+        return ops.transform_strided_weights(w, self.tiling, self.products)
+
+    def _outputs(self, w: ops.StridedKernel, s: Array, space: Workspace) -> Array:
+        return ops.strided_outputs(s, w, self.tiling, space)
+
+    def _inputs(self, w: ops.StridedKernel, y: Array, space: Workspace) -> Array:
+        return ops.strided_inputs(y, w, self.tiling, space)

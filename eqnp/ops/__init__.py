@@ -8,6 +8,7 @@
 | ``max_unpool(p, winner)`` | ``pick_winners(u, winner)`` |
 | ``average_pool(u)`` | ``average_unpool(p)`` |
 | ``winograd_outputs(x, kernel)`` | ``winograd_inputs(y, kernel)`` |
+| ``strided_outputs(x, kernel)`` | ``strided_inputs(y, kernel)`` |
 | ``winograd_unpool(v, winner)`` | ``winograd_pick(y, winner)`` |
 
 Read in this order:
@@ -18,6 +19,7 @@ Read in this order:
 4. ``ties``: which values of a pooling window count as equal.
 5. ``activations`` and ``moves``: sigma, and the update of a state with it.
 6. ``toom_cook``, ``tiles`` and ``winograd``: a convolution and the pooling after it with fewer multiplications.
+7. ``strided``: the same for a convolution with a stride.
 """
 
 from eqnp.ops.activations import ACTIVATIONS, Activation
@@ -31,6 +33,7 @@ from eqnp.ops.conv import (
 )
 from eqnp.ops.dense import dense, dense_transpose, dense_weight_gradient, flatten
 from eqnp.ops.pooling import average_pool, average_unpool, max_pool, max_unpool, pick_winners
+from eqnp.ops.strided import StridedKernel, strided_inputs, strided_outputs, transform_strided_weights
 from eqnp.ops.ties import Axis, Ties, prepare_ties, reach, running_sums, tie_margin
 from eqnp.ops.tiles import Tiling, from_tiles, to_tiles
 from eqnp.ops.toom_cook import toom_cook
@@ -49,6 +52,7 @@ __all__ = [
     "Activation",
     "Axis",
     "Kernel",
+    "StridedKernel",
     "Ties",
     "Tiling",
     "average_pool",
@@ -70,9 +74,12 @@ __all__ = [
     "prepare_ties",
     "reach",
     "running_sums",
+    "strided_inputs",
+    "strided_outputs",
     "tie_margin",
     "to_tiles",
     "toom_cook",
+    "transform_strided_weights",
     "transform_weights",
     "winograd_inputs",
     "winograd_max_pool",

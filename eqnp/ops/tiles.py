@@ -1,6 +1,6 @@
 """The tiles of Winograd's F(m x m, r x r): how many cover a layer, which inputs they need, and states cut into tiles.
 
-Letters: N samples, K output channels, (P, Q) number of tiles, D padding.
+Letters: N samples, K output channels, (P, Q) number of tiles, D padding, S stride.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from eqnp.ops.ties import Axis
 
 @dataclass(frozen=True)
 class Tiling:
-    """The tiles of F(m x m, r x r) on an input of ``size`` (H, W), with the pooling after it."""
+    """The tiles on an input of ``size`` (H, W), with the pooling after it: of F(m x m, taps x taps)."""
 
     m: int
     r: int
@@ -24,11 +24,25 @@ class Tiling:
     """``max``, ``average`` or ``none``."""
     size: Size
     padding: int = 0
+    stride: int = 1
+
+    @cached_property
+    def taps(self) -> int:
+        """Weights along each axis that meet every S-th input: r with stride 1, else as ``eqnp.ops.strided`` explains."""
+        return -(-self.r // self.stride)
 
     @cached_property
     def t(self) -> int:
-        """Inputs of a tile along each axis: m + r - 1."""
-        return self.m + self.r - 1
+        """Inputs of a tile along each axis: m + taps - 1."""
+        return self.m + self.taps - 1
+
+    @cached_property
+    def entries(self) -> int:
+        """Multiplications of a tile for each input and output channel: t^2 with stride 1."""
+        full = self.r - self.stride * (self.taps - 1)
+        inner = self.t if full == self.stride else self.t - 1
+        along = [self.stride] * inner + [full] * (self.t - inner)
+        return sum((across_columns - 1) * self.stride + rows for rows in along for across_columns in along)
 
     @cached_property
     def side(self) -> int:
@@ -43,7 +57,7 @@ class Tiling:
     @cached_property
     def above(self) -> Size:
         """Size of the state above, which is after the pooling."""
-        h, w = output_size(self.size, (self.r, self.r), 1, self.padding)
+        h, w = output_size(self.size, (self.r, self.r), self.stride, self.padding)
         return (h, w) if self.pool == "none" else (h // 2, w // 2)
 
     @cached_property

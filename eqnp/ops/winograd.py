@@ -63,10 +63,7 @@ def transform_weights(w: Array, tiling: Tiling, products: Products | None = None
     """Return U = (G x G) w for w (r, r, C, K), and the transforms of inputs and outputs, in the dtype of w."""
     xp, t = array_module(w), tiling.t
     a, g, b = toom_cook(tiling.m, tiling.r)
-    if tiling.pool != "none":
-        # an average takes the mean of two rows; for a maximum, the rows are ordered by place in the window, then window
-        windows = a.reshape(-1, 2, t)
-        a = windows.mean(axis=1) if tiling.pool == "average" else windows.swapaxes(0, 1).reshape(a.shape)
+    a = pooled(a, tiling.pool)
     (h, wide), (p, q) = tiling.size, tiling.counts
     rows = _laid(b, tiling, p, h)  # (P, t, H)
     cols = _laid(b, tiling, q, wide).swapaxes(0, 1)  # (t, Q, W)
@@ -79,12 +76,23 @@ def transform_weights(w: Array, tiling: Tiling, products: Products | None = None
         (c, k),
         products.prepare(u),
         products.prepare(u.swapaxes(1, 2)),
-        _transform(rows.reshape(p * t, h), w),
-        _transform(cols.reshape(t * q, wide), w),
-        _transform(a, w),
+        as_transform(rows.reshape(p * t, h), w),
+        as_transform(cols.reshape(t * q, wide), w),
+        as_transform(a, w),
         products,
         ties,
     )
+
+
+def pooled(a: np.ndarray, pool: str) -> np.ndarray:
+    """Return A^T (m, t) with its rows in the order of the pooling: an average takes the mean of two rows.
+
+    For a maximum, the rows are ordered by place in the window, then by window.
+    """
+    if pool == "none":
+        return a
+    windows = a.reshape(-1, 2, a.shape[1])
+    return windows.mean(axis=1) if pool == "average" else windows.swapaxes(0, 1).reshape(a.shape)
 
 
 def _laid(b: np.ndarray, tiling: Tiling, count: int, size: int) -> np.ndarray:
@@ -96,7 +104,7 @@ def _laid(b: np.ndarray, tiling: Tiling, count: int, size: int) -> np.ndarray:
     return laid[:, :, padding : padding + size]
 
 
-def _transform(matrix: np.ndarray, like: Array) -> Transform:
+def as_transform(matrix: np.ndarray, like: Array) -> Transform:
     """Return a matrix (n, k) and its transpose (k, n) with the module and dtype of ``like``."""
     xp = array_module(like)
     there, back = (xp.asarray(np.ascontiguousarray(x), dtype=like.dtype) for x in (matrix, matrix.T))
@@ -117,11 +125,32 @@ def winograd_outputs(x: Array, kernel: Kernel, tiling: Tiling, space: Workspace 
     xp.matmul(kernel.cols.there, r.reshape(n * p, t, w, c), out=v.transpose(2, 0, 1, 3))
     m = space.take("even stages", (t * t, tiles, k), x)
     kernel.products.matmul(v.reshape(t * t, tiles, c), kernel.u, out=m)
-    z = space.take("odd stages", (outputs, t * q, run), x)
-    xp.matmul(kernel.outputs.there, m.reshape(t, t * q, run).swapaxes(0, 1), out=z.swapaxes(0, 1))
-    y = space.take("even stages", (outputs, outputs, q, run), x)
-    xp.matmul(kernel.outputs.there, z.reshape(outputs, t, q, run).swapaxes(1, 2), out=y.swapaxes(1, 2))
+    return transform_products(m, kernel.outputs, (q, n, p), space)
+
+
+def transform_products(m: Array, transform: Transform, tiles: tuple[int, int, int], space: Workspace) -> Array:
+    """Return Y = A^T M A: (t^2, Q N P, K) -> (outputs, outputs, Q, N, P, K); tiles are (Q, N, P).
+
+    M lies in the buffer "even stages", and so does Y: M is overwritten. Adjoint: ``spread_outputs``.
+    """
+    xp, (outputs, t), (q, n, p), k = array_module(m), transform.there.shape, tiles, m.shape[-1]
+    run = n * p * k
+    z = space.take("odd stages", (outputs, t * q, run), m)
+    xp.matmul(transform.there, m.reshape(t, t * q, run).swapaxes(0, 1), out=z.swapaxes(0, 1))
+    y = space.take("even stages", (outputs, outputs, q, run), m)
+    xp.matmul(transform.there, z.reshape(outputs, t, q, run).swapaxes(1, 2), out=y.swapaxes(1, 2))
     return y.reshape(outputs, outputs, q, n, p, k)
+
+
+def spread_outputs(y: Array, transform: Transform, space: Workspace) -> Array:
+    """Return the adjoint of ``transform_products``, in the buffer "even stages": -> (t^2, Q N P, K)."""
+    xp, (outputs, t), (q, n, p, k) = array_module(y), transform.there.shape, y.shape[2:]
+    run = n * p * k
+    z = space.take("odd stages", (outputs, t, q, run), y)
+    xp.matmul(transform.back, y.reshape(outputs, outputs, q, run).swapaxes(1, 2), out=z.swapaxes(1, 2))
+    m = space.take("even stages", (t, t * q, run), y)
+    xp.matmul(transform.back, z.reshape(outputs, t * q, run).swapaxes(0, 1), out=m.swapaxes(0, 1))
+    return m.reshape(t * t, q * n * p, k)
 
 
 def winograd_inputs(y: Array, kernel: Kernel, tiling: Tiling, space: Workspace | None = None) -> Array:
@@ -132,12 +161,9 @@ def winograd_inputs(y: Array, kernel: Kernel, tiling: Tiling, space: Workspace |
     xp, space = array_module(y), space or Workspace()
     (c, k), (h, w), (q, n, p) = kernel.channels, tiling.size, y.shape[2:5]
     t, outputs, tiles, run = tiling.t, tiling.outputs, q * n * p, n * p * k
-    z = space.take("odd stages", (outputs, t, q, run), y)
-    xp.matmul(kernel.outputs.back, y.reshape(outputs, outputs, q, run).swapaxes(1, 2), out=z.swapaxes(1, 2))
-    m = space.take("even stages", (t, t * q, run), y)
-    xp.matmul(kernel.outputs.back, z.reshape(outputs, t * q, run).swapaxes(0, 1), out=m.swapaxes(0, 1))
+    m = spread_outputs(y, kernel.outputs, space)
     v = space.take("odd stages", (t * t, tiles, c), y)
-    kernel.products.matmul(m.reshape(t * t, tiles, k), kernel.u_back, out=v)
+    kernel.products.matmul(m, kernel.u_back, out=v)
     r = space.take("even stages", (n * p, t, w, c), y)
     xp.matmul(kernel.cols.back, v.reshape(t, t * q, n * p, c).transpose(2, 0, 1, 3), out=r)
     x = space.take("odd stages", (n, h, w * c), y)
