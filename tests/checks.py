@@ -179,6 +179,42 @@ WINOGRAD = [
 ]
 
 
+STRIDED = [  # shape, k, padding, m, r, stride, pool
+    ((2, 8, 8, 3), 4, 1, 4, 3, 2, "none"),
+    ((2, 9, 12, 4), 5, 1, 2, 3, 2, "none"),
+    ((1, 7, 6, 2), 3, 0, 4, 3, 2, "none"),
+    ((2, 10, 9, 3), 2, 2, 4, 5, 2, "none"),
+    ((2, 11, 9, 3), 2, 1, 4, 4, 2, "average"),
+    ((2, 12, 13, 2), 3, 2, 2, 5, 3, "average"),
+    ((2, 13, 14, 3), 4, 1, 4, 4, 3, "none"),
+]
+
+
+def check_strided(case, xp=np, dtype=np.float64):
+    """Against the direct form, and adjoint to each other."""
+    shape, k, padding, m, r, stride, pool = case
+    x, w = xp.asarray(numbers(shape, 1, dtype)), xp.asarray(numbers((r, r, shape[3], k), 2, dtype))
+    tiling = ops.Tiling(m, r, pool, shape[1:3], padding, stride)
+    kernel = ops.transform_strided_weights(w, tiling)
+    y = ops.strided_outputs(x, kernel, tiling).copy()
+    out = xp.zeros((shape[0], *tiling.above, k), dtype=dtype)
+    ops.from_tiles(y, out)
+    u = ops.conv2d(x, w, stride, padding)
+    assert_winograd(out, to_host(u if pool == "none" else ops.average_pool(u)), dtype)
+    space = Workspace()
+    v = xp.asarray(numbers(out.shape, 3, dtype))
+    back = ops.strided_inputs(ops.to_tiles(v, tiling, "v", space), kernel, tiling, space)
+    g = v if pool == "none" else ops.average_unpool(v, u.shape[1:3])
+    assert_winograd(back, to_host(ops.conv2d_transpose(g, w, tiling.size, stride, padding)), dtype)
+    assert_adjoint(
+        lambda x: ops.strided_outputs(x, kernel, tiling).copy(),
+        lambda g: ops.strided_inputs(g, kernel, tiling),
+        x,
+        xp.asarray(numbers(y.shape, 4, dtype)),
+        dtype,
+    )
+
+
 def winograd_case(case, xp=np, dtype=np.float64):
     shape, k, padding, m, r, pool = case
     x, w = xp.asarray(numbers(shape, 1, dtype)), xp.asarray(numbers((r, r, shape[3], k), 2, dtype))

@@ -20,6 +20,7 @@ from eqnp.connections.dense import DenseConnection
 from eqnp.connections.layers import ConvLayer, Layer, Shape
 from eqnp.connections.merged import MergedConnection
 from eqnp.connections.winograd import StridedConnection, WinogradConnection
+from eqnp.ops.ties import MULTIPLES
 from eqnp.ops.toom_cook import POINTS
 
 FORMS = ("auto", "direct", "merged", "winograd-2x2", "winograd-4x4")
@@ -75,10 +76,11 @@ def suits(form: str, layer: ConvLayer, means: Means = None) -> bool:
     if form == "merged":
         return layer.pool == "average"
     if form.startswith("winograd"):
-        r, s = layer.kernel[0], layer.stride
-        strided = _device_of(means) is None and layer.pool != "max" and r > s
-        taps = -(-r // s)
-        return layer.kernel == (r, r) and r > 1 and (s == 1 or strided) and _m(form) + taps - 1 in POINTS
+        r, s, is_max = layer.kernel[0], layer.stride, layer.pool == "max"
+        if layer.kernel != (r, r) or r <= s or (s > 1 and (is_max or _device_of(means) is not None)):
+            return False
+        t = _m(form) + -(-r // s) - 1
+        return t in POINTS and (not is_max or t in MULTIPLES)
     return True
 
 

@@ -92,11 +92,12 @@ def check_odd_conv():
     checks.check_conv(checks.CONVOLUTIONS[0])
 
 
+def first_row_negated(a):
+    return np.concatenate([-a[:1], a[1:]])
+
+
 def broken_field(name, way=None):
     """One array of a transformed kernel with a wrong sign in its first row; ``way`` names that of a transform."""
-
-    def first_row_negated(a):
-        return np.concatenate([-a[:1], a[1:]])
 
     def mutate(original):
         def broken(*args):
@@ -109,6 +110,40 @@ def broken_field(name, way=None):
         return broken
 
     return mutate
+
+
+def broken_parts(name):
+    """The weights of one group of entries."""
+
+    def mutate(original):
+        def broken(*args):
+            kernel = original(*args)
+            parts = list(kernel.parts)
+            parts[2] = parts[2]._replace(**{name: first_row_negated(getattr(parts[2], name))})
+            return kernel._replace(parts=parts)
+
+        return broken
+
+    return mutate
+
+
+def broken_component(axis, way):
+    """The transform of the second component along an axis."""
+
+    def mutate(original):
+        def broken(*args):
+            kernel = original(*args)
+            first, second = getattr(kernel, axis)
+            wrong = second.matrix._replace(**{way: first_row_negated(getattr(second.matrix, way))})
+            return kernel._replace(**{axis: [first, second._replace(matrix=wrong)]})
+
+        return broken
+
+    return mutate
+
+
+def check_strided():
+    checks.check_strided(checks.STRIDED[0])
 
 
 def check_exact_ties():
@@ -157,6 +192,16 @@ OPS = [
     ("transform_weights", broken_field("cols", "back"), check_winograd),
     ("transform_weights", broken_field("outputs", "there"), check_winograd),
     ("transform_weights", broken_field("outputs", "back"), check_winograd),
+    ("transform_strided_weights", broken_parts("u"), check_strided),
+    ("transform_strided_weights", broken_parts("u_back"), check_strided),
+    ("transform_strided_weights", broken_component("rows", "there"), check_strided),
+    ("transform_strided_weights", broken_component("rows", "back"), check_strided),
+    ("transform_strided_weights", broken_component("cols", "there"), check_strided),
+    ("transform_strided_weights", broken_component("cols", "back"), check_strided),
+    ("transform_strided_weights", broken_field("outputs", "there"), check_strided),
+    ("transform_strided_weights", broken_field("outputs", "back"), check_strided),
+    ("strided_outputs", scaled(-1), check_strided),
+    ("strided_inputs", scaled(-1), check_strided),
     ("winograd_outputs", scaled(-1), check_winograd),
     ("winograd_inputs", scaled(-1), check_winograd),
     ("winograd_max_pool", scaled(2), check_winograd),

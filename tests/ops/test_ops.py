@@ -143,6 +143,18 @@ def test_winograd(backend, case, dtype):
     checks.check_winograd(case, backend.xp, dtype)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("case", checks.STRIDED, ids=str)
+def test_a_convolution_with_a_stride_by_winograd(backend, case, dtype):
+    checks.check_strided(case, backend.xp, dtype)
+
+
+def test_the_multiplications_of_a_tile():
+    assert ops.Tiling(4, 3, "none", (16, 16), 1).entries == 36
+    assert ops.Tiling(4, 3, "none", (16, 16), 1, stride=2).entries == 85
+    assert ops.Tiling(2, 5, "none", (16, 16), 2, stride=2).entries == 52
+
+
 def test_a_workspace_changes_nothing_in_winograd():
     space = Workspace()
     for case in (*checks.WINOGRAD, *checks.WINOGRAD):
