@@ -21,7 +21,6 @@ from eqnp.backends.workspace import Workspace
 from eqnp.connections.contract import Connection, Prepared, Winner
 from eqnp.connections.layers import ConvLayer, Shape
 
-
 ROWS = 96  # in a product, at least, if the batch has them: every product reads all its weights
 
 

@@ -8,7 +8,7 @@ from eqnp import ops
 from eqnp.backends.backend import Array
 from eqnp.backends.products import Products
 from eqnp.backends.workspace import Workspace
-from eqnp.connections.contract import Winner
+from eqnp.connections.contract import Prepared, Winner
 from eqnp.connections.conv_pool import ConvPoolConnection
 from eqnp.connections.layers import ConvLayer, Shape
 
@@ -29,13 +29,14 @@ class WinogradConnection(ConvPoolConnection):
         """Which inputs enter each tile, along both axes: all of them contribute to the rounding of each output."""
         return self.tiling.reach
 
-    def prepare(self, w: Array) -> ops.Kernel:
+    def prepare(self, w: Array) -> Prepared:
         """Return the transformed weights of w (r, r, C, K)."""
         return ops.transform_weights(w, self.tiling, self.products)
 
     def _drive(self, w: ops.Kernel, b: Array | None, s: Array, space: Workspace, out: Array, winner: Winner) -> None:
         y = self._outputs(w, s, space)
         if self.pool == "max":
+            assert w.ties is not None  # made with the weights if the pooling is a maximum
             best, found = ops.winograd_max_pool(y, ops.reach(s, w.ties), w, space)
             ops.from_tiles(found, winner)
         else:
@@ -64,22 +65,22 @@ class WinogradConnection(ConvPoolConnection):
     def _rows_per_sample(self) -> int:
         return self.tiling.count
 
-    def _outputs(self, w: ops.Kernel, s: Array, space: Workspace) -> Array:
+    def _outputs(self, w: Prepared, s: Array, space: Workspace) -> Array:
         return ops.winograd_outputs(s, w, self.tiling, space)
 
-    def _inputs(self, w: ops.Kernel, y: Array, space: Workspace) -> Array:
+    def _inputs(self, w: Prepared, y: Array, space: Workspace) -> Array:
         return ops.winograd_inputs(y, w, self.tiling, space)
 
 
 class StridedConnection(WinogradConnection):
     """The same maps for kernels with a stride, without a maximum; see ``eqnp.ops.strided``."""
 
-    def prepare(self, w: Array) -> ops.StridedKernel:
+    def prepare(self, w: Array) -> Prepared:
         """Return the transformed weights of w (r, r, C, K)."""
         return ops.transform_strided_weights(w, self.tiling, self.products)
 
-    def _outputs(self, w: ops.StridedKernel, s: Array, space: Workspace) -> Array:
+    def _outputs(self, w: Prepared, s: Array, space: Workspace) -> Array:
         return ops.strided_outputs(s, w, self.tiling, space)
 
-    def _inputs(self, w: ops.StridedKernel, y: Array, space: Workspace) -> Array:
+    def _inputs(self, w: Prepared, y: Array, space: Workspace) -> Array:
         return ops.strided_inputs(y, w, self.tiling, space)

@@ -28,7 +28,7 @@ class Tiling:
 
     @cached_property
     def taps(self) -> int:
-        """Weights along each axis that meet every S-th input: r with stride 1, else as ``eqnp.ops.strided`` explains."""
+        """Weights along each axis that meet every S-th input: r with stride 1; see ``eqnp.ops.strided``."""
         return -(-self.r // self.stride)
 
     @cached_property
@@ -38,11 +38,11 @@ class Tiling:
 
     @cached_property
     def entries(self) -> int:
-        """Multiplications of a tile for each input and output channel: t^2 with stride 1."""
+        """Multiplications of a tile for each input and output channel: t^2 with stride 1; see ``eqnp.ops.strided``."""
         full = self.r - self.stride * (self.taps - 1)
         inner = self.t if full == self.stride else self.t - 1
         along = [self.stride] * inner + [full] * (self.t - inner)
-        return sum((across_columns - 1) * self.stride + rows for rows in along for across_columns in along)
+        return sum((columns - 1) * self.stride + rows for rows in along for columns in along)
 
     @cached_property
     def side(self) -> int:

@@ -118,7 +118,7 @@ def winograd_outputs(x: Array, kernel: Kernel, tiling: Tiling, space: Workspace 
     """
     xp, space = array_module(x), space or Workspace()
     (c, k), (p, q), (n, h, w) = kernel.channels, tiling.counts, x.shape[:3]
-    t, outputs, tiles, run = tiling.t, tiling.outputs, q * n * p, n * p * k
+    t, tiles = tiling.t, q * n * p
     r = space.take("even stages", (n, p * t, w * c), x)
     xp.matmul(kernel.rows.there, x.reshape(n, h, w * c), out=r)
     v = space.take("odd stages", (t, t * q, n * p, c), x)
@@ -159,8 +159,8 @@ def winograd_inputs(y: Array, kernel: Kernel, tiling: Tiling, space: Workspace |
     The result lies in the workspace and is valid until the next call with it.
     """
     xp, space = array_module(y), space or Workspace()
-    (c, k), (h, w), (q, n, p) = kernel.channels, tiling.size, y.shape[2:5]
-    t, outputs, tiles, run = tiling.t, tiling.outputs, q * n * p, n * p * k
+    c, (h, w), (q, n, p) = kernel.channels[0], tiling.size, y.shape[2:5]
+    t, tiles = tiling.t, q * n * p
     m = spread_outputs(y, kernel.outputs, space)
     v = space.take("odd stages", (t * t, tiles, c), y)
     kernel.products.matmul(m, kernel.u_back, out=v)

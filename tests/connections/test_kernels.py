@@ -38,7 +38,8 @@ SHAPES = [
     ((6, 7, 2), ConvLayer(3, (3, 3), padding=2)),
     ((10, 9, 3), ConvLayer(2, (5, 5), stride=2)),
 ]
-CASES = [(below, layer, form) for below, layer in SHAPES for form in FORMS[1:] if suits(form, layer, CudaDevice(standin))]
+DEVICE = CudaDevice(standin)
+CASES = [(below, layer, form) for below, layer in SHAPES for form in FORMS[1:] if suits(form, layer, DEVICE)]
 needs_compiler = pytest.mark.skipif(fakecuda.COMPILER is None, reason="no C++ compiler")
 
 
