@@ -20,6 +20,7 @@ from eqnp.shown import shown
 
 _COMMANDS = {
     "train": "Train a network by Equilibrium Propagation.",
+    "sweep": "Train many runs: a grid or a list of settings, several seeds.",
     "evaluate": "Measure the error of a run.",
     "predict": "Print the class and the score of image files.",
     "plot": "Draw learning curves of runs, and how one run settles.",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,6 +12,9 @@ from eqnp.cli.mistakes import Command
 from eqnp.cli.options import UserPath
 from eqnp.cli.streams import say_lines
 from eqnp.shown import shown
+
+if TYPE_CHECKING:
+    from eqnp.api.survey import Planned
 
 FORMATS = ("text", "markdown", "csv", "latex")  # eqnp.api.survey_text.FORMATS, without importing NumPy
 
@@ -25,7 +30,7 @@ def report(runs: tuple[Path, ...], form: str, page: Path | None, force: bool) ->
     """Print a table of runs: mean and spread over seeds, beside the poster's figures.
 
     Runs whose configurations differ in their seed alone are one row. Unfinished and failed runs are shown and do not
-    count. Every number is with the folder of its run.
+    count. Every number is with the folder of its run. The folder of a sweep stands for all its runs.
 
     --html writes one page that needs nothing else: the table, and for each run its curves, configuration and
     environment.
@@ -41,10 +46,24 @@ def report(runs: tuple[Path, ...], form: str, page: Path | None, force: bool) ->
         if page.suffix.lower() not in (".html", ".htm"):
             raise ConfigurationError(f"--html {page}: the name of a page ends in .html")
         require_place(page, force, option="--html")
-    found = survey(runs)
+    found = survey(*_expanded(runs))
     say_lines(WRITERS[form](found))
     if page is not None:
         from eqnp.api.survey_page import survey_page
 
         write_atomic(page, survey_page(found).encode())
         say_lines(shown(f"page in {page}"), err=True)
+
+
+def _expanded(paths: Sequence[Path]) -> tuple[list[str], dict[str, Planned]]:
+    """Return run folders, with those of sweeps in place of the sweeps, and what sweeps know of their runs."""
+    from eqnp.api.sweepwatch import table_of_folder
+    from eqnp.runs.sweepfolder import SweepFolder
+
+    runs: list[str] = []
+    planned: dict[str, Planned] = {}
+    for path in paths:
+        found, known = table_of_folder(SweepFolder(path)) if SweepFolder.is_one(path) else ([str(path)], {})
+        runs += found
+        planned |= known
+    return runs, planned
