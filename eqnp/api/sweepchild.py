@@ -19,7 +19,7 @@ from eqnp.api.signals import name_of_signal
 from eqnp.errors import RunBusyError
 from eqnp.runs.launchers import without_launcher
 from eqnp.runs.storage import read_bounded
-from eqnp.runs.sweepfolder import End, SweepFolder
+from eqnp.runs.sweepfolder import STOPPED, End, SweepFolder
 from eqnp.runs.variables import OTHERS, PREFIX
 
 _MODULE = "eqnp.cli.leashed"  # runs a command that stops when this process is gone
@@ -90,7 +90,7 @@ class Child:
                 self._process.stdin.close()
 
     def _end(self, code: int) -> End:
-        if code == 0:
+        if code == 0 or code in STOPPED:
             return End(code, self._reason)
         log = self._folder.log_path(self._name)
         lines = _lines(log)

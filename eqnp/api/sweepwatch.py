@@ -57,6 +57,10 @@ class Watch:
             if event["event"] in ("progress", "epoch"):
                 _note(state, event)
 
+    def waits(self, entry: Entry) -> None:
+        """Note that a run is to be tried again, since another process uses it now."""
+        del self.going[entry.index]
+
     def ended(self, entry: Entry, end: End) -> None:
         """Note and report how the process of a run ended."""
         state = self.going.pop(entry.index)
@@ -76,7 +80,7 @@ class Watch:
         if end.failed:
             return "failed", f"failed: {end.message}"
         if not end.finished:
-            why = "its time is over (training.max_minutes)" if end.code == 0 else "stopped, and saved"
+            why = "its time is over (training.max_minutes)" if end.code == 0 else "stopped"
             return "unfinished", why
         try:
             error = cell_of(str(self.folder.run_path(entry.folder))).test_error
