@@ -100,14 +100,6 @@ def complete_toml(ctx: click.Context, param: click.Parameter, incomplete: str) -
     return [CompletionItem(incomplete, type="file"), *map(CompletionItem, paths)]
 
 
-def complete_row(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:
-    """Return the names of a sweep's runs without their seeds; the file is on the command line already."""
-    from eqnp.runs.sweepfile import read_sweep
-
-    rows = dict.fromkeys(entry.row for entry in read_sweep(ctx.params["file"]).entries)
-    return [CompletionItem(name) for name in rows if name.startswith(incomplete)]
-
-
 def complete_source_or_run(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:
     """Return presets and run folders; the shell adds files."""
     runs = complete_run(ctx, param, incomplete)[1:]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from eqnp.cli.completing import complete_row, complete_toml
+from eqnp.cli.completing import complete_toml
 from eqnp.cli.mistakes import Command
 from eqnp.cli.options import Place, UserPath, backend_option, set_option
 
@@ -76,7 +76,7 @@ class _Asked(NamedTuple):
     help="mpi: on the processes that mpiexec started, one run each (mpi4py).",
 )
 @click.option("--index", type=click.IntRange(min=0), metavar="I", help="Only run number I, for a job array.")
-@click.option("--only", multiple=True, metavar="NAME", shell_complete=complete_row, help="Only these runs. Repeatable.")
+@click.option("--only", multiple=True, metavar="NAME", help="Only these runs. Repeatable.")
 @click.option("--no-retry", is_flag=True, help="Leave runs that failed.")
 @click.option("--dry-run", is_flag=True, help="Check everything and list the runs, but write nothing.")
 @click.option("--no-time", is_flag=True, help="With --dry-run: do not measure how long the runs may take.")
