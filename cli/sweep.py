@@ -126,7 +126,7 @@ def sweep(
         if dry_run:
             _list(asked, made, folder, chosen, not no_time)
         else:
-            board.result(_table(asked, folder, made))
+            board.result(_table(asked, folder, chosen))
         return 0
     return _train(asked, board, None)
 
@@ -252,15 +252,15 @@ def _conclude(asked: _Asked, board: Board, watch: Watch, chosen: Sequence[Entry]
     if stopped:
         return stopped
     if asked.number is None:
-        board.result(_table(asked, folder, watch.sweep))
+        board.result(_table(asked, folder, chosen))
     return watch.exit_code()
 
 
-def _table(asked: _Asked, folder: SweepFolder, made: Sweep) -> str:
+def _table(asked: _Asked, folder: SweepFolder, entries: Sequence[Entry]) -> str:
     from eqnp.api.survey_text import FORMATS as WRITERS
     from eqnp.api.sweepwatch import table
 
-    return WRITERS[asked.form](table(folder, made.entries))
+    return WRITERS[asked.form](table(folder, entries))
 
 
 def _list(asked: _Asked, made: Sweep, folder: SweepFolder, chosen: Sequence[Entry], measure: bool) -> None:

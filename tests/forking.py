@@ -127,5 +127,14 @@ def forking():
     process.stdout.close()
 
 
+def without_curves(folder):
+    """A folder for PYTHONPATH without matplotlib, which takes longer to import than a run takes."""
+    (folder / "sitecustomize.py").write_text(
+        "import importlib.util\nfind = importlib.util.find_spec\n"
+        "importlib.util.find_spec = lambda name, *more: None if name == 'matplotlib' else find(name, *more)\n"
+    )
+    return folder
+
+
 if __name__ == "__main__":
     serve()

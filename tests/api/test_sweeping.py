@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from commands import SMALL, run, same_run
-from forking import forking
+from forking import forking, without_curves
 
 from eqnp.api import sweepchild
 from eqnp.api.signals import name_of_signal
@@ -192,7 +192,7 @@ def test_ends():
 def test_the_processes_of_a_job_array_share_a_folder_and_two_sweeps_do_not(whole, sweep, tmp_path):
     file, complete = whole
     words = [sys.executable, "-m", "eqnp.cli", "sweep", str(file), "--out", str(tmp_path / "s")]
-    environment = os.environ | {"PYTHONPATH": str(no_curves(tmp_path)), "OPENBLAS_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": str(without_curves(tmp_path)), "OPENBLAS_NUM_THREADS": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment}
     processes = [subprocess.Popen([*words, "--index", str(n)], **pipes) for n in range(2)]
     for process in processes:
@@ -207,22 +207,13 @@ def test_the_processes_of_a_job_array_share_a_folder_and_two_sweeps_do_not(whole
     folder.close()
 
 
-def no_curves(folder):
-    """A folder for PYTHONPATH without matplotlib, which takes longer to import than a run takes."""
-    (folder / "sitecustomize.py").write_text(
-        "import importlib.util\nfind = importlib.util.find_spec\n"
-        "importlib.util.find_spec = lambda name, *more: None if name == 'matplotlib' else find(name, *more)\n"
-    )
-    return folder
-
-
 MPIEXEC = shutil.which("mpiexec", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
 
 
 @pytest.mark.skipif(MPIEXEC is None or importlib.util.find_spec("mpi4py") is None, reason="no mpi4py and mpiexec")
 def test_the_ranks_of_mpiexec_train_the_runs(whole, tmp_path):
     file, complete = whole
-    environment = os.environ | {"PYTHONPATH": str(no_curves(tmp_path)), "OPENBLAS_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": str(without_curves(tmp_path)), "OPENBLAS_NUM_THREADS": "1"}
     words = [MPIEXEC, "-n", "2", sys.executable, "-m", "eqnp.cli", "sweep", str(file), "--out", str(tmp_path / "s")]
     options = {"capture_output": True, "text": True, "env": environment, "timeout": 100, "check": False}
     done = subprocess.run([*words, "--executor", "mpi", "--json"], **options)

@@ -248,6 +248,8 @@ def test_the_table_names_what_is_unfinished_and_failed(capsys, half):
     (second,) = [line for line in result.out.splitlines() if "dynamics.beta 0.2" in line]
     assert "1 of 2" in first and r"failed (out of memory" in first and "0 of 2" in second
     assert second.count("unfinished (not started)") == 2
+    only = run(capsys, "sweep", "s.toml", "--table", "--only", "beta_0.2").out
+    assert "dynamics.beta" not in only and only.count("not started") == 2
     csv = run(capsys, "sweep", "s.toml", "--table", "--format", "csv").out
     assert csv.count("\n") == 5 and "out of memory | here" in csv
 
