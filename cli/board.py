@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Sequence
 
 from eqnp.cli.progress import LIVE_SECONDS, Progress
 from eqnp.cli.rows import terminal_width
@@ -15,7 +16,8 @@ PLAIN_SECONDS = 60.0  # between two reports in plain lines
 class Board(Progress):
     """Shows several lines at once, rewritten in place on a terminal."""
 
-    _lines = 0
+    _lines = 0  # how many are shown
+    _fields: Sequence[str] = ()
 
     def update(self, fields: list[str]) -> None:
         """Show ``fields``, a line each; those that the terminal has no room for are counted."""
@@ -26,6 +28,9 @@ class Board(Progress):
         if not self.live:
             self._write("".join(f"{shown(line)}\n" for line in fields))
             return
+        if self._shown and fields == self._fields:
+            return
+        self._fields = fields
         room = max(2, shutil.get_terminal_size().lines - 1)
         if len(fields) > room:
             fields = [*fields[: room - 1], f"     and {len(fields) - room + 1} more"]

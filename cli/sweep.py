@@ -199,7 +199,8 @@ def _train(asked: _Asked, board: Board, ranks: Ranks | None) -> int:
     finished = len(chosen) - len(todo)
     if not asked.retry:
         todo = [entry for entry in todo if not has_failed(folder, entry)]
-    check_data(asked.file, todo)
+    if asked.number is None:  # otherwise the process of the one run does that
+        check_data(asked.file, todo)
     jobs = min(asked.jobs if ranks is None else ranks.workers, max(1, len(todo)))
     devices = _devices() if asked.spread else 0
     folder.prepare(made, lock=asked.number is None)

@@ -15,10 +15,10 @@ from typing import Any
 
 from eqnp.api.signals import SIGTERM, StopRequest
 from eqnp.api.sweepchild import Child, EventReader
-from eqnp.api.sweeping import prepare
+from eqnp.api.sweeping import BUSY_PAUSE, BUSY_SECONDS, prepare
 from eqnp.api.sweepwatch import Watch
 from eqnp.backends.limits import available_cores
-from eqnp.errors import BackendError, EqnpError
+from eqnp.errors import BackendError, EqnpError, RunBusyError
 from eqnp.runs.launchers import local_rank
 from eqnp.runs.sweepfile import Entry
 from eqnp.runs.sweepfolder import End, SweepFolder
@@ -158,17 +158,31 @@ def train_here(path: str, name: str, options: Sequence[str], devices: int) -> En
     """Train a run of the sweep in the folder ``path`` on this rank, and return how it ended."""
     folder = SweepFolder(path)
     own = ["--device", str(local_rank(os.environ) % devices)] if devices else []
+    latest = time.monotonic() + BUSY_SECONDS
     with StopRequest() as stop:
-        if number := folder.stop_asked():
-            return End(128 + number, "signal")
-        child, told = Child(folder, name, [*options, *own]), False
-        try:
-            while (end := child.ended()) is None:
-                time.sleep(_PAUSE)
-                number = stop.exit_code - 128 if stop.exit_code is not None else folder.stop_asked()
-                if number and not told:
-                    told = True
-                    child.signal(number)
-        finally:
-            child.release()
+        while True:
+            if number := _asked(folder, stop):
+                return End(128 + number, "signal")
+            end = _train(folder, Child(folder, name, [*options, *own]), stop)
+            if end.code != RunBusyError.exit_code or time.monotonic() > latest:
+                return end
+            time.sleep(BUSY_PAUSE)
+
+
+def _train(folder: SweepFolder, child: Child, stop: StopRequest) -> End:
+    """Wait until the process of a run has ended, and pass on the first signal."""
+    told = False
+    try:
+        while (end := child.ended()) is None:
+            time.sleep(_PAUSE)
+            if (number := _asked(folder, stop)) and not told:
+                told = True
+                child.signal(number)
+    finally:
+        child.release()
     return end
+
+
+def _asked(folder: SweepFolder, stop: StopRequest) -> int:
+    """Return the number of the signal that this rank got, or that rank 0 passes on; 0 without one."""
+    return stop.exit_code - 128 if stop.exit_code is not None else folder.stop_asked()

@@ -25,8 +25,13 @@ class _Going:
     epoch: int = 0
     of: int = 0
     text: str = ""
-    left: float | None = None
-    """Seconds, as the run itself estimates."""
+    end: float | None = None
+    """When it ends, as the run itself estimates."""
+
+    @property
+    def left(self) -> float | None:
+        """Seconds until it ends."""
+        return None if self.end is None else max(0.0, self.end - time.monotonic())
 
 
 @dataclass
@@ -132,7 +137,7 @@ def _note(state: _Going, event: Mapping[str, Any]) -> None:
         state.text = f"{name} error {error:.1f} %"
     left = event.get("seconds_left")
     if isinstance(left, int | float):
-        state.left = float(left)
+        state.end = time.monotonic() + left
 
 
 def is_finished(folder: SweepFolder, entry: Entry) -> bool:
@@ -166,8 +171,8 @@ def table(folder: SweepFolder, entries: Sequence[Entry]) -> Survey:
     planned = {}
     for entry in entries:
         end = folder.end(entry.folder)
-        failed = end.message if end is not None and end.failed else ""
-        planned[str(folder.run_path(entry.folder))] = Planned(entry.config, entry.row, failed)
+        cause = "" if end is None else end.cause
+        planned[str(folder.run_path(entry.folder))] = Planned(entry.config, entry.row, cause)
     return survey(list(planned), planned)
 
 
@@ -181,5 +186,5 @@ def table_of_folder(folder: SweepFolder) -> tuple[list[str], dict[str, Planned]]
     for name, config in folder.planned():
         end = folder.end(name)
         row = name.rpartition("-seed_")[0]
-        planned[str(folder.run_path(name))] = Planned(config, row, end.message if end and end.failed else "")
+        planned[str(folder.run_path(name))] = Planned(config, row, "" if end is None else end.cause)
     return list(planned), planned

@@ -44,6 +44,11 @@ class End:
         return self.code == 0 and self.reason in DONE
 
     @property
+    def cause(self) -> str:
+        """The beginning of its message, without what to do; "" if it did not fail."""
+        return self.message.partition("; ")[0] if self.failed else ""
+
+    @property
     def failed(self) -> bool:
         """Whether the process ended by an error, or was killed without having saved."""
         return self.code != 0 and self.code not in STOPPED

@@ -10,15 +10,19 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 from commands import SMALL, run, same_run
 from forking import forking, without_curves
 
-from eqnp.api import sweepchild
-from eqnp.api.signals import name_of_signal
+from eqnp.api import signals, sweepchild, sweeping
+from eqnp.api.report import Report
+from eqnp.api.signals import StopRequest, name_of_signal
+from eqnp.api.sweepwatch import Watch
 from eqnp.runs.launchers import launched, local_rank, without_launcher
+from eqnp.runs.sweepfile import read_sweep
 from eqnp.runs.sweepfolder import End, SweepFolder
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -139,7 +143,7 @@ def test_a_run_that_fails_is_shown_and_stops_no_other(sweep, tmp_path):
     assert "1/2  wild-seed_0: failed: " in text and "2/2  tame-seed_0: test error" in text
     assert "1 of 2 runs finished, 1 failed" in text
     table = text[text.index("Test error after") :]
-    assert re.search(r"seed 0 +failed .*wild-seed_0 \(.*optimizer\.rates", table), table
+    assert re.search(r"seed 0 +failed .*wild-seed_0 \(.*diverged at epoch 1", table), table
     code, again = sweep(file, "--out", tmp_path / "s", "--no-retry")
     assert code == 0 and "1 finished, 0 to do" in again
     code, again = sweep(file, "--out", tmp_path / "s", "--format", "csv")
@@ -184,6 +188,98 @@ def test_ends():
     assert End(0, "epochs").finished and not End(0, "max_minutes").finished and not End(0, "max_minutes").failed
     assert End(137).failed and End(6).failed and not End(130).failed and not End(143).finished
     assert name_of_signal(9) == "SIGKILL" and name_of_signal(999) == "signal 999"
+
+
+# ---- the loop
+
+
+class Fake:
+    """In place of a run's process: ends with the given codes one after the other, the last one for ever."""
+
+    def __init__(self, *codes):
+        self.codes, self.signals, self.released = list(codes), [], False
+
+    def events(self):
+        return []
+
+    def ended(self):
+        code = self.codes.pop(0) if len(self.codes) > 1 else self.codes[0]
+        return None if code is None else End(code, "epochs")
+
+    def signal(self, number):
+        self.signals.append(number)
+        if len(self.signals) == 2:
+            self.codes = [130]
+
+    def release(self):
+        self.released = True
+
+
+@pytest.fixture
+def watch(tmp_path, monkeypatch):
+    monkeypatch.setattr(sweeping, "PAUSE", 0.001)
+    monkeypatch.setattr(sweeping, "BUSY_PAUSE", 0.01)
+    made = read_sweep(write_sweep(tmp_path / "f.toml"))
+    return Watch(made, SweepFolder(tmp_path / "s"), Report(), 2, 2)
+
+
+def test_both_signals_reach_every_run_and_no_further_run_starts(watch, monkeypatch):
+    monkeypatch.setattr(signals, "SAME_SECONDS", -1.0)
+    child, looks = Fake(None), [0]
+
+    def shows():
+        looks[0] += 1
+        if looks[0] in (3, 6):
+            threading.Timer(0.0005, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+    monkeypatch.setattr(watch, "shows", shows)
+    monkeypatch.setattr(sweeping, "PAUSE", 0.02)
+    started = []
+    with StopRequest() as stop:
+        sweeping.run_here(watch.sweep.entries, 1, lambda entry, slot: started.append(entry) or child, watch, stop)
+    assert stop.exit_code == 130 and child.signals == [INT, INT] and len(started) == 1
+
+
+def test_a_run_in_use_is_tried_again_for_a_while(watch, monkeypatch):
+    tries = [Fake(9), Fake(0), Fake(0)]
+    started = []
+
+    def start(entry, slot):
+        started.append(entry.index)
+        return tries[len(started) - 1]
+
+    with StopRequest() as stop:
+        sweeping.run_here(watch.sweep.entries, 2, start, watch, stop)
+    assert sorted(started) == [0, 0, 1] and {n: end.code for n, end in watch.ends.items()} == {0: 0, 1: 0}
+    monkeypatch.setattr(sweeping, "BUSY_SECONDS", -1.0)
+    sweeping.run_here(watch.sweep.entries[:1], 1, lambda entry, slot: Fake(9), watch, stop)
+    assert watch.ends[0].code == 9 and watch.exit_code() == 9
+
+
+def test_an_error_of_the_sweep_lets_its_runs_save_and_stop(watch, monkeypatch):
+    child = Fake(None)
+    monkeypatch.setattr(watch, "shows", lambda: 1 / 0)
+    with StopRequest() as stop, pytest.raises(ZeroDivisionError):
+        sweeping.run_here(watch.sweep.entries, 1, lambda entry, slot: child, watch, stop)
+    assert child.released
+
+
+def test_runs_go_to_the_gpus_in_turn(capsys, standin_for_cupy, monkeypatch, tmp_path):
+    words = []
+
+    class Recorded(Fake):
+        def __init__(self, folder, name, options, cores):
+            super().__init__(None, None, 3)
+            words.append(" ".join(options))
+
+    monkeypatch.setattr(sweeping, "Child", Recorded)
+    file = write_sweep(tmp_path / "f.toml", "seeds = 3\n")
+    given = ["sweep", file, "--backend", "cupy", "--jobs", 3]
+    assert run(capsys, *given, "--out", tmp_path / "a").code == 3
+    assert words == ["--backend cupy --device 0", "--backend cupy --device 1", "--backend cupy --device 0"]
+    words.clear()
+    assert run(capsys, *given, "--device", 1, "--out", tmp_path / "b").code == 3
+    assert words == ["--backend cupy --device 1"] * 3
 
 
 # ---- several processes
