@@ -6,7 +6,6 @@ Every run of it is a whole configuration, loaded and checked here, with the name
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,17 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from eqnp.errors import ConfigurationError
-from eqnp.runs.config import Config
+from eqnp.runs.config import LONGEST_NAME, Config
 from eqnp.runs.configfile import load, parse_tree, read_file
 from eqnp.runs.keys import TABLES
 from eqnp.runs.overrides import Setting, key_of, toml_value
 from eqnp.runs.spelling import nearest, shorten, show
+from eqnp.runs.sweepnames import BASES, label
+from eqnp.shown import shown
 
 KEYS = ("name", "preset", "config", "seeds", "set", "grid", "runs")
-BASES = ("preset", "config")
 SEED = "training.seed"
 MOST_RUNS = 2000
-_LONGEST_VALUE, _LONGEST_LABEL = 40, 150  # characters of a value, and of all of them, in the name of a folder
 
 
 @dataclass(frozen=True)
@@ -82,9 +81,7 @@ def read_sweep(file: Path, above: Sequence[str] = ()) -> Sweep:
     where = str(file)
     tree = parse_tree(where, read_file(file))
     _check_keys(tree, where)
-    name = tree.get("name", file.stem)
-    if not isinstance(name, str) or not name or name.startswith(".") or re.search(r"[/\\\0]", name):
-        raise ConfigurationError(f"{where}: name: {show(name)} cannot be the name of a folder")
+    name = _name(tree.get("name", file.stem), where)
     below = [each for each in above if isinstance(each, Setting)]
     common = _settings(_table(tree, "set", where), f"{where}: [set]")
     combinations = _combinations(tree, file, common)
@@ -96,7 +93,7 @@ def read_sweep(file: Path, above: Sequence[str] = ()) -> Sweep:
     entries: list[Entry] = []
     for each in combinations:
         config = load(each.base, [*below, *common, *each.settings, *upper])
-        row = each.name or _label(each.changes) or config.name
+        row = each.name or label(each.changes) or config.name
         entries += [Entry(len(entries) + n, row, each.changes, c) for n, c in enumerate(_seeded(config, seeds))]
     _check_folders(entries, where)
     return Sweep(name, tree, tuple(entries))
@@ -112,6 +109,14 @@ def _check_keys(tree: Mapping[str, Any], where: str) -> None:
             )
     if "grid" in tree and "runs" in tree:
         raise ConfigurationError(f"{where}: has [grid] and [[runs]]; give one of them")
+
+
+def _name(name: Any, where: str) -> str:
+    """Return the name of a sweep, which can be that of a folder, as ``name`` of a configuration can."""
+    good = isinstance(name, str) and name and not name.startswith(".") and not re.search(r"[/\\\0]", name)
+    if not good or shown(name) != name or len(name.encode("utf-8", "replace")) > LONGEST_NAME:
+        raise ConfigurationError(f"{where}: name: {show(name)} cannot be the name of a folder")
+    return str(name)
 
 
 def _combinations(tree: Mapping[str, Any], file: Path, common: Sequence[Setting]) -> list[_Combination]:
@@ -258,35 +263,6 @@ def _check_varied(
 def _seeded(config: Config, seeds: Sequence[int]) -> Iterator[Config]:
     for seed in seeds or [config.training.seed]:
         yield replace(config, training=replace(config.training, seed=seed))
-
-
-def _label(changes: Mapping[str, Any]) -> str:
-    """Return changes as the name of a folder: ``beta_0.1-T2_10``; the base is there by its name alone."""
-    last = [key.rpartition(".")[2] for key in changes]
-    parts = []
-    for key, value in changes.items():
-        word = key.rpartition(".")[2]
-        name = "" if key in BASES else f"{word if last.count(word) == 1 else _safe(key)}_"
-        parts.append(name + _safe(Path(value).stem if key == "config" else _text(value)))
-    return _short("-".join(parts), "-".join(parts), _LONGEST_LABEL)
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, list) and not any(isinstance(each, (dict, list)) for each in value):
-        return ",".join(map(_text, value))
-    return value if isinstance(value, str) else toml_value(value)
-
-
-def _safe(text: str) -> str:
-    """Return a text with only letters, digits and ``_ . , + -``; what had others ends with a hash of the whole."""
-    safe = re.sub(r"[^\w.,+-]+", "-", text, flags=re.ASCII).lstrip(".")
-    return _short(safe, text, _LONGEST_VALUE if safe == text else 0)
-
-
-def _short(text: str, whole: str, most: int) -> str:
-    if len(text) <= most:
-        return text
-    return f"{text[: most or _LONGEST_VALUE].strip('-')}-{hashlib.sha256(whole.encode()).hexdigest()[:6]}".lstrip("-")
 
 
 def _check_folders(entries: Sequence[Entry], where: str) -> None:

@@ -109,6 +109,7 @@ MISTAKES = [
     ("seeds = [1, -1]\n", ["seeds", "got [1, -1]"]),
     ("seeds = [1, 1]\n", ["seeds: 1 is there twice"]),
     ("name = '../a'\n", ["name", "cannot be the name of a folder"]),
+    ('name = "a\\u001b[31m"\n', ["name", "cannot be the name of a folder"]),
     ("preset = 'digitz'\n", ["no preset 'digitz'", "did you mean 'digits'"]),
     ("preset = 'own/a.toml'\n", ["preset", "config = "]),
     ("preset = 3\n", ["preset: expected the name of a preset, got 3"]),

@@ -50,7 +50,7 @@ LADDER = [
     "runs.locks runs.checkpoint runs.figures runs.toml runs.tables",
     "runs.presets runs.spelling runs.datakeys",
     "runs.config",
-    "runs.keys runs.overrides runs.changes runs.variables",
+    "runs.keys runs.overrides runs.changes runs.variables runs.sweepnames",
     "runs.reading",
     "runs.configfile",
     "runs.origins runs.sweepfile",
