@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,7 +47,9 @@ def report(runs: tuple[Path, ...], form: str, page: Path | None, force: bool) ->
         if page.suffix.lower() not in (".html", ".htm"):
             raise ConfigurationError(f"--html {page}: the name of a page ends in .html")
         require_place(page, force, option="--html")
-    found = survey(*_expanded(runs))
+    paths, planned, waiting = _expanded(runs)
+    found = survey(paths, planned)
+    found = replace(found, unreadable=found.unreadable | dict.fromkeys(waiting, "not started"))
     say_lines(WRITERS[form](found))
     if page is not None:
         from eqnp.api.survey_page import survey_page
@@ -55,15 +58,20 @@ def report(runs: tuple[Path, ...], form: str, page: Path | None, force: bool) ->
         say_lines(shown(f"page in {page}"), err=True)
 
 
-def _expanded(paths: Sequence[Path]) -> tuple[list[str], dict[str, Planned]]:
-    """Return run folders, with those of sweeps in place of the sweeps, and what sweeps know of their runs."""
+def _expanded(paths: Sequence[Path]) -> tuple[list[str], dict[str, Planned], list[str]]:
+    """Return run folders, with those of sweeps in place of the sweeps, what sweeps know of them, and those not begun."""
     from eqnp.api.sweepwatch import table_of_folder
     from eqnp.runs.sweepfolder import SweepFolder
 
     runs: list[str] = []
     planned: dict[str, Planned] = {}
+    waiting: list[str] = []
     for path in paths:
-        found, known = table_of_folder(SweepFolder(path)) if SweepFolder.is_one(path) else ([str(path)], {})
-        runs += found
+        if not SweepFolder.is_one(path):
+            runs.append(str(path))
+            continue
+        known, later = table_of_folder(SweepFolder(path))
+        runs += known
         planned |= known
-    return runs, planned
+        waiting += later
+    return runs, planned, waiting

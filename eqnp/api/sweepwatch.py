@@ -10,7 +10,7 @@ from typing import Any
 
 from eqnp.api.report import Report, clock
 from eqnp.api.survey import Planned, Survey, cell_of, survey
-from eqnp.errors import EqnpError, RunBusyError
+from eqnp.errors import ConfigurationError, EqnpError, RunBusyError
 from eqnp.runs.sweepfile import Entry, Sweep
 from eqnp.runs.sweepfolder import End, SweepFolder
 
@@ -176,15 +176,20 @@ def table(folder: SweepFolder, entries: Sequence[Entry]) -> Survey:
     return survey(list(planned), planned)
 
 
-def table_of_folder(folder: SweepFolder) -> tuple[list[str], dict[str, Planned]]:
-    """Return the run folders of the sweep that was last run in a folder, and what is known of those that began.
+def table_of_folder(folder: SweepFolder) -> tuple[dict[str, Planned], list[str]]:
+    """Return what is known of the run folders of the sweep that was last run in a folder, and those not started yet.
 
     Raises:
-        ConfigurationError: the files of the sweep are damaged.
+        ConfigurationError: the files of the sweep are damaged, or none of its runs has started.
     """
-    planned = {}
+    planned, waiting = {}, []
     for name, config in folder.planned():
+        if config is None:
+            waiting.append(str(folder.run_path(name)))
+            continue
         end = folder.end(name)
         row = name.rpartition("-seed_")[0]
         planned[str(folder.run_path(name))] = Planned(config, row, "" if end is None else end.cause)
-    return list(planned), planned
+    if not planned:
+        raise ConfigurationError(f"{folder.path}: no run of this sweep has started yet")
+    return planned, waiting

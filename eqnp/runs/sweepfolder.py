@@ -179,8 +179,8 @@ class SweepFolder:
             return 0
         return int(text) if text.isdigit() else 0
 
-    def planned(self) -> list[tuple[str, Config]]:
-        """Return the entries of the sweep that was last run here, and their configurations, of those that began.
+    def planned(self) -> list[tuple[str, Config | None]]:
+        """Return the entries of the sweep that was last run here, with their configurations; None if one has none yet.
 
         Raises:
             ConfigurationError: the files of the sweep are damaged.
@@ -188,8 +188,8 @@ class SweepFolder:
         folders = self._content().get("entries")
         if not isinstance(folders, list) or not all(isinstance(each, str) and "/" not in each for each in folders):
             raise ConfigurationError(f"{self._sweep_path}: is damaged; run the sweep again")
-        known = [each for each in folders if os.path.isfile(self.config_path(each))]
-        return [(each, load(str(self.config_path(each)))) for each in known]
+        paths = {each: self.config_path(each) for each in folders}
+        return [(each, load(str(path)) if os.path.isfile(path) else None) for each, path in paths.items()]
 
     def others(self, entries: Sequence[Entry]) -> list[str]:
         """Return the runs of this sweep's folder that are not among ``entries``."""

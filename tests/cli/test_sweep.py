@@ -263,10 +263,15 @@ def test_a_sweep_over_how_the_same_is_computed_has_a_row_each(capsys):
 
 
 def test_report_takes_the_folder_of_a_sweep(capsys, half):
-    _, folder = half
+    made, folder = half
     result = run(capsys, "report", "runs/s", "--html", "page.html")
     assert result.code == 0 and "beta_0.1-seed_0" in result.out and "out of memory" in result.out
     assert "1 of 2 runs finished" in result.out and Path("page.html").exists()
+    folder.config_path(made.entries[3].folder).unlink()
+    assert "not a run: runs/s/beta_0.2-seed_1: not started" in run(capsys, "report", "runs/s").out
+    for entry in made.entries[:3]:
+        folder.config_path(entry.folder).unlink()
+    assert_fails(run(capsys, "report", "runs/s"), 2, "runs/s: no run of this sweep has started yet")
     (folder.hidden / "sweep.toml").write_text("entries = 3\n")
     assert_fails(run(capsys, "report", "runs/s"), 2, "sweep.toml: is damaged")
 
