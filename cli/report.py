@@ -59,7 +59,7 @@ def report(runs: tuple[Path, ...], form: str, page: Path | None, force: bool) ->
 
 
 def _expanded(paths: Sequence[Path]) -> tuple[list[str], dict[str, Planned], list[str]]:
-    """Return run folders, with those of sweeps in place of the sweeps, what sweeps know of them, and those not begun."""
+    """Return run folders, a sweep replaced by its own, what sweeps know of them, and those that have not begun."""
     from eqnp.api.sweepwatch import table_of_folder
     from eqnp.runs.sweepfolder import SweepFolder
 
