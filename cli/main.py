@@ -20,12 +20,12 @@ from eqnp.shown import shown
 
 _COMMANDS = {
     "train": "Train a network by Equilibrium Propagation.",
-    "sweep": "Train many runs: a grid or a list of settings, several seeds.",
     "evaluate": "Measure the error of a run.",
     "predict": "Print the class and the score of image files.",
     "plot": "Draw learning curves of runs, and how one run settles.",
     "show": "Write a page on which a network settles.",
     "report": "Print a table of runs, beside the published figures.",
+    "sweep": "Train many runs: a grid or a list of settings, several seeds.",
     "check": "Compare the EP gradient with the exact gradient and with BPTT.",
     "states": "Save the states of chosen samples and steps to HDF5.",
     "bench": "Measure time and memory of a step, a batch and an epoch.",

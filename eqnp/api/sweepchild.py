@@ -16,7 +16,7 @@ from typing import Any
 
 import eqnp
 from eqnp.api.signals import name_of_signal
-from eqnp.errors import RunBusyError
+from eqnp.errors import OutOfMemoryError, RunBusyError
 from eqnp.runs.launchers import without_launcher
 from eqnp.runs.storage import read_bounded
 from eqnp.runs.sweepfolder import STOPPED, End, SweepFolder
@@ -31,6 +31,10 @@ class Child:
     """The process that trains the run called ``name`` in the folder of a sweep; the run is resumed if it has begun.
 
     ``options`` are further words for ``eqnp train``. ``cores`` is how many it may use; None: as many as there are.
+
+    Raises:
+        DiskError: the files for its output cannot be written.
+        OutOfMemoryError: the system starts no further process.
     """
 
     def __init__(self, folder: SweepFolder, name: str, options: Sequence[str] = (), cores: int | None = None) -> None:
@@ -41,14 +45,18 @@ class Child:
         folder.clear_logs(name)
         logs = folder.events_path(name), folder.log_path(name)
         with open(logs[0], "ab") as events, open(logs[1], "ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", _MODULE, "train", *start, *options, "--json", "--quiet"],
-                stdin=subprocess.PIPE,
-                stdout=events,
-                stderr=log,
-                env=_environment(cores),
-                start_new_session=True,  # a terminal sends Ctrl-C to this process alone, which passes it on once
-            )
+            try:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-P", "-m", _MODULE, "train", *start, *options, "--json", "--quiet"],
+                    stdin=subprocess.PIPE,
+                    stdout=events,
+                    stderr=log,
+                    env=_environment(cores),
+                    start_new_session=True,  # a terminal sends Ctrl-C to this process alone, which passes it on once
+                )
+            except OSError as error:
+                reason = error.strerror or error
+                raise OutOfMemoryError(f"no process can be started for {run} ({reason}); lower --jobs") from error
         self._reader = EventReader(logs[0])
         self._found: list[dict[str, Any]] = []  # events that were read and not returned yet
         self._reason = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import json
 import os
@@ -262,6 +263,15 @@ def test_an_error_of_the_sweep_lets_its_runs_save_and_stop(watch, monkeypatch):
     with StopRequest() as stop, pytest.raises(ZeroDivisionError):
         sweeping.run_here(watch.sweep.entries, 1, lambda entry, slot: child, watch, stop)
     assert child.released
+
+
+def test_a_system_without_room_for_a_process(capsys, tmp_path, monkeypatch):
+    def refused(*words, **options):
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(sweepchild.subprocess, "Popen", refused)
+    result = run(capsys, "sweep", write_sweep(tmp_path / "f.toml"), "--out", tmp_path / "s")
+    assert result.code == 7 and "lower --jobs" in result.err and "Traceback" not in result.err
 
 
 def test_runs_go_to_the_gpus_in_turn(capsys, standin_for_cupy, monkeypatch, tmp_path):

@@ -161,6 +161,8 @@ def test_a_mistake_in_the_file_is_one_line_before_anything_is_trained(capsys, te
         (["--index", 1, "--jobs", 2], 2, ["--index runs one entry"]),
         (["--executor", "mpi", "--jobs", 2], 2, ["mpiexec -n"]),
         (["--jobs", 0], 2, ["--jobs"]),
+        (["-j", 2], 2, ["no option -j; did you mean --jobs?"]),
+        (["--workers", 2], 2, ["did you mean --jobs?"]),
         (["--set", "dynamics.beta=1"], 2, ["--set dynamics.beta", "s.toml varies dynamics.beta"]),
         (["--set", "dynamics={}"], 2, ["varies dynamics.beta"]),
         (["--set", "training.seed=1"], 2, ["varies training.seed"]),
