@@ -90,6 +90,16 @@ def complete_run(ctx: click.Context, param: click.Parameter, incomplete: str) ->
     return [CompletionItem(incomplete, type="dir"), *map(CompletionItem, found)]
 
 
+def complete_toml(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:
+    """Return the TOML files of a folder; the shell adds other files and folders."""
+    begin, name = os.path.split(incomplete)
+    found: list[str] = []
+    with suppress(OSError):
+        found = [each for each in sorted(os.listdir(begin or os.curdir)) if each.endswith(".toml")]
+    paths = [os.path.join(begin, each) for each in found if each.startswith(name)]
+    return [CompletionItem(incomplete, type="file"), *map(CompletionItem, paths)]
+
+
 def complete_source_or_run(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:
     """Return presets and run folders; the shell adds files."""
     runs = complete_run(ctx, param, incomplete)[1:]

@@ -25,6 +25,7 @@ _COMMANDS = {
     "plot": "Draw learning curves of runs, and how one run settles.",
     "show": "Write a page on which a network settles.",
     "report": "Print a table of runs, beside the published figures.",
+    "sweep": "Train many runs: a grid or a list of settings, several seeds.",
     "check": "Compare the EP gradient with the exact gradient and with BPTT.",
     "states": "Save the states of chosen samples and steps to HDF5.",
     "bench": "Measure time and memory of a step, a batch and an epoch.",

@@ -21,6 +21,9 @@ _OTHER_COMMANDS = {
     "resume": "train --resume RUN",
     "run": "train",
     "fit": "train",
+    "grid": "sweep",
+    "multirun": "sweep",
+    "tune": "sweep",
     "test": "evaluate",
     "benchmark": "bench",
     "download": "data fetch",
@@ -41,6 +44,7 @@ _OTHER_OPTIONS = {
     "j": "--threads",
     "continue": "--resume",
 }
+_OF_SWEEPS = {"j": "--jobs", "workers": "--jobs", "num-workers": "--jobs", "parallel": "--jobs"}
 
 
 class _WithExamples(click.Command):
@@ -167,9 +171,10 @@ def _as_given(name: str, given: list[str]) -> tuple[str, str]:
 def _meant(command: click.Command, word: str, value: str) -> list[str]:
     """Return what ``word`` may have meant, the likeliest first."""
     options = _options(command)
-    other = _OTHER_OPTIONS.get(word.replace("_", "-").lower())
-    if other and other.split()[0] in options:
-        return [other]
+    plain = word.replace("_", "-").lower()
+    for other in (_OTHER_OPTIONS.get(plain), _OF_SWEEPS.get(plain)):
+        if other and other.split()[0] in options:
+            return [other]
     keys, names = [], []
     if "--set" in options:
         from eqnp.runs.keys import named_keys, names_of_keys

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,6 +13,9 @@ from eqnp.cli.mistakes import Command
 from eqnp.cli.options import UserPath
 from eqnp.cli.streams import say_lines
 from eqnp.shown import shown
+
+if TYPE_CHECKING:
+    from eqnp.api.survey import Planned
 
 FORMATS = ("text", "markdown", "csv", "latex")  # eqnp.api.survey_text.FORMATS, without importing NumPy
 
@@ -25,7 +31,7 @@ def report(runs: tuple[Path, ...], form: str, page: Path | None, force: bool) ->
     """Print a table of runs: mean and spread over seeds, beside the poster's figures.
 
     Runs whose configurations differ in their seed alone are one row. Unfinished and failed runs are shown and do not
-    count. Every number is with the folder of its run.
+    count. Every number is with the folder of its run. The folder of a sweep stands for all its runs.
 
     --html writes one page that needs nothing else: the table, and for each run its curves, configuration and
     environment.
@@ -41,10 +47,31 @@ def report(runs: tuple[Path, ...], form: str, page: Path | None, force: bool) ->
         if page.suffix.lower() not in (".html", ".htm"):
             raise ConfigurationError(f"--html {page}: the name of a page ends in .html")
         require_place(page, force, option="--html")
-    found = survey(runs)
+    paths, planned, waiting = _expanded(runs)
+    found = survey(paths, planned)
+    found = replace(found, unreadable=found.unreadable | dict.fromkeys(waiting, "not started"))
     say_lines(WRITERS[form](found))
     if page is not None:
         from eqnp.api.survey_page import survey_page
 
         write_atomic(page, survey_page(found).encode())
         say_lines(shown(f"page in {page}"), err=True)
+
+
+def _expanded(paths: Sequence[Path]) -> tuple[list[str], dict[str, Planned], list[str]]:
+    """Return run folders, a sweep replaced by its own, what sweeps know of them, and those that have not begun."""
+    from eqnp.api.sweepwatch import table_of_folder
+    from eqnp.runs.sweepfolder import SweepFolder
+
+    runs: list[str] = []
+    planned: dict[str, Planned] = {}
+    waiting: list[str] = []
+    for path in paths:
+        if not SweepFolder.is_one(path):
+            runs.append(str(path))
+            continue
+        known, later = table_of_folder(SweepFolder(path))
+        runs += known
+        planned |= known
+        waiting += later
+    return runs, planned, waiting

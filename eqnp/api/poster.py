@@ -43,6 +43,8 @@ def method_of(config: Config) -> Method:
     """Return the method of a configuration."""
     loss = "squared error" if config.model.loss == "squared_error" else "cross-entropy"
     algorithm = "BPTT" if config.training.algorithm == "bptt" else config.training.estimator
+    if config.training.nudging == "asymmetric":
+        algorithm += ", asymmetric nudging"
     distinct = "KP-VF" if config.training.common_update else "distinct weights"
     weights = distinct if config.model.kind == "vector-field" else ""
     return Method(loss, algorithm, weights, any(layer.keep < 1 for layer in config.model.layers))

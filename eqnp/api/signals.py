@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -13,6 +14,7 @@ from typing import Any
 _CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 if hasattr(signal, "SIGHUP"):  # the terminal was closed; Windows has no SIGHUP
     _CODES[signal.SIGHUP] = 129
+SIGTERM = int(signal.SIGTERM)
 
 SAME_SECONDS = 0.5  # signals this close count as one request: a bouncing key, or a signal sent twice to a process group
 
@@ -69,3 +71,16 @@ class StopRequest:
         elif self._open and not self.at_once and time.monotonic() - self._since > SAME_SECONDS:
             self.at_once, self._open = True, False  # the handling of Interrupted is not interrupted
             raise Interrupted(code)
+
+
+def name_of_signal(number: int) -> str:
+    """Return the name of a signal: ``SIGKILL``."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def stop_this_process() -> None:
+    """Send SIGTERM to this process: a run saves its state and ends."""
+    os.kill(os.getpid(), signal.SIGTERM)

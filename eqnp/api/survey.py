@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -18,18 +19,16 @@ from eqnp.runs.configfile import load
 from eqnp.runs.runfolder import RunFolder
 
 # Keys that do not make another row: the seed, names, and how the same numbers are computed.
-_FREE = (
-    "name",
-    "description",
+_FREE_IN_SWEEPS = frozenset({"name", "description", "training.seed"})
+_FREE = _FREE_IN_SWEEPS | {
     "data.folder",
-    "training.seed",
     "training.threads",
     "training.memory_gb",
     "training.convolution",
     "training.kernels",
     "training.products",
     "dynamics.check_every",
-)
+}
 
 
 @dataclass(frozen=True)
@@ -51,6 +50,17 @@ class Cell:
     seconds: float | None
     """Of training, in the last epoch."""
     config: Config
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run that a sweep is to make."""
+
+    config: Config
+    row: str
+    """The name of its row: runs of a sweep that differ in their seed alone."""
+    failed: str = ""
+    """The line of the error with which its last process ended, if it failed."""
 
 
 @dataclass(frozen=True)
@@ -91,27 +101,46 @@ class Survey:
     unreadable: dict[str, str] = field(default_factory=dict)
 
 
-def survey(paths: Sequence[str | Path]) -> Survey:
+def survey(paths: Sequence[str | Path], planned: Mapping[str, Planned] | None = None) -> Survey:
     """Return a survey of the runs in the folders ``paths``.
+
+    ``planned`` are those, by their paths, that a sweep is to make: a run that has not begun is shown, too.
 
     Raises:
         ConfigurationError: none of them is a run that can be read.
     """
     groups: dict[tuple[Any, ...], list[Cell]] = {}
+    configs: list[tuple[Config, frozenset[str]]] = []  # of the rows, and the keys that do not tell them apart
     unreadable: dict[str, str] = {}
     for path in dict.fromkeys(map(str, paths)):
+        plan = (planned or {}).get(path)
         try:
-            cell = _cell(path)
+            cell = cell_of(path) if plan is None else _planned_cell(path, plan)
         except EqnpError as error:
             unreadable[path] = str(error).removeprefix(f"{path}: ")
             continue
-        groups.setdefault(_key(cell.config), []).append(cell)
+        key = ("planned", plan.row) if plan else _key(cell.config)
+        if key not in groups:
+            configs.append((plan.config, _FREE_IN_SWEEPS) if plan else (cell.config, _FREE))
+        groups.setdefault(key, []).append(cell)
     if not groups:
         raise ConfigurationError(next(f"{path}: {reason}" for path, reason in unreadable.items()))
-    return Survey(tuple(_rows(list(groups.values()))), unreadable)
+    return Survey(tuple(_rows(list(groups.values()), configs)), unreadable)
 
 
-def _cell(path: str) -> Cell:
+def _planned_cell(path: str, plan: Planned) -> Cell:
+    """Return the state of a run of a sweep, which may not have begun."""
+    if not os.path.lexists(RunFolder(path).config_path):
+        status, reason = ("failed", plan.failed) if plan.failed else ("unfinished", "not started")
+        epochs = plan.config.training.epochs
+        return Cell(path, plan.config.training.seed, status, reason, 0, epochs, None, None, None, plan.config)
+    cell = cell_of(path)
+    if plan.failed and cell.status != "finished":
+        return replace(cell, status="failed", reason=f"{cell.reason}: {plan.failed}")
+    return cell
+
+
+def cell_of(path: str) -> Cell:
     """Return the state of a run.
 
     Raises:
@@ -152,7 +181,7 @@ def _state(folder: RunFolder, config: Config) -> tuple[str, str, dict[str, str]]
     losses = [_number(text) for name, text in last.items() if name.endswith("_loss")]
     if not all(loss is not None and math.isfinite(loss) for loss in losses):
         return "failed", f"it diverged in epoch {last['epoch']}", last
-    if int(last["epoch"]) < of:
+    if int(last["epoch"]) < of and not _out_of_patience(rows, config):
         return "unfinished", f"{last['epoch']} of {of} epochs", last
     if config.data.validation:
         tested = folder.rows(folder.test_path)
@@ -163,16 +192,23 @@ def _state(folder: RunFolder, config: Config) -> tuple[str, str, dict[str, str]]
     return "finished", "", last
 
 
-def _rows(groups: list[list[Cell]]) -> list[Row]:
-    titles = [(cells[0].config.name, str(method_of(cells[0].config))) for cells in groups]
+def _out_of_patience(rows: Sequence[Mapping[str, str]], config: Config) -> bool:
+    """Return whether training ended because the error that chooses was not lower for ``training.patience`` epochs."""
+    column = "validation_error_percent" if config.data.validation else "test_error_percent"
+    errors = [error for row in rows if (error := _number(row.get(column, ""))) is not None]
+    patience = config.training.patience
+    return bool(patience and errors) and len(errors) - 1 - errors.index(min(errors)) >= patience
+
+
+def _rows(groups: list[list[Cell]], configs: Sequence[tuple[Config, frozenset[str]]]) -> list[Row]:
+    titles = [(config.name, str(method_of(config))) for config, _ in configs]
+    flats = [flat(config) for config, _ in configs]
     rows = []
-    for cells, title in zip(groups, titles, strict=True):
-        others = [flat(each[0].config) for each, its in zip(groups, titles, strict=True) if its == title]
-        own = flat(cells[0].config)
-        keys = [key for key in own if key not in _FREE and any(its.get(key) != own[key] for its in others)]
+    for cells, (config, free), own, title in zip(groups, configs, flats, titles, strict=True):
+        others = [each for each, its in zip(flats, titles, strict=True) if its == title]
+        keys = [key for key in own if key not in free and any(its.get(key) != own[key] for its in others)]
         differs = ", ".join(f"{key} {own[key]}" for key in keys[:4]) + (", ..." if len(keys) > 4 else "")
         ordered = tuple(sorted(cells, key=lambda cell: cell.seed))
-        config = cells[0].config
         rows.append(Row(*title, ordered, differs, published(config), is_full_size(config)))
     return rows
 

@@ -138,6 +138,15 @@ def _cupy_backend(device: int, memory_gb: float) -> Backend:
     return Backend("cupy", cupy, made)
 
 
+def count_gpus() -> int:
+    """Return the number of GPUs that CuPy finds, at least 1.
+
+    Raises:
+        BackendError: CuPy is not installed, or no GPU is available.
+    """
+    return int(import_cupy().cuda.runtime.getDeviceCount())
+
+
 def import_cupy() -> ModuleType:
     """Import CuPy and check that a GPU is available, so that a missing GPU is reported here and not in a kernel.
 

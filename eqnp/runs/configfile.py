@@ -54,7 +54,7 @@ def parse(where: str, text: str) -> Config:
     Raises:
         ConfigurationError: not TOML, or a key that is wrong.
     """
-    return read_config(_parse(where, text), where)
+    return read_config(parse_tree(where, text), where)
 
 
 def preset_text(name: str) -> str:
@@ -126,7 +126,7 @@ def stack(source: str | Config | None) -> list[tuple[str, dict[str, Any]]]:
         return [(f"configuration {source.name}", tomllib.loads(to_toml(source)))]
     if source.endswith(".toml") or "/" in source:
         where, name = source, Path(source).stem.encode("utf-8", "replace").decode()
-        parts = _with_bases(where, _parse(where, _read(Path(source))))
+        parts = _with_bases(where, parse_tree(where, read_file(Path(source))))
     else:
         where, name = f"preset {source}", source
         parts = _preset(source)
@@ -149,7 +149,13 @@ def _source(source: str | Config | None) -> tuple[str, dict[str, Any]]:
     return parts[-1][0], merge(parts)
 
 
-def _read(path: Path) -> str:
+def read_file(path: Path) -> str:
+    """Return the text of a configuration file.
+
+    Raises:
+        ConfigurationError: it does not exist or is no text.
+        DiskError: the system cannot read it now.
+    """
     try:
         return toml.read_text(path)
     except FileNotFoundError:
@@ -160,7 +166,12 @@ def _read(path: Path) -> str:
         raise read_error(path, error) or ConfigurationError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-def _parse(where: str, text: str) -> dict[str, Any]:
+def parse_tree(where: str, text: str) -> dict[str, Any]:
+    """Return the tables and keys in TOML. Messages begin with ``where`` it is from.
+
+    Raises:
+        ConfigurationError: it is not TOML.
+    """
     try:
         return toml.parse(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
@@ -178,7 +189,7 @@ def _is_escape(text: str) -> bool:
 
 def _preset(name: str) -> list[tuple[str, dict[str, Any]]]:
     """Return the keys of a preset, after those of the presets that it is based on."""
-    return _with_bases(f"preset {name}", _parse(f"preset {name}", preset_text(name)))
+    return _with_bases(f"preset {name}", parse_tree(f"preset {name}", preset_text(name)))
 
 
 def _with_bases(where: str, tree: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:

@@ -25,6 +25,7 @@ def place(tmp_path_factory):
         (folder / name).mkdir(parents=True)
         (folder / name / "config.toml").write_text("")
     (folder / "runs" / "no-run").mkdir()
+    (folder / "sweep.toml").write_text("[grid]\ndynamics.beta = [0.1, 0.2]\n")
     return folder
 
 
@@ -60,6 +61,7 @@ CASES = [
     (["data", "fetch", "fash"], {"fashion-mnist"}),
     (["train", "--backend", "cu"], {"cupy"}),
     (["completion", "z"], {"zsh"}),
+    (["sweep", "swe"], {"sweep.toml"}),
     (["nothing", "x"], set()),
     (["train", "--nothing", "mnist-c"], {"mnist-cnn"}),
 ]

@@ -108,6 +108,7 @@ def test_other_keys_than_the_seed_make_another_row(runs, tmp_path):
         ("cifar10-vf", (75.5, 4.7)),
         ("cifar10-kp-vf", (13.2, 0.5)),
         ("cifar10-mse-bptt", None),
+        ("cifar10-vf-asymmetric", None),
         ("cifar10-vf-bptt", None),
     ],
 )

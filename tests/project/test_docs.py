@@ -6,6 +6,8 @@ import importlib
 import pkgutil
 import re
 import shlex
+import shutil
+import subprocess
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import get_type_hints
@@ -14,12 +16,16 @@ import datafiles
 import numpy as np
 import pytest
 from commands import SMALL, overrides, run
+from forking import without_curves
 from places import ROOT
 
 import eqnp
 from eqnp.analysis.diagnostics import cosine
+from eqnp.api.sweepcheck import check_networks
+from eqnp.cli.sweep import sweep
 from eqnp.ops.activations import ACTIVATIONS
 from eqnp.runs.config import Config, Layer, Skip
+from eqnp.runs.sweepfile import read_sweep
 
 QUICK = overrides(*(setting for setting in SMALL if not setting.startswith("model")))
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -50,6 +56,10 @@ def machine(tmp_path, monkeypatch):
     datafiles.write_mnist(place / "FashionMNIST" / "raw", counts=(60, 40))
     datafiles.write_cifar(place / "cifar-10-batches-bin", "binary", count=40)
     datafiles.write_own(tmp_path / "work")
+    for block in blocks(ROOT / "docs" / "sweeps.md", "toml"):
+        if named := re.match(r"# (\w+\.toml)\n", block):
+            (tmp_path / "work" / named[1]).write_text(block)
+    monkeypatch.setenv("PYTHONPATH", str(without_curves(tmp_path)))  # of the processes of a sweep
     monkeypatch.chdir(tmp_path / "work")
 
 
@@ -61,6 +71,9 @@ def test_every_command_in_the_documents_runs(path, capsys, machine):
             continue
         if words[0] == "train" and "--resume" not in words:
             words = [*words, *QUICK, "--quiet"]
+        if words[0] == "sweep" and "--no-time" not in words:
+            at = words.index(">") if ">" in words else len(words)
+            words = [*words[:at], *QUICK, *words[at:]]
         words, target = (words[:-2], words[-1]) if ">" in words else (words, None)
         result = run(capsys, *words)
         if target is not None:
@@ -106,6 +119,27 @@ def test_every_benchmark_and_result_is_in_the_benchmarks_readme():
             assert f"python -m benchmarks.{path.stem} " in text, f"{path.name}: its command"
     for path in (BENCHMARKS / "results").iterdir():
         assert f"results/{path.name}" in text, path.name
+
+
+def test_every_sweep_file_of_the_benchmarks_is_one_and_is_in_their_readme():
+    for path in BENCHMARKS.glob("*.toml"):
+        assert f"({path.name})" in (BENCHMARKS / "README.md").read_text()
+        check_networks(path, read_sweep(path))
+
+
+SCRIPTS = blocks(ROOT / "docs" / "sweeps.md", "bash")
+
+
+@pytest.mark.parametrize("number", range(len(SCRIPTS)))
+def test_scripts_for_clusters_can_be_parsed(number):
+    if shutil.which("bash"):
+        subprocess.run(["bash", "-n"], input=SCRIPTS[number], text=True, check=True)
+    found = re.findall(r"\beqnp (sweep .*)", SCRIPTS[number])
+    assert found
+    for words in found:
+        words = shlex.split(words.replace("$SLURM_ARRAY_TASK_ID", "3"))
+        parsed = sweep.make_context("sweep", words[1:]).params
+        assert parsed["index"] == 3 or parsed["executor"] == "mpi"
 
 
 def test_names_in_the_symbol_table_exist():
