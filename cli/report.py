@@ -60,8 +60,8 @@ def report(runs: tuple[Path, ...], form: str, page: Path | None, force: bool) ->
 
 def _expanded(paths: Sequence[Path]) -> tuple[list[str], dict[str, Planned], list[str]]:
     """Return run folders, a sweep replaced by its own, what sweeps know of them, and those that have not begun."""
-    from eqnp.api.sweepwatch import table_of_folder
-    from eqnp.runs.sweepfolder import SweepFolder
+    from eqnp.sweeps.folder import SweepFolder
+    from eqnp.sweeps.watch import table_of_folder
 
     runs: list[str] = []
     planned: dict[str, Planned] = {}

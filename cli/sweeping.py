@@ -14,11 +14,11 @@ from eqnp.cli.options import Place
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from eqnp.api.sweepmpi import Ranks
-    from eqnp.api.sweepwatch import Watch
     from eqnp.cli.board import Board
-    from eqnp.runs.sweepfile import Entry, Sweep
-    from eqnp.runs.sweepfolder import SweepFolder
+    from eqnp.sweeps.file import Entry, Sweep
+    from eqnp.sweeps.folder import SweepFolder
+    from eqnp.sweeps.ranks import Ranks
+    from eqnp.sweeps.watch import Watch
 
 
 class Asked(NamedTuple):
@@ -68,11 +68,11 @@ def check_options(asked: Asked, only_looks: bool) -> None:
 
 def _read(asked: Asked) -> tuple[Sweep, SweepFolder, list[Entry]]:
     """Return the sweep, its folder and the chosen runs, all of it checked."""
-    from eqnp.api.sweepcheck import check_networks
     from eqnp.errors import ConfigurationError
     from eqnp.runs.spelling import nearest
-    from eqnp.runs.sweepfile import read_sweep
-    from eqnp.runs.sweepfolder import SweepFolder
+    from eqnp.sweeps.checking import check_networks
+    from eqnp.sweeps.file import read_sweep
+    from eqnp.sweeps.folder import SweepFolder
 
     file = asked.file
     made = read_sweep(file, asked.overrides)
@@ -100,7 +100,7 @@ def _read(asked: Asked) -> tuple[Sweep, SweepFolder, list[Entry]]:
 
 def train_on_ranks(asked: Asked, board: Board) -> int:
     """Run a sweep on all processes of ``mpiexec``: rank 0 leads, and the others work until it is done or fails."""
-    from eqnp.api.sweepmpi import Ranks
+    from eqnp.sweeps.ranks import Ranks
 
     ranks = Ranks()
     if ranks.is_worker:
@@ -114,8 +114,8 @@ def train_on_ranks(asked: Asked, board: Board) -> int:
 
 def train_runs(asked: Asked, board: Board, ranks: Ranks | None = None) -> int:
     """Train the chosen runs that are not finished, and print the table; return the exit code."""
-    from eqnp.api.sweepcheck import check_data
-    from eqnp.api.sweepwatch import Watch, has_failed, is_finished
+    from eqnp.sweeps.checking import check_data
+    from eqnp.sweeps.watch import Watch, has_failed, is_finished
 
     made, folder, chosen = _read(asked)
     todo = [entry for entry in chosen if not is_finished(folder, entry)]
@@ -146,12 +146,12 @@ def train_runs(asked: Asked, board: Board, ranks: Ranks | None = None) -> int:
 def _run(asked: Asked, todo: Sequence[Entry], watch: Watch, devices: int, ranks: Ranks | None) -> int | None:
     """Train ``todo``; return the exit code of the signal that stopped it, or None."""
     from eqnp.api.signals import StopRequest
-    from eqnp.api.sweeping import run_here, starter
     from eqnp.backends.limits import available_cores
+    from eqnp.sweeps.here import run_here, starter
 
     with StopRequest() as stop:
         if ranks is not None and todo:
-            from eqnp.api.sweepmpi import run_on_ranks
+            from eqnp.sweeps.ranks import run_on_ranks
 
             with ranks.leading() as executor:
                 run_on_ranks(todo, executor, watch.folder, _words(asked.place), devices, watch, stop)
@@ -163,7 +163,7 @@ def _run(asked: Asked, todo: Sequence[Entry], watch: Watch, devices: int, ranks:
 
 def _conclude(asked: Asked, board: Board, watch: Watch, chosen: Sequence[Entry], stopped: int | None) -> int:
     """Report what the sweep has come to, and return its exit code."""
-    from eqnp.api.sweepwatch import has_failed, is_finished
+    from eqnp.sweeps.watch import has_failed, is_finished
 
     folder = watch.folder
     finished = sum(is_finished(folder, entry) for entry in chosen)
@@ -182,7 +182,7 @@ def _conclude(asked: Asked, board: Board, watch: Watch, chosen: Sequence[Entry],
 
 def _table(asked: Asked, folder: SweepFolder, entries: Sequence[Entry]) -> str:
     from eqnp.api.survey_text import FORMATS as WRITERS
-    from eqnp.api.sweepwatch import table
+    from eqnp.sweeps.watch import table
 
     return WRITERS[asked.form](table(folder, entries))
 
@@ -195,10 +195,10 @@ def print_table(asked: Asked, board: Board) -> None:
 
 def list_runs(asked: Asked, measure: bool) -> None:
     """Print the runs of a sweep, what each changes, and how long they may take."""
-    from eqnp.api.sweepwatch import state_of
     from eqnp.cli.rows import show_row
     from eqnp.cli.streams import say
     from eqnp.runs.overrides import toml_value
+    from eqnp.sweeps.watch import state_of
 
     made, folder, chosen = _read(asked)
     say(f"sweep {made.name} in {folder.path}: {_count(len(made.entries), 'run')}")
@@ -215,9 +215,9 @@ def list_runs(asked: Asked, measure: bool) -> None:
 
 
 def _time(asked: Asked, todo: Sequence[Entry]) -> str:
-    from eqnp.api.sweepcheck import estimate
     from eqnp.backends.limits import available_cores
     from eqnp.cli.summaries import duration
+    from eqnp.sweeps.checking import estimate
 
     found = estimate(todo, asked.place.open(), max(1, available_cores() // asked.jobs))
     if isinstance(found, str):

@@ -86,12 +86,10 @@ def first(order):
 
 
 def serve():
-    import eqnp.api.sweepcheck
-    import eqnp.api.training
-    import eqnp.cli.sweep
-    import eqnp.cli.train  # noqa: F401
-    from eqnp.api import plotting, sweepchild, sweeping
+    from eqnp.api import plotting
     from eqnp.cli.main import main
+    from eqnp.sweeps import child as sweepchild
+    from eqnp.sweeps import here as sweeping
 
     plotting.write_curves = lambda path: None
     sweepchild.subprocess = type("subprocess", (), {"Popen": Forked, "PIPE": None})

@@ -12,8 +12,8 @@ import pytest
 from commands import SMALL, assert_fails, run, train_small
 
 from eqnp.cli.board import Board
-from eqnp.runs.sweepfile import MOST_RUNS, read_sweep
-from eqnp.runs.sweepfolder import End, SweepFolder
+from eqnp.sweeps.file import MOST_RUNS, read_sweep
+from eqnp.sweeps.folder import End, SweepFolder
 
 COMMON = "[set]\n" + "\n".join(each for each in SMALL if "threads" not in each) + "\n"
 

@@ -21,11 +21,11 @@ from places import ROOT
 
 import eqnp
 from eqnp.analysis.diagnostics import cosine
-from eqnp.api.sweepcheck import check_networks
 from eqnp.cli.sweep import sweep
 from eqnp.ops.activations import ACTIVATIONS
 from eqnp.runs.config import Config, Layer, Skip
-from eqnp.runs.sweepfile import read_sweep
+from eqnp.sweeps.checking import check_networks
+from eqnp.sweeps.file import read_sweep
 
 QUICK = overrides(*(setting for setting in SMALL if not setting.startswith("model")))
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

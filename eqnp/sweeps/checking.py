@@ -14,7 +14,7 @@ from eqnp.data import Dataset
 from eqnp.errors import ConfigurationError, DataError, EqnpError
 from eqnp.runs.config import Config, Optimizer
 from eqnp.runs.experiment import default_threads, make_architecture
-from eqnp.runs.sweepfile import Entry, Sweep
+from eqnp.sweeps.file import Entry, Sweep
 
 MOST_MEASURED = 8  # networks; each takes a second or two
 

@@ -19,8 +19,8 @@ from eqnp.api.signals import name_of_signal
 from eqnp.errors import OutOfMemoryError, RunBusyError
 from eqnp.runs.launchers import without_launcher
 from eqnp.runs.storage import read_bounded
-from eqnp.runs.sweepfolder import STOPPED, End, SweepFolder
 from eqnp.runs.variables import OTHERS, PREFIX
+from eqnp.sweeps.folder import STOPPED, End, SweepFolder
 
 _MODULE = "eqnp.cli.leashed"  # runs a command that stops when this process is gone
 _MOST = 1_000_000  # bytes of a log in which the error is looked for

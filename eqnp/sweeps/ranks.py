@@ -14,14 +14,14 @@ from importlib import import_module
 from typing import Any
 
 from eqnp.api.signals import SIGTERM, StopRequest
-from eqnp.api.sweepchild import Child, EventReader
-from eqnp.api.sweeping import BUSY_PAUSE, BUSY_SECONDS, prepare
-from eqnp.api.sweepwatch import Watch
 from eqnp.backends.limits import available_cores
 from eqnp.errors import BackendError, EqnpError, RunBusyError
 from eqnp.runs.launchers import local_rank
-from eqnp.runs.sweepfile import Entry
-from eqnp.runs.sweepfolder import End, SweepFolder
+from eqnp.sweeps.child import Child, EventReader
+from eqnp.sweeps.file import Entry
+from eqnp.sweeps.folder import End, SweepFolder
+from eqnp.sweeps.here import BUSY_PAUSE, BUSY_SECONDS, prepare
+from eqnp.sweeps.watch import Watch
 
 _PAUSE = 0.1  # seconds between two looks at a run, or at a file of another process
 

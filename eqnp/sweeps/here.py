@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable, Sequence
 
 from eqnp.api.signals import Interrupted, StopRequest
-from eqnp.api.sweepchild import Child
-from eqnp.api.sweepwatch import Watch
 from eqnp.errors import RunBusyError
-from eqnp.runs.sweepfile import Entry
-from eqnp.runs.sweepfolder import SweepFolder
+from eqnp.sweeps.child import Child
+from eqnp.sweeps.file import Entry
+from eqnp.sweeps.folder import SweepFolder
+from eqnp.sweeps.watch import Watch
 
 PAUSE = 0.05  # seconds between two looks at the runs
 BUSY_SECONDS, BUSY_PAUSE = 30.0, 2.0  # how long a run in use is tried again, and the time between two tries

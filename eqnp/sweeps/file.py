@@ -20,8 +20,8 @@ from eqnp.runs.configfile import load, parse_tree, read_file
 from eqnp.runs.keys import TABLES
 from eqnp.runs.overrides import Setting, key_of, toml_value
 from eqnp.runs.spelling import nearest, shorten, show
-from eqnp.runs.sweepnames import BASES, label
 from eqnp.shown import shown
+from eqnp.sweeps.names import BASES, label
 
 KEYS = ("name", "preset", "config", "seeds", "set", "grid", "runs")
 SEED = "training.seed"

@@ -11,8 +11,8 @@ from typing import Any
 from eqnp.api.report import Report, clock
 from eqnp.api.survey import Planned, Survey, cell_of, survey
 from eqnp.errors import ConfigurationError, EqnpError, RunBusyError
-from eqnp.runs.sweepfile import Entry, Sweep
-from eqnp.runs.sweepfolder import End, SweepFolder
+from eqnp.sweeps.file import Entry, Sweep
+from eqnp.sweeps.folder import End, SweepFolder
 
 _NAME = 34  # characters of a run's name in a line of 80
 

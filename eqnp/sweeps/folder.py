@@ -23,7 +23,7 @@ from eqnp.runs.config import Config
 from eqnp.runs.configfile import load, to_toml
 from eqnp.runs.locks import FileLock
 from eqnp.runs.storage import disk_error, make_folder, read_bounded, write_atomic
-from eqnp.runs.sweepfile import Entry, Sweep
+from eqnp.sweeps.file import Entry, Sweep
 
 HIDDEN = ".sweep"
 DONE = ("epochs", "patience", "callback")  # reasons of training to end after which nothing is left to do

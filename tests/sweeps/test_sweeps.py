@@ -18,13 +18,15 @@ import pytest
 from commands import SMALL, run, same_run
 from forking import forking, without_curves
 
-from eqnp.api import signals, sweepchild, sweeping
+from eqnp.api import signals
 from eqnp.api.report import Report
 from eqnp.api.signals import StopRequest, name_of_signal
-from eqnp.api.sweepwatch import Watch
 from eqnp.runs.launchers import launched, local_rank, without_launcher
-from eqnp.runs.sweepfile import read_sweep
-from eqnp.runs.sweepfolder import End, SweepFolder
+from eqnp.sweeps import child as sweepchild
+from eqnp.sweeps import here as sweeping
+from eqnp.sweeps.file import read_sweep
+from eqnp.sweeps.folder import End, SweepFolder
+from eqnp.sweeps.watch import Watch
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
