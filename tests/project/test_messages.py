@@ -32,6 +32,7 @@ def test_quoted_messages_are_in_the_source():
     source, count = pieces(), 0
     for block in QUOTED:
         text = re.sub(r"^(eqnp|verdict|warning): *|^verdict +none: ", "", " ".join(block.split()))
+        text = re.sub(r"--set [\w.]+=", "...", text)  # the key is chosen where the message is made
         for clause in re.split(r"\.\.\.|[;:,(] |`", text):
             clause = clause.strip(" ;:,()`")
             if len(clause) >= SHORTEST:
