@@ -1,7 +1,7 @@
 """Executes the cells of a notebook without Jupyter. ``python tests/notebook.py FILE`` writes the outputs to the file.
 
-Of IPython it knows what the tutorial uses: ``%matplotlib``, which it skips; ``!eqnp ...``; and that a figure of pyplot, or
-the value of a last line, is shown. So the notebook runs in Jupyter too.
+Of IPython it knows what the tutorial uses: ``%matplotlib``, which it skips; ``!eqnp ...``; and that a figure of pyplot,
+or the value of a last line, is shown. So the notebook runs in Jupyter too.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def _parts(text):
 
 
 def _command(line):
-    """Run ``eqnp ...`` in a shell, and print what it writes. Its progress, on stderr, is shown only if there is no result."""
+    """Run ``eqnp ...`` in a shell, and print what it writes; stderr, where progress is, only if there is no result."""
     assert line.startswith("eqnp "), line
     clean = {name: value for name, value in os.environ.items() if not name.startswith("EQNP_")}
     command = f"{shlex.quote(sys.executable)} -m {line}"

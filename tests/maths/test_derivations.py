@@ -14,8 +14,8 @@ from eqnp.derivatives import field_gradient, field_jvp
 from eqnp.dynamics import Phase, Phases, relax
 from eqnp.estimators import estimate
 from eqnp.reference import implicit_gradient
-from eqnp.step import vector_field
 from eqnp.stencils import four_point, one_sided, symmetric
+from eqnp.step import vector_field
 
 SETTLED, STEP = Phase(2000, 1e-15), 1e-5
 
@@ -70,7 +70,7 @@ def test_an_unsettled_free_phase_cancels_in_the_symmetric_estimate():
 
 
 def test_what_plain_nudging_misses_in_a_vector_field():
-    """v of plain phases, v of the exact gradient, and their difference by A - A^T, for one sample of a dense network."""
+    """v of plain phases, v of the exact gradient, and their difference by A - A^T, of one sample."""
     case = nets.make_settling("deep dense", "squared_error", kind="own winners", samples=1)
     prepared, free = case.prepare(), case.settle().states
     sizes = [s.size for s in free]

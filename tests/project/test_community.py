@@ -73,5 +73,5 @@ def test_the_recipe_has_the_dependencies_of_the_project():
     assert all(f"- {each.replace('>=', ' >=')}" in recipe for each in build)
     assert all(f"- {each}" in recipe for each in PROJECT["license-files"])
     (table,) = re.findall(r"^\| extra \|.*?\n\n", text, re.MULTILINE | re.DOTALL)
-    named = re.findall(r"`(\w+)`", "".join(row.split("|")[1] for row in table.splitlines()))
+    named = re.findall(r"`(\w+)`", "".join(row.split("|")[1] for row in table.splitlines() if row))
     assert len(named) > 6 and set(named) <= set(PROJECT["optional-dependencies"])

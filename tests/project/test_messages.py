@@ -7,7 +7,9 @@ import re
 
 from places import ROOT
 
-QUOTED = re.findall(r"^```text\n(.*?)^```", (ROOT / "docs" / "troubleshooting.md").read_text(), re.MULTILINE | re.DOTALL)
+QUOTED = re.findall(
+    r"^```text\n(.*?)^```", (ROOT / "docs" / "troubleshooting.md").read_text(), re.MULTILINE | re.DOTALL
+)
 SHORTEST = 8  # letters of a part between two "..." that is looked for
 
 
