@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 
 import notebook
@@ -27,6 +28,14 @@ def test_the_tutorial_shows_what_its_cells_give(tmp_path, monkeypatch):
         assert own_numbers == pytest.approx(numbers, rel=SHOWN, abs=1e-10), what
         assert notebook.pictures(outputs) == notebook.pictures(cell["outputs"]), what
         assert not [output for output in outputs if output["output_type"] == "error"], what
+
+
+def test_links_of_the_notebook_lead_somewhere():
+    cells = [cell for cell in notebook.read(TUTORIAL)["cells"] if cell["cell_type"] == "markdown"]
+    targets = [target for cell in cells for target in re.findall(r"\]\((?!https?://)([^)#]+)", notebook.source(cell))]
+    assert len(targets) > 5
+    for target in targets:
+        assert (TUTORIAL.parent / target).exists(), target
 
 
 def test_the_notebook_is_one():
