@@ -25,7 +25,7 @@ __all__, __getattr__, __dir__ = _offer(
     globals(),
     {
         "eqnp.api.exchange": "export_run import_run",
-        "eqnp.api.functions": "bptt build configure estimate exact_gradient open_run relax resume train",
+        "eqnp.api.functions": "bptt build configure estimate exact_gradient load_data open_run relax resume train",
         "eqnp.api.plotting": "draw_runs",
         "eqnp.api.predicting": "predict_files",
         "eqnp.api.run": "Run",

@@ -7,6 +7,7 @@ from eqnp.api.functions import build as build
 from eqnp.api.functions import configure as configure
 from eqnp.api.functions import estimate as estimate
 from eqnp.api.functions import exact_gradient as exact_gradient
+from eqnp.api.functions import load_data as load_data
 from eqnp.api.functions import open_run as open_run
 from eqnp.api.functions import relax as relax
 from eqnp.api.functions import resume as resume

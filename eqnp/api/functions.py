@@ -1,4 +1,4 @@
-"""The functions of ``import eqnp``: train, resume and open runs, build networks, compute gradients.
+"""The functions of ``import eqnp``: read data, train, resume and open runs, build networks, compute gradients.
 
 They accept what a user has, such as the name of a preset, labels, or arrays, and call the modules below. Nothing is
 computed here.
@@ -27,6 +27,7 @@ from eqnp.architecture import Architecture
 from eqnp.backends.backend import Array, array_module, get_backend
 from eqnp.contrasts import Contrast, default_contrast
 from eqnp.data import Dataset, from_arrays, hold_out
+from eqnp.data import load as read_published
 from eqnp.dropout import Masks
 from eqnp.dynamics import Observer, Phase, Phases, Relaxation
 from eqnp.dynamics import relax as relax_prepared
@@ -58,6 +59,19 @@ def configure(source: Source = None, settings: Settings = None) -> Config:
         ConfigurationError: no such preset, file or key, or a value that is not accepted.
     """
     return load(str(source) if isinstance(source, Path) else source, _lines(settings), said="settings: ")
+
+
+def load_data(name: str = "mnist-small", folder: str | Path | None = None) -> Dataset:
+    """Return a published dataset, found as training finds it: ``mnist-small`` is in the package.
+
+    It has ``train_images`` and ``test_images`` (N, H, W, C) uint8, ``train_labels`` and ``test_labels`` (N,) int64 and
+    ``classes``, their names. ``folder`` is searched first.
+
+    Raises:
+        ConfigurationError: no dataset has that name.
+        DataError: it is not found, or damaged; ``eqnp data fetch`` downloads it.
+    """
+    return read_published(name, folder)
 
 
 def train(

@@ -405,3 +405,14 @@ def _half(u, out=None):
     out = u.copy() if out is None else out
     out[...] = u * 0.5
     return out
+
+
+# ---- data
+
+
+def test_published_data_as_arrays():
+    digits = eqnp.load_data()
+    assert digits.train_images.shape == (5000, 28, 28, 1) and digits.train_images.dtype == np.uint8
+    assert digits.test_labels.shape == (1000,) and digits.classes == tuple("0123456789")
+    with says(ConfigurationError, "mnist-smal", "mnist-small"):
+        eqnp.load_data("mnist-smal")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import pkgutil
 import re
@@ -103,12 +104,28 @@ def anchors(path):
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+def names(path):
+    """Return the names that a source file defines: functions, classes, constants, and ``Class.method``."""
+    found = set()
+    for node in ast.parse(path.read_text()).body:
+        found |= {node.name} if isinstance(node, ast.FunctionDef | ast.ClassDef) else set()
+        if isinstance(node, ast.ClassDef):
+            found |= {f"{node.name}.{each.name}" for each in node.body if isinstance(each, ast.FunctionDef)}
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found |= {target.id for target in targets if isinstance(target, ast.Name)}
+    return found
+
+
 @pytest.mark.parametrize("path", LINKING, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_lead_somewhere(path):
     for target, anchor in re.findall(r"\]\((?!https?://)([^)#]*)#?([^)]*)\)", path.read_text()):
         place = path.parent / target if target else path
         assert place.exists(), target
-        assert not anchor or anchor in anchors(place), f"{target}#{anchor}"
+        if anchor and place.suffix == ".py":
+            assert anchor in names(place), f"{target}#{anchor}"
+        else:
+            assert not anchor or anchor in anchors(place), f"{target}#{anchor}"
 
 
 def test_every_benchmark_and_result_is_in_the_benchmarks_readme():
