@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -55,9 +56,16 @@ def check(file: str) -> None:
     """
     from eqnp.api.fitting import fitted_outline
     from eqnp.errors import ConfigurationError
+    from eqnp.runs import presets
     from eqnp.runs.configfile import load
     from eqnp.runs.experiment import make_architecture
 
+    if file in presets.names() and not os.path.exists(file):
+        raise ConfigurationError(f"{file}: is a preset, not a file; `eqnp config show {file}` prints it")
+    if os.path.isdir(file):
+        raise ConfigurationError(
+            f"{file}: is a folder, not a file; that of a run is {os.path.join(file, 'config.toml')}"
+        )
     loaded = load(file if "/" in file or file.endswith(".toml") else f"./{file}")
     try:
         loaded, outline = fitted_outline(loaded)
