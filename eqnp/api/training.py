@@ -319,6 +319,8 @@ class _Run:
         checkpoint.save(path, content, kind=KIND, follow=False)
 
     def _show(self, state: State, rate: float) -> None:
+        if not self.report.due():
+            return
         tally, rest = state.tally, batches_left(self.training, state.position)
         left = (rest + (self.epochs - state.epoch - 1) * self.training.count) / rate
         left = min(left, max(0.0, self._deadline - time.monotonic()))
