@@ -33,7 +33,7 @@ class Report:
         return any(answer is True for answer in answers)
 
     def due(self) -> bool:
-        """Return whether ``progress`` or ``update`` would show anything now; asked after every batch, so it is quick."""
+        """Return whether ``progress`` or ``update`` would show anything now; asked after every batch."""
         return bool(self._callbacks) and time.monotonic() >= self._next_progress
 
     def progress(self, values: Mapping[str, Any]) -> None:
