@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -48,22 +49,30 @@ def show(source: str | None, overrides: tuple[str, ...], origin: bool) -> None:
 @config.command(examples=["config check mine.toml"])
 @click.argument("file", type=UserPath(), metavar="CONFIG.toml")
 def check(file: str) -> None:
-    """Check a configuration file: its keys, their values, and whether the layers fit the data and each other.
+    """Check a configuration file: keys, values, layers.
 
-    Environment variables are left out. The exit code is 2 if anything is wrong.
+    The layers must fit the data and each other. Data of your own (npz, folder) are read for this. Environment
+    variables are left out. The exit code is 2 if anything is wrong, 3 if your data are.
     """
-    from eqnp.api.run import outline_of
+    from eqnp.api.fitting import fitted_outline
     from eqnp.errors import ConfigurationError
+    from eqnp.runs import presets
     from eqnp.runs.configfile import load
     from eqnp.runs.experiment import make_architecture
 
+    if file in presets.names() and not os.path.exists(file):
+        raise ConfigurationError(f"{file}: is a preset, not a file; `eqnp config show {file}` prints it")
+    if os.path.isdir(file):
+        raise ConfigurationError(
+            f"{file}: is a folder, not a file; that of a run is {os.path.join(file, 'config.toml')}"
+        )
     loaded = load(file if "/" in file or file.endswith(".toml") else f"./{file}")
-    outline = outline_of(loaded)
     try:
+        loaded, outline = fitted_outline(loaded)
         architecture = make_architecture(loaded.model, outline.train_images.shape[1:], len(outline.classes))
     except ConfigurationError as error:
         raise ConfigurationError(f"{file}: {error}") from None
-    say(f"{file}: no mistakes; {' - '.join(map(str, architecture.layers))} on {loaded.data.name}")
+    say(f"{file}: no mistakes; {' - '.join(map(str, architecture.layers))} on {outline.name}")
 
 
 @config.command(examples=["config init mine.toml --preset mnist-cnn"])
@@ -76,9 +85,9 @@ def check(file: str) -> None:
 )
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")
 def init(file: Path | None, preset: str | None, force: bool) -> None:
-    """Write a configuration with every key and a comment on each, to start from.
+    """Write a commented configuration to start from.
 
-    Without a file it is printed. A run is then named after the file.
+    It has every key, with a comment on each. Without a file it is printed. A run is then named after the file.
     """
     from eqnp.runs.configfile import DEFAULT_PRESET, load, preset_text
     from eqnp.runs.overrides import toml_value

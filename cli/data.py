@@ -58,7 +58,7 @@ def fetch(name: str, folder: Path | None) -> None:
         progress.message(f"{other}; to train on the downloaded copy: {hint}", to_paste=True)
 
 
-@data.command()
+@data.command(examples=["data show mnist-small", "data show cifar10 --split train --set data.randaugment=3"])
 @click.argument("source", type=UserPath(), metavar="NAME | FILE.npz | FOLDER | RUN")
 @click.option("--out", type=UserPath(path_type=Path), help="Image to write: .png, .svg or .pdf. Default: NAME.png.")
 @click.option(
@@ -70,9 +70,7 @@ def fetch(name: str, folder: Path | None) -> None:
 def show(source: str, out: Path | None, count: int, force: bool, split: str, overrides: tuple[str, ...]) -> None:
     """Write a contact sheet of images with their labels.
 
-    From every class come equally many. With `--split train`, images are shown as augmented:
-
-    eqnp data show cifar10 --split train --set data.randaugment=3
+    From every class come equally many. With `--split train`, images are shown as augmented.
     """
     from eqnp.api.fitting import read_dataset
     from eqnp.cli.rows import show_row

@@ -16,7 +16,6 @@ from eqnp.cli.options import (
     short_forms,
     split_option,
 )
-from eqnp.cli.streams import say
 
 
 @click.command(cls=Command, examples=["evaluate runs/mlp --split train"])
@@ -32,7 +31,7 @@ def evaluate(run: Path, checkpoint: str, split: str, backend: Place, overrides: 
     from eqnp.api.session import open_run
     from eqnp.backends.sharding import thread_map
     from eqnp.cli.progress import Progress
-    from eqnp.cli.rows import show_changed
+    from eqnp.cli.rows import show_row
     from eqnp.training import evaluate as evaluate_batches
 
     session, state = open_run(run, backend.open, overrides, checkpoint)
@@ -46,9 +45,13 @@ def evaluate(run: Path, checkpoint: str, split: str, backend: Place, overrides: 
             lambda index: progress.update([f"batch {index}/{batches.count}"]),
         )
     progress.clear()
-    say(f"{split} error   {tally.error:.2f} % ({tally.mistakes} of {tally.samples} samples of {session.dataset.name})")
-    say(f"{split} loss    {tally.loss:.4f}")
-    say(f"residual     {tally.residual:.1e} after {session.learner.phases.T1} free steps at most")
-    show_changed(session.changed)
-    for name, text in which_weights(run, session, state, checkpoint, split):
-        say(f"{name:<11}  {text}")
+    mistakes = f"{tally.mistakes} of {tally.samples} samples of {session.dataset.name}"
+    rows = [
+        (f"{split} error", f"{tally.error:.2f} % ({mistakes})"),
+        (f"{split} loss", f"{tally.loss:.4f}"),
+        ("residual", f"{tally.residual:.1e} after {session.learner.phases.T1} free steps at most"),
+        *(("with", line) for line in session.changed),
+        *which_weights(run, session, state, checkpoint, split),
+    ]
+    for name, text in rows:
+        show_row(name, text, max(11, len(split) + 6))

@@ -13,7 +13,11 @@ from eqnp.cli.streams import say
 FORMATS = ("safetensors", "npz", "pytorch")  # eqnp.api.exchange.FORMATS, without importing NumPy
 
 
-@click.command("export", cls=Command, examples=["export runs/mlp --to npz --out mlp.npz"])
+@click.command(
+    "export",
+    cls=Command,
+    examples=["export runs/mlp --out mlp.safetensors", "export runs/mlp --to pytorch --out mlp.pt"],
+)
 @run_argument
 @click.option("--out", type=UserPath(path_type=Path), required=True, help="File to write.")
 @click.option("--to", type=click.Choice(FORMATS), help="Format; default: by the ending of --out.")
@@ -26,8 +30,6 @@ def export(run: Path, out: Path, to: str | None, no_card: bool, force: bool, che
     safetensors (`pip install safetensors`) and npz keep eqnp's names and layout, and the configuration; `eqnp import`
     reads them back. pytorch has the names and the layout of the published PyTorch code, in a file that --out names:
     .pt (`pip install torch`), .safetensors or .npz.
-
-    Example: eqnp export runs/digits --out exported/digits.safetensors
     """
     from eqnp.api.exchange import export_run, require_export
     from eqnp.api.functions import open_run
@@ -40,7 +42,11 @@ def export(run: Path, out: Path, to: str | None, no_card: bool, force: bool, che
         say(f"model card  {path}")
 
 
-@click.command("import", cls=Command, examples=["import mlp.npz --config mnist-mlp --out runs/copy"])
+@click.command(
+    "import",
+    cls=Command,
+    examples=["import mlp.safetensors --out runs/copy", "import theirs.pt --config mnist-mlp --out runs/theirs"],
+)
 @click.argument("file", type=UserPath(path_type=Path))
 @click.option("--out", type=UserPath(path_type=Path), required=True, help="New run folder.")
 @click.option(
@@ -57,8 +63,6 @@ def import_(file: Path, out: Path, source: str | None, overrides: tuple[str, ...
 
     The file is one that `eqnp export` wrote, or a state_dict of the published PyTorch code (.pt, read without running
     code in it; or .safetensors, .npz). A state_dict needs --config.
-
-    Example: eqnp import digits.safetensors --out runs/imported
     """
     from eqnp.api.exchange import import_run
     from eqnp.api.report import quoted

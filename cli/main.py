@@ -13,7 +13,7 @@ from importlib import import_module
 import click
 
 from eqnp import __version__
-from eqnp.cli.mistakes import Group
+from eqnp.cli.mistakes import Command, Group
 from eqnp.cli.streams import say_lines, take_any_text
 from eqnp.errors import DiskError, EqnpError, OutOfMemoryError, memory_errors, missing_package
 from eqnp.shown import shown
@@ -143,6 +143,8 @@ def _one_line(error: click.ClickException) -> str:
     """Return click's message on one line, with the command that prints help."""
     text = " ".join(error.format_message().split())
     ctx = getattr(error, "ctx", None)
+    if ctx and isinstance(error, click.MissingParameter) and isinstance(ctx.command, Command) and ctx.command.examples:
+        text = f"{text.rstrip('.')}; for example `eqnp {ctx.command.examples[0]}`"
     return f"{text} (see `{ctx.command_path} --help`)" if ctx else text
 
 

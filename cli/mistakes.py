@@ -12,39 +12,8 @@ import click
 
 from eqnp.api.report import quoted
 from eqnp.cli.options import ShortForm, in_order, take_environment
+from eqnp.cli.othernames import ELSEWHERE, OF_SWEEPS, OTHER_COMMANDS, OTHER_COMMANDS_OF, OTHER_OPTIONS
 from eqnp.runs.spelling import did_you_mean, near_words
-
-# The names that other programs use for a command or an option.
-_OTHER_COMMANDS = {
-    "help": "--help",
-    "version": "--version",
-    "resume": "train --resume RUN",
-    "run": "train",
-    "fit": "train",
-    "grid": "sweep",
-    "multirun": "sweep",
-    "tune": "sweep",
-    "test": "evaluate",
-    "benchmark": "bench",
-    "download": "data fetch",
-    "fetch": "data fetch",
-    "list": "presets",
-}
-_OTHER_OPTIONS = {
-    "gpu": "--backend cupy",
-    "cuda": "--backend cupy",
-    "output": "--out",
-    "output-dir": "--out",
-    "outdir": "--out",
-    "o": "--out",
-    "overwrite": "--force",
-    "f": "--force",
-    "q": "--quiet",
-    "silent": "--quiet",
-    "j": "--threads",
-    "continue": "--resume",
-}
-_OF_SWEEPS = {"j": "--jobs", "workers": "--jobs", "num-workers": "--jobs", "parallel": "--jobs"}
 
 
 class _WithExamples(click.Command):
@@ -128,7 +97,8 @@ class Group(_WithExamples, click.Group):
         """Return the command that the first word names, or suggest which was meant."""
         name, known = args[0], self.list_commands(ctx)
         if name not in known and not name.startswith("-") and not ctx.resilient_parsing:
-            other = _OTHER_COMMANDS.get(name) if ctx.parent is None else None
+            others = OTHER_COMMANDS if ctx.parent is None else OTHER_COMMANDS_OF.get(str(self.name), {})
+            other = others.get(name)
             hint = did_you_mean(repr(each) for each in ([other] if other else near_words(name, known)))
             raise click.UsageError(f"no command {name!r}; {hint or 'choose one of ' + ', '.join(known)}", ctx)
         return super().resolve_command(ctx, args)
@@ -153,9 +123,39 @@ def refuse_run(source: str | None, *commands: str) -> None:
 def _unknown_option(command: click.Command, name: str, given: list[str]) -> str:
     """Return the message for an unknown option, with the nearest options or configuration keys."""
     token, value = _as_given(name, given)
-    shown = dict.fromkeys(_meant(command, token.lstrip("-"), value))
+    word = token.lstrip("-")
+    if (place := _other_place(command, word, value or "FILE")) and "--out" not in _options(command):
+        return f"no option {token}; {place}"
+    if word in ELSEWHERE:
+        return f"no option {token}; `eqnp {ELSEWHERE[word]}` has it" + _reminder(command, word)
+    shown = dict.fromkeys(_meant(command, word, value))
     hint = did_you_mean(list(shown)[:3])
     return f"no option {token}" + (f"; {hint}" if hint else "")
+
+
+def _reminder(command: click.Command, word: str) -> str:
+    """Return what a command has instead of an option of another one, if that is known."""
+    return "; the ending of --out says the format" if word == "format" and "--out" in _options(command) else ""
+
+
+def _other_place(command: click.Command, word: str, file: str) -> str:
+    """Return where a command that has no ``--out`` writes, if ``word`` asks for that; else an empty string."""
+    if word.replace("_", "-") != "out" and OTHER_OPTIONS.get(word.replace("_", "-")) != "--out":
+        return ""
+    if "--html" in _options(command):
+        return f"--html {file} writes a page, and the table is printed: `> {file}`"
+    if command.name == "init":
+        return f"give the file without it: `eqnp config init {file}`"
+    return f"the result is printed; `> {file}` writes it to a file"
+
+
+def _choices(command: click.Command, word: str) -> list[str]:
+    """Return the option that takes ``word`` as one of its values: ``--csv`` means ``--format csv``."""
+    return [
+        f"{param.opts[0]} {word}"
+        for param in command.params
+        if isinstance(param, click.Option) and isinstance(param.type, click.Choice) and word in param.type.choices
+    ]
 
 
 def _as_given(name: str, given: list[str]) -> tuple[str, str]:
@@ -172,9 +172,11 @@ def _meant(command: click.Command, word: str, value: str) -> list[str]:
     """Return what ``word`` may have meant, the likeliest first."""
     options = _options(command)
     plain = word.replace("_", "-").lower()
-    for other in (_OTHER_OPTIONS.get(plain), _OF_SWEEPS.get(plain)):
+    for other in (OTHER_OPTIONS.get(plain), OF_SWEEPS.get(plain)):
         if other and other.split()[0] in options:
             return [other]
+    if chosen := _choices(command, word):
+        return chosen
     keys, names = [], []
     if "--set" in options:
         from eqnp.runs.keys import named_keys, names_of_keys

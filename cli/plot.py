@@ -14,7 +14,9 @@ from eqnp.errors import memory_advice
 KINDS = ("curves", "activity", "residual", "angles", "gradients")  # eqnp.api.plotting.KINDS, without importing NumPy
 
 
-@click.command(cls=Command, examples=["plot runs/a runs/b --out curves.png"])
+@click.command(
+    cls=Command, examples=["plot runs/a runs/b --out curves.png", "plot runs/a --what residual --out residual.pdf"]
+)
 @click.argument("runs", nargs=-1, required=True, type=UserPath(path_type=Path), metavar="RUN...")
 @click.option(
     "--out",
@@ -52,10 +54,9 @@ def plot(
     """Draw learning curves of runs, and how one run settles.
 
     Several runs: error and loss by epoch, a line per run. One run also has the activity of its layers and the residual,
-    step by step in the free phase on 50 test samples; the angles between forward and backward weights (vector field);
-    and the norms of the gradient, if its metrics have them. Lines can be told apart without colours.
-
-    Example: eqnp plot runs/a runs/b --out curves.pdf
+    step by step in the free phase on 50 test samples; and if its metrics have them, the angles between forward and
+    backward weights (vector field), the angle with the exact gradient (training.check_every) and the norms of the
+    gradient. Lines can be told apart without colours.
     """
     from eqnp.api.plotting import draw_runs
     from eqnp.cli.progress import Progress

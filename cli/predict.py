@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from eqnp.api.predicting import Prediction
 
 
-@click.command(cls=Command, examples=["predict runs/mlp seven.png"])
+@click.command(cls=Command, examples=["predict runs/mlp seven.png", "predict runs/mlp *.png --json"])
 @run_argument
 @click.argument("images", nargs=-1, required=True, type=UserPath(path_type=Path), metavar="IMAGE...")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line, with the scores of all classes.")
@@ -40,8 +40,6 @@ def predict(
     the run was trained on; a colour picture is turned into grey if those were grey.
 
     The score is the probability of the class, or with squared error its output unit.
-
-    Example: eqnp predict runs/digits seven.png *.npy
     """
     from eqnp.api.predicting import predict_files, score_meaning
     from eqnp.api.run import Run, outline_of

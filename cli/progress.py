@@ -34,10 +34,17 @@ class Progress(Report):
         self._last = float("-inf") if self.live else time.monotonic()  # the first plain line comes after one interval
         self._shown = False
 
+    def due(self) -> bool:
+        """Return whether a line or an event is due."""
+        return self._line_is_due(time.monotonic()) or super().due()
+
+    def _line_is_due(self, now: float) -> bool:
+        return not self.quiet and now - self._last >= (LIVE_SECONDS if self.live else PLAIN_SECONDS)
+
     def update(self, fields: list[str]) -> None:
         """Show ``fields``, the most important first. On a narrow terminal the last ones are left out."""
         now = time.monotonic()
-        if self.quiet or now - self._last < (LIVE_SECONDS if self.live else PLAIN_SECONDS):
+        if not self._line_is_due(now):
             return
         self._last = now
         if not self.live:

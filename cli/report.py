@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 FORMATS = ("text", "markdown", "csv", "latex")  # eqnp.api.survey_text.FORMATS, without importing NumPy
 
 
-@click.command(cls=Command, examples=["report runs/* --html report.html"])
+@click.command(cls=Command, examples=["report runs/* --html report.html", "report runs/* --format latex > table.tex"])
 @click.argument("runs", nargs=-1, required=True, type=UserPath(path_type=Path), metavar="RUN...")
 @click.option(
     "--format", "form", type=click.Choice(FORMATS), default="text", show_default=True, help="Format of the table."
@@ -35,8 +35,6 @@ def report(runs: tuple[Path, ...], form: str, page: Path | None, force: bool) ->
 
     --html writes one page that needs nothing else: the table, and for each run its curves, configuration and
     environment.
-
-    Example: eqnp report runs/* --format latex > table.tex
     """
     from eqnp.api.survey import survey
     from eqnp.api.survey_text import FORMATS as WRITERS

@@ -21,7 +21,9 @@ from eqnp.cli.streams import say
 from eqnp.errors import memory_advice
 
 
-@click.command(cls=Command, examples=["show runs/mlp --out mlp.html"])
+@click.command(
+    cls=Command, examples=["show runs/mlp --out mlp.html", "show runs/mlp --samples 3,18 --set dynamics.T1=60"]
+)
 @run_argument
 @click.option(
     "--out", type=UserPath(path_type=Path), default="show.html", show_default=True, help="HTML file to write."
@@ -49,8 +51,6 @@ def show(
     One HTML file for any browser, without a network: an image of choice, the states of every layer through the free
     phase and both nudged phases with a slider, the energy, the residual, the prediction as it forms, and what each
     nudge changes.
-
-    Example: eqnp show runs/digits --out digits.html --set dynamics.T1=60
     """
     from eqnp.api.session import open_run
     from eqnp.api.showing import default_samples, settling_page

@@ -1,4 +1,4 @@
-"""The text of ``eqnp summary``, which fits 80 columns."""
+"""The text of ``eqnp summary``, which fits 80 columns, or a narrower terminal."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from eqnp.api.titles import flops, memory
 WIDTH = 80
 
 
-def summary_text(content: Mapping[str, Any]) -> str:
-    """Return the summary as text."""
+def summary_text(content: Mapping[str, Any], width: int = WIDTH) -> str:
+    """Return the summary as text, no wider than ``width`` (from about 57)."""
     about = f": {content['description']}" if content["description"] else ""
-    lines = [*textwrap.wrap(f"{content['name']}{about}", WIDTH), *textwrap.wrap(_data(content), WIDTH), ""]
-    lines += [*_layers(content), "", *_connections(content), ""]
+    lines = [*textwrap.wrap(f"{content['name']}{about}", width), *textwrap.wrap(_data(content), width), ""]
+    lines += [*_layers(content, width), "", *_connections(content, width), ""]
     for name, text in _totals(content):
-        lines += textwrap.wrap(f"{name:<12}{text}", WIDTH, subsequent_indent=" " * 12)
-    return "\n".join([*lines, *_forms(content)])
+        lines += textwrap.wrap(f"{name:<12}{text}", width, subsequent_indent=" " * 12)
+    return "\n".join([*lines, *_forms(content, width)])
 
 
 def _data(content: Mapping[str, Any]) -> str:
@@ -30,21 +30,22 @@ def _data(content: Mapping[str, Any]) -> str:
     return f"on {data['name']}: {data['train']} samples of {shape} in {classes} classes to train on"
 
 
-def _layers(content: Mapping[str, Any]) -> Iterator[str]:
+def _layers(content: Mapping[str, Any], width: int) -> Iterator[str]:
     yield f"{'layer':<7}{'shape':<15}{'units':>9}"
     readouts = {each["upper"] for each in content["connections"] if each["name"] == "readout"}
+    outside = "  readout, outside the dynamics" if width >= 64 else "  readout"
     for n, shape in enumerate(content["layers"]):
-        note = "  input" if n == 0 else "  readout, outside the dynamics" if n in readouts else ""
+        note = "  input" if n == 0 else outside if n in readouts else ""
         units = 1
         for size in shape:
             units *= size
         yield f"{n:<7}{_shape(shape):<15}{units:>9}{note}"
 
 
-def _connections(content: Mapping[str, Any]) -> Iterator[str]:
+def _connections(content: Mapping[str, Any], width: int) -> Iterator[str]:
     connections = content["connections"]
     names = max(len("connection"), *(len(each["name"]) for each in connections))
-    room = WIDTH - names - 35
+    room = max(11, width - names - 35)
     yield f"{'connection':<{names}}  {'from to':<8} {'operation':<{room}}{'parameters':>11}{'per sample':>13}"
     for each in connections:
         where = f"{each['lower']:>3} {each['upper']:>3}"
@@ -52,7 +53,7 @@ def _connections(content: Mapping[str, Any]) -> Iterator[str]:
             begin = f"{each['name']:<{names}}  {where:<8} " if k == 0 else " " * (names + 11)
             numbers = f"{each['parameters']:>11}{flops(each['flops']):>13}" if k == 0 else ""
             yield f"{begin}{line:<{room}}{numbers}".rstrip()
-    yield "per sample: drive and feedback; drive alone if from the input or to the readout"
+    yield from textwrap.wrap("per sample: drive and feedback; drive alone if from the input or to the readout", width)
 
 
 def _totals(content: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -104,12 +105,12 @@ def duration(seconds: float) -> str:
     return f"{clock(seconds)} {'min' if seconds < 3600 else 'h'}" if days < 2 else f"{days:.0f} days"
 
 
-def _forms(content: Mapping[str, Any]) -> Iterator[str]:
+def _forms(content: Mapping[str, Any], width: int) -> Iterator[str]:
     """Yield in which form each convolution is computed, and why."""
     chosen = [each for each in content["connections"] if each["form"]]
     if chosen:
         yield ""
-        yield "form of each convolution (training.convolution); the cost of direct is 1"
+        yield from textwrap.wrap("form of each convolution (training.convolution); the cost of direct is 1", width)
     for each in chosen:
         costs = ", ".join(f"{name} {cost:.2f}" for name, cost in sorted(each["form_costs"].items(), key=_by_cost))
         why = {
@@ -119,7 +120,7 @@ def _forms(content: Mapping[str, Any]) -> Iterator[str]:
         }[each["form_by"]]
         if len(each["form_costs"]) == 1 and each["form_by"] == "auto":
             why = "the only form that suits it"
-        yield from textwrap.wrap(f"  {each['name']}: {each['form']}, {why}", WIDTH, subsequent_indent="    ")
+        yield from textwrap.wrap(f"  {each['name']}: {each['form']}, {why}", width, subsequent_indent="    ")
 
 
 def _by_cost(item: tuple[str, float]) -> float:

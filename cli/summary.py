@@ -30,8 +30,10 @@ def summary(source: str | None, backend: Place, overrides: tuple[str, ...], no_t
     folder is made.
     """
     from eqnp.api.summary import summarize
+    from eqnp.cli.rows import terminal_width
     from eqnp.cli.sources import file_of
-    from eqnp.cli.summaries import summary_text
+    from eqnp.cli.summaries import WIDTH, summary_text
     from eqnp.runs.configfile import load
 
-    say_lines(summary_text(summarize(load(file_of(source), overrides), backend.open(), not no_time)))
+    content = summarize(load(file_of(source), overrides), backend.open(), not no_time)
+    say_lines(summary_text(content, min(WIDTH, terminal_width() + 1)))

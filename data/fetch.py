@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import gzip
 import os
 import tarfile
@@ -50,7 +51,9 @@ def fetch(
         DiskError: a file cannot be written.
     """
     if source is None and name not in SOURCES:
-        raise ConfigurationError(f"{name!r} cannot be fetched; choose one of {', '.join(SOURCES)}")
+        near = difflib.get_close_matches(name, SOURCES, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(SOURCES)}"
+        raise ConfigurationError(f"{name!r} cannot be fetched; {hint}")
     source = source or SOURCES[name]
     base = Path(os.path.expanduser(folder)) if folder else own_folder()
     place = base / source.folder

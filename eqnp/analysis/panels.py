@@ -100,6 +100,16 @@ def angle_panel(run: Curves) -> Panel | None:
     return Panel("forward against backward weights", "epoch", "angle, degrees", lines) if lines else None
 
 
+def exact_panel(run: Curves) -> Panel | None:
+    """Return the angle between the estimate and the exact gradient by epoch, where it was measured; None if nowhere."""
+    angles = run.columns.get("angle_exact", ())
+    known = [(epoch, angle) for epoch, angle in zip(run.epochs, angles, strict=False) if math.isfinite(angle)]
+    if not known:
+        return None
+    epochs, degrees = zip(*known, strict=True)
+    return Panel("estimate against exact gradient", "epoch", "angle, degrees", {"all parameters": (epochs, degrees)})
+
+
 def gradient_panel(run: Curves) -> Panel | None:
     """Return the norms of the gradient by epoch and parameter; None if the metrics have none."""
     lines = _lines(run, r"(?:grad(?:ient)?_norm|norm_grad(?:ient)?)_?(.*)")
@@ -110,7 +120,9 @@ def residual_panel(settling: Mapping[str, Any]) -> Panel:
     """Return the residual of the free phase by step, from what ``eqnp.analysis.watching`` measured."""
     steps = settling["steps"][1:]
     lines = {"largest of the samples": (steps, settling["largest"]), "median": (steps, settling["median"])}
-    return Panel("residual of the free phase", "step", "max |change of a unit|", lines, log=True)
+    still = next((int(t) for t, move in zip(steps, settling["largest"], strict=True) if move == 0), None)
+    label = "step" + (f"; residual 0 from step {still}" if still else "")  # a log axis has no 0
+    return Panel("residual of the free phase", label, "max |change of a unit|", lines, log=True)
 
 
 def activity_panel(settling: Mapping[str, Any]) -> Panel:
@@ -162,7 +174,7 @@ def plot_panels(panels: Sequence[Panel], title: str = "", width: float = 0.0) ->
         axis.set_visible(False)
     for axis, panel in zip(axes.flat, panels, strict=False):
         own_legend = bool(panel.lines) and not shared
-        _draw(axis, panel, room=0.1 * len(panel.lines) if own_legend else 0.0)
+        _draw(axis, panel, room=0.08 + 0.09 * len(panel.lines) if own_legend else 0.0)
         if own_legend:
             axis.legend(fontsize=7, handlelength=3.2)
     if shared and len(panels[0].lines) > 1:
@@ -196,6 +208,7 @@ def _draw(axis: Any, panel: Panel, room: float) -> None:
         axis.set_xticks(sorted({x[0] for x, _ in panel.lines.values() if len(x)}))
     if panel.log:
         _log_scale(axis)
+        _whole_range(axis, panel)
     elif panel.from_zero:
         axis.set_ylim(0, axis.get_ylim()[1] * (1 + room))
 
@@ -205,6 +218,13 @@ def _log_scale(axis: Any) -> None:
     shown = [np.asarray(line.get_ydata(), float) for line in axis.get_lines()]
     if any(np.isfinite(values).any() for values in shown):
         axis.set_yscale("log")
+
+
+def _whole_range(axis: Any, panel: Panel) -> None:
+    """Let x span all that was measured: matplotlib leaves out where nothing is drawn, as zeros on a log axis."""
+    xs = [float(x) for line_x, _ in panel.lines.values() for x in line_x]
+    if xs and (span := max(xs) - min(xs)):
+        axis.set_xlim(min(xs) - 0.05 * span, max(xs) + 0.05 * span)
 
 
 def _legend_below(figure: Any, axis: Any) -> None:

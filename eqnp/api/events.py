@@ -13,6 +13,8 @@ from eqnp.api.session import Session
 from eqnp.runs.runfolder import RunFolder
 from eqnp.training import State, Tally
 
+SETTLED = 1e-3  # the residual above which an angle with the exact gradient is not to be trusted
+
 
 def start_event(session: Session, state: State, folder: Path) -> dict[str, Any]:
     """Return the keys of ``start``: the run, where it begins, and its whole configuration."""
@@ -72,12 +74,17 @@ def why_stopped(reason: str, session: Session, state: State, resume: str) -> str
     return f"stopped {where}: {minutes} have passed (training.max_minutes); `{resume}` continues"
 
 
-def epoch_line(state: State, split: str, result: Tally, epochs: int) -> str:
-    """Return the line of a full epoch, with the ``result`` on ``split``."""
+def epoch_line(state: State, split: str, result: Tally, epochs: int, checked: Mapping[str, float]) -> str:
+    """Return the line of a full epoch, with the ``result`` on ``split`` and the angle that was ``checked``, if any."""
+    angle = ""
+    if checked:
+        left = checked["exact_residual"]
+        unsettled = f" (of states that still move by {left:.0e})" if left > SETTLED else ""
+        angle = f"{checked['angle_exact']:.1f} degrees from the exact gradient{unsettled}, "
     return (
         f"epoch {state.epoch + 1}/{epochs}: train loss {state.tally.loss:.4f} error {state.tally.error:.2f} %, "
         f"{split} loss {result.loss:.4f} error {result.error:.2f} %, residual {state.tally.residual:.1e}, "
-        f"{clock(state.seconds)}"
+        f"{angle}{clock(state.seconds)}"
     )
 
 

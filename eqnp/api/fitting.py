@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from eqnp.data import Dataset, hold_out, keep_first, load, load_folder, load_npz, statistics
+from eqnp.data import Dataset, hold_out, keep_first, load, load_folder, load_npz, outline, statistics
 from eqnp.errors import ConfigurationError, DataError
 from eqnp.runs.config import Config, Data, check
 from eqnp.runs.datakeys import OWN_DATA
@@ -58,6 +58,22 @@ def fitted(config: Config, dataset: Dataset) -> Config:
     config = replace(config, data=d, model=model)
     check(config)
     return config
+
+
+def fitted_outline(config: Config) -> tuple[Config, Dataset]:
+    """Return the configuration as a run would have it, and a dataset with the shape and the classes of its data.
+
+    Only a file or a folder of the user whose shape is not in the configuration is read; the samples are then there.
+
+    Raises:
+        ConfigurationError: the configuration does not suit the data.
+        DataError: the user's data are not found or damaged.
+    """
+    d = config.data
+    if d.name in OWN and not (d.shape and d.classes):
+        dataset = read_dataset(config)
+        return fitted(config, dataset), dataset
+    return config, outline(d.name, d.shape, config.model.layers[-1].dense, d.classes)
 
 
 def _require_same(d: Data, dataset: Dataset) -> None:

@@ -15,6 +15,7 @@ from eqnp.analysis.panels import (
     angle_panel,
     compared_panels,
     distinct_names,
+    exact_panel,
     gradient_panel,
     plot_panels,
     residual_panel,
@@ -106,7 +107,7 @@ def write_curves(path: str | Path) -> Path | None:
         curves = read_curves(path)
     except ConfigurationError:
         return None
-    panels = [*run_panels(curves), *filter(None, (angle_panel(curves), gradient_panel(curves)))]
+    panels = [*run_panels(curves), *filter(None, (angle_panel(curves), exact_panel(curves), gradient_panel(curves)))]
     out = Path(path) / CURVES
     save_figure(plot_panels(panels, _title(Path(path))), out)
     return out
@@ -128,14 +129,16 @@ def _panels(path: Path, kind: str, backend: OpenBackend, checkpoint: str, overri
     if kind in OF_STATES:
         settling = _settling(path, backend, checkpoint, overrides)
         return [activity_panel(settling) if kind == "activity" else residual_panel(settling)]
-    panel = angle_panel(read_curves(path)) if kind == "angles" else gradient_panel(read_curves(path))
-    if panel is None:
+    curves = read_curves(path)
+    found = [angle_panel(curves), exact_panel(curves)] if kind == "angles" else [gradient_panel(curves)]
+    panels = [panel for panel in found if panel is not None]
+    if not panels:
         raise ConfigurationError(f"{path}: its metrics.csv has no {kind}; {_WHERE[kind]}")
-    return [panel]
+    return panels
 
 
 _WHERE = {
-    "angles": "a run with model.kind = vector-field has them",
+    "angles": "a run with model.kind = vector-field or training.check_every has them",
     "gradients": "it has no column gradient_norm_...",
 }
 

@@ -32,6 +32,10 @@ class Report:
         answers = [callback({"event": name, **values}) for callback in self._callbacks]
         return any(answer is True for answer in answers)
 
+    def due(self) -> bool:
+        """Return whether ``progress`` or ``update`` would show anything now; asked after every batch."""
+        return bool(self._callbacks) and time.monotonic() >= self._next_progress
+
     def progress(self, values: Mapping[str, Any]) -> None:
         """Call the callbacks with an event of progress, unless the last one is too recent."""
         if self._callbacks and (now := time.monotonic()) >= self._next_progress:

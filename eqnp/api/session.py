@@ -113,7 +113,9 @@ class Session:
         d = self.dataset
         if split == "validation":
             if d.validation_images is None or d.validation_labels is None:
-                raise ConfigurationError("--split validation: no samples are held out (data.validation = 0)")
+                raise ConfigurationError(
+                    "--split validation: no samples are held out; a run with data.validation has some"
+                )
             return d.validation_images, d.validation_labels
         return (d.test_images, d.test_labels) if split == "test" else (d.train_images, d.train_labels)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from eqnp.analysis.calibration import memory_of_update, time_of_update
 from eqnp.analysis.costs import ConnectionCost, Costs, connections_of, form_costs, form_of
-from eqnp.api.fitting import read_dataset
+from eqnp.api.fitting import fitted, read_dataset
 from eqnp.api.run import outline_of
 from eqnp.api.session import Session
 from eqnp.api.titles import method, steps
@@ -32,8 +32,7 @@ def summarize(config: Config, backend: Backend, measure: bool = True) -> dict[st
         ConfigurationError: layers do not fit the data or each other.
         DataError: the dataset is one whose shape is known by reading it, and it is not found.
     """
-    config = with_threads(config)
-    outline, counts = _outline(config)
+    config, outline, counts = _outline(with_threads(config))
     session = Session.on(config, backend, outline, trains=False)
     learner, architecture = session.learner, session.learner.network.architecture
     shapes = architecture.parameter_shapes()
@@ -43,7 +42,7 @@ def summarize(config: Config, backend: Backend, measure: bool = True) -> dict[st
     result: dict[str, Any] = {
         "name": config.name,
         "description": config.description,
-        "data": {"name": config.data.name, "classes": architecture.classes} | counts,
+        "data": {"name": outline.name, "classes": architecture.classes} | counts,
         "layers": [list(architecture.input_shape), *map(list, architecture.layer_shapes)],
         "connections": [_connection(edge, sizes, session) for edge in connections_of(learner.network)],
         "parameters": sum(sizes.values()),
@@ -116,16 +115,19 @@ def _dataset(outline: Dataset, images: np.ndarray, labels: np.ndarray) -> Datase
     return Dataset(outline.name, images, labels, images, labels, outline.classes, "noise")
 
 
-def _outline(config: Config) -> tuple[Dataset, dict[str, int | None]]:
-    """Return a dataset for its shape and classes, and the numbers of samples to train on and to choose by."""
+def _outline(config: Config) -> tuple[Config, Dataset, dict[str, int | None]]:
+    """Return the configuration, fitted to data of the user; a dataset for its shape and classes; numbers of samples.
+
+    The numbers are those of samples to train on and to choose by.
+    """
     d = config.data
     if d.name == "arrays":
-        return outline_of(config), {"train": None, "judged": None}
+        return config, outline_of(config), {"train": None, "judged": None}
     if d.name not in SAMPLES:
         dataset = read_dataset(config)
         judges = dataset.test_labels if dataset.validation_labels is None else dataset.validation_labels
-        return dataset, {"train": len(dataset.train_labels), "judged": len(judges)}
+        return fitted(config, dataset), dataset, {"train": len(dataset.train_labels), "judged": len(judges)}
     train, test = DATASETS[d.name].counts or (0, 0)
     held = validation_count(d.validation, train)
     train = min(d.train_samples or train, train - held)
-    return outline_of(config), {"train": train, "judged": held or min(d.test_samples or test, test)}
+    return config, outline_of(config), {"train": train, "judged": held or min(d.test_samples or test, test)}

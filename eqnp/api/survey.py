@@ -27,6 +27,8 @@ _FREE = _FREE_IN_SWEEPS | {
     "training.convolution",
     "training.kernels",
     "training.products",
+    "training.check_every",
+    "training.max_minutes",
     "dynamics.check_every",
 }
 
@@ -42,7 +44,7 @@ class Cell:
     seed: int
     status: str
     reason: str
-    """Why it is not finished; empty if it is."""
+    """Why it is not finished; of a finished run empty, or that training.patience ended it early."""
     epochs: int
     of: int
     test_error: float | None
@@ -181,23 +183,26 @@ def _state(folder: RunFolder, config: Config) -> tuple[str, str, dict[str, str]]
     losses = [_number(text) for name, text in last.items() if name.endswith("_loss")]
     if not all(loss is not None and math.isfinite(loss) for loss in losses):
         return "failed", f"it diverged in epoch {last['epoch']}", last
-    if int(last["epoch"]) < of and not _out_of_patience(rows, config):
+    early = _patience_ended(rows, config)
+    if int(last["epoch"]) < of and not early:
         return "unfinished", f"{last['epoch']} of {of} epochs", last
     if config.data.validation:
         tested = folder.rows(folder.test_path)
         if not tested or int(tested[-1]["epoch"]) < int(last["epoch"]):
-            return "unfinished", f"{of} epochs, but the test set was not evaluated", last
+            return "unfinished", f"{last['epoch']} epochs, but the test set was not evaluated", last
     if _number(last.get("test_error_percent", "")) is None and not config.data.validation:
         return "failed", "metrics.csv has no test error", last
-    return "finished", "", last
+    return "finished", f"by training.patience after {last['epoch']} of {of} epochs" if early else "", last
 
 
-def _out_of_patience(rows: Sequence[Mapping[str, str]], config: Config) -> bool:
-    """Return whether training ended because the error that chooses was not lower for ``training.patience`` epochs."""
-    column = "validation_error_percent" if config.data.validation else "test_error_percent"
-    errors = [error for row in rows if (error := _number(row.get(column, ""))) is not None]
-    patience = config.training.patience
-    return bool(patience and errors) and len(errors) - 1 - errors.index(min(errors)) >= patience
+def _patience_ended(rows: Sequence[dict[str, str]], config: Config) -> bool:
+    """Return whether ``training.patience`` ended a run before its last epoch, from the rows of its metrics."""
+    patience, split = config.training.patience, "validation" if config.data.validation else "test"
+    errors = [_number(row.get(f"{split}_error_percent", "")) for row in rows]
+    known = [error for error in errors if error is not None]
+    if not patience or not known or int(rows[-1]["epoch"]) >= config.training.epochs:
+        return False
+    return len(errors) - 1 - errors.index(min(known)) >= patience
 
 
 def _rows(groups: list[list[Cell]], configs: Sequence[tuple[Config, frozenset[str]]]) -> list[Row]:

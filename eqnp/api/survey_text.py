@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+import textwrap
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
 
 from eqnp.api.survey import Cell, Row, Survey
 
+WIDTH = 80
 CAPTION = "Test error after the last epoch, %: mean (standard deviation) over seeds."
 VALIDATED = "With a validation set: the test error of best.h5."
 OTHER_SIZE = "* The poster's figure is of CIFAR-10 and its own network; these runs have others, or fewer epochs."
@@ -21,14 +23,18 @@ def as_text(found: Survey) -> str:
     lines = [CAPTION, ""]
     for row in found.rows:
         lines += [
-            f"{row.name}: {row.method}" + (f" ({row.differs})" if row.differs else ""),
+            *_wrapped(f"{row.name}: {row.method}" + (f" ({row.differs})" if row.differs else "")),
             f"  {mean_text(row):<14}{len(row.finished)} of {len(row.cells)} runs finished; "
             f"published {published_text(row)}",
             *(f"    seed {cell.seed:<6}{cell_text(cell):<12}{cell.run}" + _why(cell) for cell in row.cells),
             "",
         ]
     lines += [f"not a run: {path}: {reason}" for path, reason in found.unreadable.items()]
-    return "\n".join([*lines, *notes(found)])
+    return "\n".join([*lines, *(line for note in notes(found) for line in _wrapped(note))])
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
 def as_markdown(found: Survey) -> str:

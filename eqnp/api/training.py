@@ -304,7 +304,7 @@ class _Run:
             after = replace(after, best_error=result.error, best_epoch=after.epoch)
             self.write(self.folder.best_path, after)
         self.write(self.folder.last_path, after)
-        self.report.message(epoch_line(state, self.chooses, result, self.epochs))
+        self.report.message(epoch_line(state, self.chooses, result, self.epochs, checked))
         return after
 
     def _save(self, state: State) -> None:
@@ -319,8 +319,11 @@ class _Run:
         checkpoint.save(path, content, kind=KIND, follow=False)
 
     def _show(self, state: State, rate: float) -> None:
+        if not self.report.due():
+            return
         tally, rest = state.tally, batches_left(self.training, state.position)
         left = (rest + (self.epochs - state.epoch - 1) * self.training.count) / rate
+        left = min(left, max(0.0, self._deadline - time.monotonic()))
         self.report.progress(progress_event(state, state.batch + rest, self.epochs, left))
         self.report.update(
             [

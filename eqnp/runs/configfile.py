@@ -64,6 +64,10 @@ def preset_text(name: str) -> str:
         ConfigurationError: there is no such preset; the nearest one is named.
     """
     if name not in presets.names():
+        if name.endswith(".npz"):
+            raise ConfigurationError(
+                f"{name}: is data, not a configuration; train on it with --set data.name=npz --set data.file={name}"
+            )
         raise ConfigurationError(
             f"no preset {name!r}{nearest(name, presets.names())}; `eqnp presets` lists them, "
             "and the path of a configuration ends in .toml"
@@ -159,9 +163,9 @@ def read_file(path: Path) -> str:
     try:
         return toml.read_text(path)
     except FileNotFoundError:
-        raise ConfigurationError(f"{path}: there is no such file") from None
+        raise ConfigurationError(f"{path}: there is no such file; `eqnp config init` writes one") from None
     except UnicodeDecodeError:
-        raise ConfigurationError(f"{path}: not a text file in UTF-8") from None
+        raise ConfigurationError(f"{path}: not a text file in UTF-8; a configuration is TOML") from None
     except OSError as error:
         raise read_error(path, error) or ConfigurationError(f"{path}: cannot be read ({error.strerror})") from None
 

@@ -16,7 +16,7 @@ from typing import Any
 import tomli_w
 
 from eqnp.errors import ConfigurationError, RunBusyError
-from eqnp.runs import toml
+from eqnp.runs import presets, toml
 from eqnp.runs.locks import FileLock
 from eqnp.runs.storage import PART, disk_error, make_folder, write_atomic
 from eqnp.runs.tables import Row, read_rows, write_rows
@@ -236,6 +236,8 @@ def _missing(path: Path) -> str:
         os.stat(path / "config.toml")
     except FileNotFoundError:
         if not os.path.isdir(path):
+            if str(path) in presets.names():
+                return f"is a preset, not a run folder; train it first: `eqnp train {path} --out runs/{path}`"
             return f"there is no such folder; {name}"
         with suppress(OSError):
             if (items := os.listdir(path)) and _only_traces(items):

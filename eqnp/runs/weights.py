@@ -64,6 +64,8 @@ def from_file(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     except (BackendError, CheckpointError):
         raise
     except Exception as error:  # the packages raise anything on damaged bytes
+        if "pickle" in str(error):  # NumPy's text says how to load what should not be loaded
+            raise CheckpointError(f"{path}: damaged or not a {ending} file of arrays alone") from None
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:120]
         raise CheckpointError(f"{path}: damaged or not a {ending} file ({reason})") from None
 

@@ -302,10 +302,12 @@ def test_a_time_budget_ends_inside_an_epoch_and_resumes_bitwise(capsys, tmp_path
     monkeypatch.setattr(training, "train_batch", slow)
     monkeypatch.setattr(api_training.time, "monotonic", lambda: clock[0])
     limit = overrides("training.max_minutes=4")
-    result = train_small(capsys, parts, *options, *limit)
+    result = train_small(capsys, parts, *options, *limit, "--json")
     assert result.code == 0, result.err
     assert "stopped in epoch 1, after batch 4: 4 minutes have passed (training.max_minutes)" in result.err
     assert not (parts / "metrics.csv").exists() and not (parts / "test.csv").exists()
+    left = [event["seconds_left"] for event in events_of(result.out) if event["event"] == "progress"]
+    assert left and max(left) <= 4 * 60, "more than the budget"
     for expected in (0, 0):  # batches 5 to 8 of 12, then 9 to 12
         assert run(capsys, "train", "--resume", parts).code == expected
     assert same(weights(whole), weights(parts))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import random
 import shutil
-import string
 import tomllib
 
 import pytest
 from commands import SMALL_OPTIONS, assert_fails, overrides, run, train_small
+from typos import typos
 
 from eqnp.cli.main import eqnp, main
 from eqnp.cli.options import ShortForm
@@ -245,28 +244,6 @@ def test_other_names_are_of_keys_that_are_there():
     assert not set(OTHER_NAMES) & {key.rpartition(".")[2] for key in known_keys()} - {"name"}
     for key in known_keys():
         assert key in named_keys(key) and (key.endswith(".name") or key in named_keys(key.rpartition(".")[2])), key
-
-
-def typo(word, generator):
-    """Return ``word`` with one slip: a letter left out, put in, replaced, or swapped with the next one."""
-    place = generator.randrange(len(word))
-    letter = generator.choice(string.ascii_lowercase)
-    rest = word[place + 1 :]
-    return generator.choice(
-        [word[:place] + rest, word[:place] + letter + word[place:], word[:place] + letter + rest]
-        + ([word[:place] + rest[0] + word[place] + rest[1:]] if rest else [])
-    )
-
-
-def typos(words, count=100):
-    """Yield (word, its typo), the typo being none of the words."""
-    generator = random.Random(0)
-    while count:
-        word = generator.choice(words)
-        wrong = typo(word, generator)
-        if wrong not in words and wrong:
-            yield word, wrong
-            count -= 1
 
 
 def test_typos_are_understood(capsys):

@@ -16,8 +16,10 @@ from eqnp.analysis.panels import (
     Panel,
     compared_panels,
     distinct_names,
+    exact_panel,
     gradient_panel,
     plot_panels,
+    residual_panel,
     run_panels,
     shortened,
 )
@@ -98,6 +100,31 @@ def test_norms_of_the_gradient_are_drawn_where_metrics_have_them():
     panel = gradient_panel(run)
     assert panel.log and panel.lines == {"forward.0.weight": ([1, 2], [2.0, 1.0])}
     assert gradient_panel(Curves("a", [1], {"train_loss": [1.0]})) is None
+
+
+def test_the_angle_with_the_exact_gradient_is_drawn_where_it_was_measured():
+    nan = float("nan")
+    panel = exact_panel(Curves("a", [1, 2, 3, 4], {"angle_exact": [nan, 8.0, nan, 5.0], "train_loss": [1] * 4}))
+    assert panel.lines == {"all parameters": ((2, 4), (8.0, 5.0))}
+    assert exact_panel(Curves("a", [1], {"train_loss": [1.0]})) is None
+    assert exact_panel(Curves("a", [1], {"angle_exact": [nan]})) is None
+
+
+def test_measured_angles_are_drawn_by_plot_and_by_train(capsys, tmp_path, curves_are_drawn):
+    out = tmp_path / "a.svg"
+    trained = run(capsys, "train", "--out", tmp_path / "run", *SMALL_OPTIONS, *overrides("training.check_every=1"))
+    assert trained.code == 0 and trained.err.count(" degrees from the exact gradient") == 2
+    assert run(capsys, "plot", tmp_path / "run", "--what", "angles", "--out", out).code == 0
+    assert "estimate against exact gradient" in titles(draw_runs([tmp_path / "run"], backend=numpy))
+
+
+def test_a_residual_of_zero_is_said_and_every_step_has_its_place():
+    settling = {"steps": np.arange(5), "largest": np.array([1.0, 0.1, 0, 0]), "median": np.array([0.5, 0, 0, 0])}
+    panel = residual_panel(settling)
+    assert panel.xlabel == "step; residual 0 from step 3"
+    low, high = plot_panels([panel]).axes[0].get_xlim()
+    assert low < 1 and high > 4
+    assert residual_panel(settling | {"largest": np.ones(4)}).xlabel == "step"
 
 
 def test_a_validation_set_is_named():

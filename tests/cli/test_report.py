@@ -85,6 +85,33 @@ def test_with_a_validation_set_the_test_error_is_that_of_the_chosen_weights(runs
     assert row.cells[0].status == "unfinished" and "test set was not evaluated" in row.cells[0].reason
 
 
+def test_a_run_that_patience_ended_is_finished(capsys, runs, tmp_path):
+    for name, patience in (("patient", 1), ("stopped", 3)):
+        shutil.copytree(runs / "s0", tmp_path / name)
+        config, metrics = tmp_path / name / "config.toml", tmp_path / name / "metrics.csv"
+        config.write_text(
+            config.read_text().replace("patience = 0", f"patience = {patience}").replace("epochs = 2", "epochs = 9")
+        )
+        table = list(csv.DictReader(io.StringIO(metrics.read_text())))
+        table[0]["test_error_percent"], table[1]["test_error_percent"] = "40.0", "42.5"
+        lines = [",".join(table[0]), *(",".join(row.values()) for row in table)]
+        metrics.write_text("\n".join(lines) + "\n")
+    patient, stopped = (survey([tmp_path / name]).rows[0] for name in ("patient", "stopped"))
+    assert patient.finished == [42.5]
+    assert (patient.cells[0].status, patient.cells[0].reason) == (
+        "finished",
+        "by training.patience after 2 of 9 epochs",
+    )
+    assert (stopped.cells[0].status, stopped.cells[0].reason) == ("unfinished", "2 of 9 epochs")
+    assert "1 of 1 runs finished" in run(capsys, "report", tmp_path / "patient").out
+
+
+def test_a_published_figure_stands_only_beside_data_that_it_can_be_compared_with():
+    arrays = ["data.name=npz", "data.file=a.npz", "data.shape=[28,28,1]"]
+    assert published(load("digits")) is not None
+    assert published(load("digits", arrays)) is None and published(load("cifar100-resnet13")) is None
+
+
 def test_other_keys_than_the_seed_make_another_row(runs, tmp_path):
     shutil.copytree(runs / "s0", tmp_path / "b")
     config = tmp_path / "b" / "config.toml"
@@ -135,7 +162,7 @@ def test_the_text_fits_a_terminal_and_names_every_run(capsys, runs, monkeypatch)
     monkeypatch.chdir(runs)
     result = run(capsys, "report", "s0", "s1", "s2", "held", "wild", "plain")
     assert result.code == 0
-    assert all(len(line) <= 100 for line in result.out.splitlines())
+    assert all(len(line) <= 80 for line in result.out.splitlines() if "not a run" not in line)
     errors = [last_error(runs / "s0"), last_error(runs / "s1")]
     assert f"{mean(errors):.2f} ({stdev(errors):.2f})" in result.out and "2 of 4 runs finished" in result.out
     for words in (

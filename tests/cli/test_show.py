@@ -157,6 +157,34 @@ def test_mistakes_are_one_line(capsys, runs, tmp_path):
     assert (tmp_path / "a.html").read_text() == "taken"
 
 
+DRIVE = """<script>
+const press = key => document.dispatchEvent(new KeyboardEvent("keydown", {key, bubbles: true}));
+const seen = [], see = () => seen.push(document.getElementById("where").textContent);
+press("ArrowRight"); press("ArrowRight"); see(); press("ArrowLeft"); see();
+const slider = document.getElementById("slider"); slider.value = 4; slider.dispatchEvent(new Event("input")); see();
+document.querySelectorAll("#images button")[2].click();
+press(" "); see(); seen.push(document.getElementById("play").textContent); press(" ");
+const alone = [...document.querySelectorAll("main canvas, #curves canvas")].filter(c => !c.getAttribute("aria-label"));
+document.body.append("SEEN " + seen.join("; ") + "; " + alone.length + " without a text; " +
+  document.getElementById("input").getAttribute("aria-label") + " END");
+</script>"""
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium")
+def test_keys_slider_and_images_of_the_page(capsys, runs, tmp_path):
+    path = tmp_path / "a.html"
+    assert run(capsys, "show", runs / "plain", "--out", path, "--samples", "0:3").code == 0
+    name = content(path)["samples"][2]["name"]
+    path.write_text(path.read_text("utf-8").replace("</body>", DRIVE + "</body>"), "utf-8")
+    words = [BROWSER, "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    done = subprocess.run(
+        [*words, "--virtual-time-budget=500", "--dump-dom", path.as_uri()], capture_output=True, text=True, timeout=60
+    )
+    (seen,) = re.findall(r"</script>SEEN (.*?) END\s", done.stdout, re.DOTALL)
+    steps = "free phase, step 2 of 70; free phase, step 1 of 70; free phase, step 4 of 70; free phase, step 4 of 70"
+    assert seen == f"{steps}; ❚❚ Pause; 0 without a text; image 2: {name}"
+
+
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium")
 def test_the_page_works_in_a_browser(capsys, runs, tmp_path):
     shutil.copytree(runs / "plain", tmp_path / "<b>&")

@@ -26,6 +26,14 @@ def parameters(name):
     return summarize(load(name), get_backend("numpy"), measure=False)["parameters"]
 
 
+@pytest.mark.parametrize("columns", [57, 60, 72])
+def test_a_summary_fits_a_narrow_terminal(capsys, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    for name in ("digits", "small-resnet"):
+        out = run(capsys, "summary", name, "--no-time").out
+        assert all(len(line) <= columns for line in out.splitlines()), out
+
+
 def test_a_summary_measures_memory_and_time(capsys):
     result = run(capsys, "summary", *SMALL_OPTIONS)
     assert result.code == 0, result.err
