@@ -161,7 +161,7 @@ def complex_dphi_dtheta(prepared: PreparedNetwork, states: States, c: complex, e
         edge = prepared.network.edges[e]
         below, above = prepared.below(e, states), c * prepared.above(e, states)
         turned = to_conjugate_pair(above)
-        gradient[f"{edge.name}.weight"], _ = prepared.links[e].weight_gradient(to_pair(below), turned, None)
+        gradient[f"{edge.name}.weight"] = prepared.links[e].weight_gradient(to_pair(below), turned, None)
         if edge.bias:
             gradient[edge.bias] = turned[: len(below)].sum(axis=tuple(range(turned.ndim - 1)))
     return gradient

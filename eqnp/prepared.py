@@ -67,6 +67,7 @@ class PreparedWeights:
                 self.parameters[edge.bias] if edge.bias else None,
                 self._prepared[self._down(edge)] if edge.lower else None,
                 scratch,
+                self.network.own_winners and edge.lower > 0,
             )
             for edge, connection in zip(self.network.edges, self.network.connections, strict=True)
         ]

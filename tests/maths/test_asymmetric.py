@@ -12,6 +12,7 @@ import pytest
 from learners import batch, learner
 from tolerances import SETTLED, relative_error
 
+from eqnp import ops
 from eqnp.asymmetric import turn, turned_colours
 from eqnp.backends.sharding import serial_map
 from eqnp.connections.conv_pool import ConvPoolConnection
@@ -285,6 +286,47 @@ def test_a_nudged_step_computes_the_maps_of_a_plain_one(monkeypatch, kind, shape
     assert plain["update"] + plain["feedback"] == own["update"] + own["feedback"] == edges
     assert own["winners"] == own["drive"] == own["weight_gradient"] == own["prepare"] == 0
     assert (plain["winners"] > 0) == (kind == OWN)
+
+
+def counted_norms(monkeypatch, work):
+    """Return how often ``work`` computes the norms of the margins of ties."""
+    calls, original = [], ops.reach
+    with monkeypatch.context() as patch:
+        patch.setattr(ops, "reach", lambda *args: calls.append(1) or original(*args))
+        work()
+    return len(calls)
+
+
+@pytest.mark.parametrize("schedule", ["synchronous", "even-odd"])
+@pytest.mark.parametrize("form", ["direct", "winograd-2x2"])
+@pytest.mark.parametrize("kind", nets.KINDS)
+def test_norms_are_computed_once_a_step(monkeypatch, kind, form, schedule):
+    """The drive and the feedback's own winners need the same norms of the same state."""
+    case = nets.make("every edge", "cross_entropy_readout", kind=kind)
+    case.network = type(case.network)(case.network.architecture, convolution=form)
+    prepared, states = case.prepare(), case.random_states()
+    pools = sum(bool(e.lower) and getattr(e.layer, "pool", "none") == "max" for e in case.network.edges)
+    more, fewer = (
+        counted_norms(monkeypatch, lambda count=count: relax(prepared, states, Phase(count, 0.0, schedule)))
+        for count in (5, 4)
+    )
+    assert more - fewer == pools > 0
+
+
+@pytest.mark.parametrize("form", ["direct", "winograd-2x2", "winograd-4x4"])
+def test_known_norms_change_no_bit(form):
+    case = nets.make("max", kind=OWN, samples=7)
+    case.network = type(case.network)(case.network.architecture, convolution=form)
+    states, other = case.random_states(), case.random_states(5)
+    link = case.prepare().links[1]
+    alone = link.feedback_winners(states[0]).copy()
+    for before in (states[0], other[0]):  # the norms of another state are not taken
+        link.drive(before)
+        np.testing.assert_array_equal(link.feedback_winners(states[0]), alone)
+    d, winner = (a.copy() for a in link.drive(states[0]))
+    expected, found = link.connection.drive(link.up, link.bias, states[0])
+    np.testing.assert_array_equal(d, expected)
+    np.testing.assert_array_equal(winner, found)
 
 
 SETTINGS = ["model.kind=vector-field", "training.nudging=asymmetric"]
