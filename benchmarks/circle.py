@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from eqnp.analysis.diagnostics import minus, total_norm
-from eqnp.analysis.steady import Phases
+from eqnp.analysis.steady import SettledPhases
 from eqnp.api.session import open_weights
 from eqnp.backends.backend import get_backend
 from eqnp.losses import one_hot
@@ -43,7 +43,7 @@ def measure(run: str, samples: int) -> dict[str, list[float]]:
     target = one_hot(labels, session.learner.network.architecture.classes, np.float64)
     weights = {name: p.astype(np.float64) for name, p in parameters.items()}
     network, way = session.learner.network, session.learner.phases.way
-    phases = Phases(network, weights, x.astype(np.float64), target, 3000, session.learner.contrast, way)
+    phases = SettledPhases(network, weights, x.astype(np.float64), target, 3000, session.learner.contrast, way)
     stencils = [make(largest) for make in ESTIMATORS.values() for largest in LARGEST]
     good = np.all([phases.settled(), *(phases.settled(b) for each in stencils for b, _ in each.points)], axis=0)
     exact = phases.exact(good).gradient
