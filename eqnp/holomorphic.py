@@ -110,10 +110,9 @@ class ComplexNetwork(PreparedNetwork):
 
         sigma has no range in the complex plane, so over-relaxed states are not clipped.
         """
-        omega, is_last = moves.omega, n + 1 == len(states)
+        omega = self._omega(n, moves, nudge)
         u = self._sum(n, states, drives, places)
-        if is_last and nudge is not None:
-            omega = min(omega, 1.0)
+        if nudge is not None and n + 1 == len(states):
             u -= nudge
         shape = (len(self.x), *u.shape[1:])
         z = from_pair(u, self._space.take("complex", shape, u, complex_dtype(u.dtype)))
