@@ -63,7 +63,7 @@ class CudaWinograd(WinogradConnection, CudaConvPool):
         norms: Array | None,
     ) -> None:
         m = self._products(w, s, space)
-        spread = None if norms is None else w.ties.spread  # norms are there for a maximum alone
+        spread = None if w.ties is None else w.ties.spread
         self._winograd.get("pool_outputs", s.dtype)(m[0].size, m, b, norms, spread, out, winner)
 
     def _feedback(self, w: ops.Kernel, v: Array, winner: Winner, space: Workspace) -> Array:
