@@ -2,8 +2,10 @@
 
 python -m benchmarks.circle [RUN | PRESET] [--samples N] [--out FILE.md] [--plot FILE.svg]
 
-All phases are settled, in float64. The cost is the number of nudged relaxations; a complex one counts as two, since a
-complex step computes what two real ones do. All estimators are compared at the same largest |beta|.
+All phases are settled. The cost is the number of nudged relaxations; a complex one counts as two, since a complex step
+computes what two real ones do. The first table compares all estimators at the same largest |beta|, in float64. The
+second compares them at the same accuracy: the largest |beta| = 2^-k that reaches it in float32 and in float64, and the
+smallest error of all these values in float32, where rounding grows as 1 / |beta|.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from eqnp.analysis.diagnostics import minus, total_norm
-from eqnp.analysis.steady import Phases
+from eqnp.analysis.steady import SettledPhases
 from eqnp.api.session import open_weights
 from eqnp.backends.backend import get_backend
 from eqnp.losses import one_hot
@@ -24,6 +26,8 @@ from eqnp.ops.pairs import is_complex
 from eqnp.stencils import Stencil, circle, four_point, symmetric
 
 LARGEST = (1.0, 0.5, 0.25, 0.125)  # |beta|
+POWERS = tuple(2.0**-k for k in range(15))  # |beta| of the second table
+ACCURACIES = (1e-1, 1e-2, 1e-3, 1e-4)
 ESTIMATORS: dict[str, Callable[[float], Stencil]] = {
     "symmetric": symmetric,
     "four-point": lambda largest: four_point(largest / 2),
@@ -36,26 +40,61 @@ def cost(stencil: Stencil) -> int:
     return sum(2 if is_complex(beta) else 1 for beta, _ in stencil.points if beta)
 
 
-def measure(run: str, samples: int) -> dict[str, list[float]]:
-    """Return the bias of every estimator at the values of ``LARGEST``, relative to the exact gradient."""
+Errors = dict[str, list[float]]  # |estimate - exact| / |exact| of every estimator, one for each |beta|
+
+
+def measure(run: str, samples: int) -> tuple[Errors, Errors, Errors]:
+    """Return the errors at ``LARGEST`` in float64, at ``POWERS`` in float64, and at ``POWERS`` in float32.
+
+    The exact gradient is that in float64. Samples that settle in float64 at all values of ``LARGEST`` count.
+    """
     session, parameters = open_weights(run, (), "last", partial(get_backend, "numpy"))
     x, labels = session.samples("test", list(range(samples)))
-    target = one_hot(labels, session.learner.network.architecture.classes, np.float64)
-    weights = {name: p.astype(np.float64) for name, p in parameters.items()}
     network, way = session.learner.network, session.learner.phases.way
-    phases = Phases(network, weights, x.astype(np.float64), target, 3000, session.learner.contrast, way)
+
+    def phases_in(dtype: type) -> SettledPhases:
+        target = one_hot(labels, network.architecture.classes, dtype)
+        weights = {name: p.astype(dtype) for name, p in parameters.items()}
+        return SettledPhases(network, weights, x.astype(dtype), target, 3000, session.learner.contrast, way)
+
+    phases = phases_in(np.float64)
     stencils = [make(largest) for make in ESTIMATORS.values() for largest in LARGEST]
     good = np.all([phases.settled(), *(phases.settled(b) for each in stencils for b, _ in each.points)], axis=0)
     exact = phases.exact(good).gradient
 
-    def bias(stencil: Stencil) -> float:
-        return total_norm(minus(phases.settled_estimate(stencil, good), exact)) / total_norm(exact)
+    def errors(own: SettledPhases, sizes: tuple[float, ...]) -> Errors:
+        def error(stencil: Stencil) -> float:
+            return total_norm(minus(own.settled_estimate(stencil, good), exact)) / total_norm(exact)
+
+        return {name: [error(make(largest)) for largest in sizes] for name, make in ESTIMATORS.items()}
 
     print(f"{good.sum()} of {samples} samples settle everywhere")
-    return {name: [bias(make(largest)) for largest in LARGEST] for name, make in ESTIMATORS.items()}
+    return errors(phases, LARGEST), errors(phases, POWERS), errors(phases_in(np.float32), POWERS)
 
 
-def table(biases: dict[str, list[float]]) -> str:
+def at_equal_accuracy(double: Errors, single: Errors) -> str:
+    """Return the table: one row for each estimator, one column for each of ``ACCURACIES``, and the best in float32."""
+    lines = [
+        "| estimator | relaxations | "
+        + " | ".join(f"{a:g}: float64, float32" for a in ACCURACIES)
+        + " | best in float32, at |",
+        "|---|---|" + "---|" * (len(ACCURACIES) + 1),
+    ]
+    for name in ESTIMATORS:
+        cells = []
+        for accuracy in ACCURACIES:
+            found = [
+                next((f"2^-{k}" for k, error in enumerate(errors[name]) if error <= accuracy), "none")
+                for errors in (double, single)
+            ]
+            cells.append(", ".join(found))
+        best = int(np.argmin(single[name]))
+        cells.append(f"{single[name][best]:.1e}, 2^-{best}")
+        lines.append(f"| {name} | {cost(ESTIMATORS[name](1.0))} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def table(biases: Errors) -> str:
     """Return the table: one row for each estimator, one column for each largest |beta|."""
     lines = [
         "| estimator | relaxations | " + " | ".join(f"\\|beta\\| <= {b:g}" for b in LARGEST) + " |",
@@ -66,7 +105,7 @@ def table(biases: dict[str, list[float]]) -> str:
     return "\n".join(lines)
 
 
-def plot(biases: dict[str, list[float]], path: Path) -> None:
+def plot(biases: Errors, path: Path) -> None:
     """Draw the bias against the relaxations, one line for each largest |beta| on the circle."""
     from eqnp.analysis.plots import WAY_STYLES, new_figure
 
@@ -95,8 +134,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--plot", type=Path)
     options = parser.parse_args()
-    biases = measure(options.run, options.samples)
-    text = table(biases)
+    biases, double, single = measure(options.run, options.samples)
+    text = f"{table(biases)}\n\n{at_equal_accuracy(double, single)}"
     print(text)
     if options.out:
         options.out.write_text(text + "\n")

@@ -21,10 +21,20 @@ class Tf32Connection(ConvPoolConnection):
     def prepare(self, w: np.ndarray) -> Direct:
         return super().prepare(to_tf32(w))
 
+    def _norms(self, w: Direct, s: np.ndarray, space: Workspace) -> np.ndarray:
+        return super()._norms(w, to_tf32(s), space)
+
     def _drive(
-        self, w: Direct, b: np.ndarray | None, s: np.ndarray, space: Workspace, out: np.ndarray, winner: Winner
+        self,
+        w: Direct,
+        b: np.ndarray | None,
+        s: np.ndarray,
+        space: Workspace,
+        out: np.ndarray,
+        winner: Winner,
+        norms: np.ndarray | None,
     ) -> None:
-        super()._drive(w, b, to_tf32(s), space, out, winner)
+        super()._drive(w, b, to_tf32(s), space, out, winner, norms)
 
     def _feedback(self, w: Direct, v: np.ndarray, winner: Winner, space: Workspace) -> np.ndarray:
         return super()._feedback(w, to_tf32(v), winner, space)

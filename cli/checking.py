@@ -13,7 +13,7 @@ from eqnp.analysis import circles, theorem, verdict
 from eqnp.analysis.precision import Rounding, find_rounding
 from eqnp.analysis.quality import Setting
 from eqnp.analysis.settling import check_settling
-from eqnp.analysis.steady import Phases, Watch
+from eqnp.analysis.steady import SettledPhases, Watch
 from eqnp.api.session import Session
 from eqnp.backends.backend import Array
 from eqnp.cli.selection import parse_selection
@@ -38,7 +38,7 @@ def measure(
     holomorphic = circles.is_holomorphic(learner.network)
     watch.expect(verdict.STAGES + theorem.STAGES + 1 + (theorem.STAGES if vector_field else 0))
     watch.expect(circles.STAGES + learner.points if holomorphic else 0)
-    phases = Phases(learner.network, parameters, x, target, steps, learner.contrast, configured.way, watch)
+    phases = SettledPhases(learner.network, parameters, x, target, steps, learner.contrast, configured.way, watch)
     setting = Setting(configured.T1, configured.T2, learner.beta, learner.estimator, learner.points)
     content = {
         "settings": {

@@ -119,12 +119,11 @@ def dphi_dtheta(network: PreparedNetwork, states: States, edges: Sequence[int] |
 
 def forward_gradient(network: PreparedNetwork, e: int, s: Array, v: Array, winner: Winner) -> Gradient:
     """Return the derivatives of v . d(s) along edge ``e``, s below and v above, by the forward weights and the bias."""
-    edge = network.network.edges[e]
-    dw, db = network.links[e].weight_gradient(s, v, winner)
-    return {f"{edge.name}.weight": dw} | ({edge.bias: db} if edge.bias else {})
+    edge, link = network.network.edges[e], network.links[e]
+    gradient = {f"{edge.name}.weight": link.weight_gradient(s, v, winner)}
+    return gradient | ({edge.bias: link.bias_gradient(v)} if edge.bias else {})
 
 
 def feedback_gradient(network: PreparedNetwork, e: int, s: Array, v: Array, winner: Winner) -> Gradient:
     """Return the derivative of s . f(v) along edge ``e``, s below and v above, by the weights of the feedback."""
-    dw, _ = network.links[e].weight_gradient(s, v, winner)
-    return {network.network.feedback_name(network.network.edges[e]): dw}
+    return {network.network.feedback_name(network.network.edges[e]): network.links[e].weight_gradient(s, v, winner)}

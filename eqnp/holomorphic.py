@@ -110,10 +110,9 @@ class ComplexNetwork(PreparedNetwork):
 
         sigma has no range in the complex plane, so over-relaxed states are not clipped.
         """
-        omega, is_last = moves.omega, n + 1 == len(states)
+        omega = self._omega(n, moves, nudge)
         u = self._sum(n, states, drives, places)
-        if is_last and nudge is not None:
-            omega = min(omega, 1.0)
+        if nudge is not None and n + 1 == len(states):
             u -= nudge
         shape = (len(self.x), *u.shape[1:])
         z = from_pair(u, self._space.take("complex", shape, u, complex_dtype(u.dtype)))
@@ -161,7 +160,7 @@ def complex_dphi_dtheta(prepared: PreparedNetwork, states: States, c: complex, e
         edge = prepared.network.edges[e]
         below, above = prepared.below(e, states), c * prepared.above(e, states)
         turned = to_conjugate_pair(above)
-        gradient[f"{edge.name}.weight"], _ = prepared.links[e].weight_gradient(to_pair(below), turned, None)
+        gradient[f"{edge.name}.weight"] = prepared.links[e].weight_gradient(to_pair(below), turned, None)
         if edge.bias:
             gradient[edge.bias] = turned[: len(below)].sum(axis=tuple(range(turned.ndim - 1)))
     return gradient

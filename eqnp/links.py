@@ -19,24 +19,39 @@ class Link:
     """A connection with prepared weights ``up``, ``bias`` (None if another edge has it) and ``down``.
 
     ``down`` is None if the edge starts at the input, to which nothing is fed back. Arrays that a map returns are
-    buffers: valid until the same map is called again. ``scratch`` is what all links of a network share.
+    buffers: valid until the same map is called again. ``scratch`` is what all links of a network share. With
+    ``own_winners`` the norms of a drive are kept for the ``feedback_winners`` of the same state.
     """
 
     def __init__(
-        self, connection: Connection, up: Prepared, bias: Array | None, down: Prepared, scratch: Workspace
+        self,
+        connection: Connection,
+        up: Prepared,
+        bias: Array | None,
+        down: Prepared,
+        scratch: Workspace,
+        own_winners: bool = False,
     ) -> None:
         self.connection, self.up, self.bias, self.down = connection, up, bias, down
         self.space, self._own_space = Workspace(scratch), Workspace(scratch)
+        self._own_winners = own_winners
+        self._known: tuple[Array, Array | None] | None = None  # the s of the last drive, and its norms
 
     # ---- what a step computes
 
     def drive(self, s: Array) -> tuple[Array, Winner]:
         """Return d(s), of the shape of v, and the winners that it found."""
-        return self.connection.drive(self.up, self.bias, s, self.space)
+        if not self._own_winners:
+            return self.connection.drive(self.up, self.bias, s, self.space)
+        norms = self.connection.norms(self.up, s, self.space)
+        self._known = s, norms
+        return self.connection.drive(self.up, self.bias, s, self.space, norms)
 
     def feedback_winners(self, s: Array) -> Winner:
         """Return the winners that the feedback's own weights choose at s."""
-        return self.connection.winners(self.down, s, self._own_space)
+        known, self._known = self._known, None
+        norms = known[1] if known is not None and known[0] is s else None
+        return self.connection.winners(self.down, s, self._own_space, norms)
 
     def feedback(self, v: Array, winner: Winner) -> Array:
         """Return f(v), of the shape of s."""
@@ -68,6 +83,10 @@ class Link:
         """Return (df/dv)^T delta, of the shape of v: a drive by the feedback's weights. Adjoint: ``feedback``."""
         return self.connection.drive_at_winners(self.down, delta, winner, self.space)
 
-    def weight_gradient(self, s: Array, v: Array, winner: Winner) -> tuple[Array, Array]:
-        """Return the derivatives of v . d(s), s below and v above, by weight and bias, summed over samples."""
+    def weight_gradient(self, s: Array, v: Array, winner: Winner) -> Array:
+        """Return the derivative of v . d(s), s below and v above, by the weight, summed over samples."""
         return self.connection.weight_gradient(s, v, winner, self.space)
+
+    def bias_gradient(self, v: Array) -> Array:
+        """Return the derivative of v . d(s) by the bias, summed over samples."""
+        return self.connection.bias_gradient(v)

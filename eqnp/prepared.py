@@ -67,6 +67,7 @@ class PreparedWeights:
                 self.parameters[edge.bias] if edge.bias else None,
                 self._prepared[self._down(edge)] if edge.lower else None,
                 scratch,
+                self.network.own_winners and edge.lower > 0,
             )
             for edge, connection in zip(self.network.edges, self.network.connections, strict=True)
         ]
@@ -222,9 +223,7 @@ class PreparedNetwork:
         sum and sigma are taken block by block, while the feedback of one edge is in the cache. A state that is nudged
         is never over-relaxed: the loss adds its curvature to that of the energy.
         """
-        omega, is_last = moves.omega, n + 1 == len(states)
-        if is_last and nudge is not None:
-            omega = min(omega, 1.0)
+        omega, is_last = self._omega(n, moves, nudge), n + 1 == len(states)
         out = array_module(states[n]).empty_like(states[n]) if moves.out is None else moves.out[n]
         old = states[n] if moves.omega == 1 else self._before_mask(n, states[n])
         measured = moves.sizes is not None and self._mask_of(n) is None
@@ -263,6 +262,11 @@ class PreparedNetwork:
             for block, f in self.links[e].feedback_blocks(self.above(e, states), place):
                 xp.add(u[block], f, out=u[block])
         return u
+
+    def _omega(self, n: int, moves: Moves, nudge: Array | None) -> float:
+        """Return how far state n moves: a state that is nudged is never over-relaxed."""
+        is_nudged = nudge is not None and n + 1 == len(self.network.activations)
+        return min(moves.omega, 1.0) if is_nudged else moves.omega
 
     def _before_mask(self, n: int, s: Array) -> Array:
         """Return sigma's own value (N, ...) of a state s^{n+1} that its mask has scaled."""

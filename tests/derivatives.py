@@ -68,7 +68,7 @@ def check_connection(below, layer, convolution="direct"):
         return checks.inner(connection.drive(prepare(w), b, s)[0], v)
 
     feedback = connection.feedback(prepare(w), v, winner)
-    g_w, g_b = connection.weight_gradient(s, v, winner)
+    g_w, g_b = connection.weight_gradient(s, v, winner), connection.bias_gradient(v)
     assert_derivative(checks.inner(feedback, ds), difference(lambda s: drive(w, b, s), s, ds))
     assert_derivative(checks.inner(g_w, dw), difference(lambda w: drive(w, b, s), w, dw))
     assert_derivative(checks.inner(g_b, db), difference(lambda b: drive(w, b, s), b, db))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from eqnp.analysis.diagnostics import total_norm
-from eqnp.analysis.steady import Phases
+from eqnp.analysis.steady import SettledPhases
 from eqnp.analysis.theorem import biases_of, fitted_slope
 from eqnp.errors import ConfigurationError
 from eqnp.holomorphic import require_holomorphic
@@ -32,7 +32,7 @@ def is_holomorphic(network: Network) -> bool:
     return True
 
 
-def measure_circles(phases: Phases, beta: float) -> dict[str, Any]:
+def measure_circles(phases: SettledPhases, beta: float) -> dict[str, Any]:
     """Measure the bias |estimate - exact| / |exact| of N = 2, 4 and 8 points, all phases settled.
 
     It is measured at six radii, 2 ``beta`` and each smaller than the one before by the root of 2, over the samples that

@@ -10,7 +10,7 @@ import numpy as np
 
 from eqnp.analysis.diagnostics import cosine
 from eqnp.analysis.quality import Setting, grade, make_stencil
-from eqnp.analysis.steady import Phases
+from eqnp.analysis.steady import SettledPhases
 from eqnp.networks import Gradient
 
 LONGER = (2, 4, 8, 16)  # factors of T1 and T2
@@ -18,7 +18,7 @@ SMALLER = (2, 5, 10, 20, 50, 100)  # divisors of beta
 
 
 def find_cure(
-    phases: Phases,
+    phases: SettledPhases,
     setting: Setting,
     sign: int,
     exact: Gradient,
@@ -69,7 +69,7 @@ def find_cure(
 class _Trial:
     """The settings that were tried, each with its cosine and its quality."""
 
-    def __init__(self, phases: Phases, sign: int, exact: Gradient) -> None:
+    def __init__(self, phases: SettledPhases, sign: int, exact: Gradient) -> None:
         self.phases, self.sign, self.exact = phases, sign, exact
         self.tried: dict[Setting, tuple[float, float]] = {}
 

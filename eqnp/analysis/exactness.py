@@ -32,8 +32,9 @@ def angle_with_exact(learner: Learner, state: State, x: np.ndarray, labels: np.n
     estimate = learner.gradient(weights, xs, target, learner.stencil(state.epoch, 0), None)
     prepared = PreparedNetwork(network, weights, xs)
     still = 16 * float(np.finfo(x.dtype).eps)
-    free = relax(prepared, prepared.zero_states(), Phase(STEPS, still, every=learner.phases.every))
-    exact = implicit_gradient(prepared, free.states, target, STEPS, still)
+    way = learner.phases.way  # another schedule may settle in another steady state
+    free = relax(prepared, prepared.zero_states(), Phase(STEPS, still, *way, every=learner.phases.every))
+    exact = implicit_gradient(prepared, free.states, target, STEPS, still, omega=way[1])
     share = max(-1.0, min(1.0, cosine(estimate.gradient, exact.gradient)))
     return {
         "angle_exact": math.degrees(math.acos(share)),

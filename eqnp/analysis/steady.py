@@ -75,7 +75,7 @@ class Steady:
     steps: int
 
 
-class Phases:
+class SettledPhases:
     """The free and the nudged phases of a batch x (N, ...) with target (N, K), and gradients summed over its samples.
 
     A phase takes at most ``steps`` steps to settle. ``way`` is (schedule, omega). The free phase starts from zeros, the
@@ -204,10 +204,10 @@ class Phases:
         """Return whether implicit differentiation converged, so that its gradient is the exact one."""
         return found.residual <= max(UNSOLVED, settled_move(self.dtype)) and math.isfinite(total_norm(found.gradient))
 
-    def only(self, which: np.ndarray) -> Phases:
+    def only(self, which: np.ndarray) -> SettledPhases:
         """Return the phases of the samples ``which`` (N,), with the steady states that are known already."""
         rows = _rows(which, self.x)
-        part = Phases(
+        part = SettledPhases(
             self.network,
             self.weights,
             self.x[rows],
@@ -221,12 +221,12 @@ class Phases:
         part._nudged = {beta: _taken(each, which, rows) for beta, each in self._nudged.items()}
         return part
 
-    def by(self, contrast: Contrast) -> Phases:
+    def by(self, contrast: Contrast) -> SettledPhases:
         """Return the same phases for another contrast, with the steady states that are known already."""
         if contrast is self.contrast:
             return self
         args = (self.network, self.weights, self.x, self.target, self.steps, contrast, self.way, self.watch)
-        other = Phases(*args)
+        other = SettledPhases(*args)
         other._free, other._after = self._free, self._after
         if (contrast is asymmetric_contrast) == (self.contrast is asymmetric_contrast):
             other._nudged = self._nudged  # the same phases

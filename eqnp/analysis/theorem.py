@@ -19,7 +19,7 @@ from scipy.stats import linregress
 from scipy.stats import t as student_t
 
 from eqnp.analysis.diagnostics import Agreement, ep_steps, minus, total_norm
-from eqnp.analysis.steady import Phases, Watch
+from eqnp.analysis.steady import SettledPhases, Watch
 from eqnp.backends.backend import Array, to_host
 from eqnp.contrasts import Contrast, asymmetric_contrast, average_partners, common_contrast, vector_field_contrast
 from eqnp.networks import Gradient, Network, accumulate
@@ -124,10 +124,10 @@ def check_bias(
     contrast: Contrast | None = None,
 ) -> dict[str, Any]:
     """Measure the bias on a batch x (N, ...), target (N, K); see ``measure_bias``. ``steps`` is the most per phase."""
-    return measure_bias(Phases(network, parameters, x, target, steps, contrast), beta)
+    return measure_bias(SettledPhases(network, parameters, x, target, steps, contrast), beta)
 
 
-def measure_bias(phases: Phases, beta: float) -> dict[str, Any]:
+def measure_bias(phases: SettledPhases, beta: float) -> dict[str, Any]:
     """Measure the bias of the estimators against implicit differentiation, all phases settled.
 
     The bias is |estimate - exact| / |exact|, over all parameters. In theory it is of order beta, beta^2 and beta^4
@@ -164,7 +164,7 @@ def measure_bias(phases: Phases, beta: float) -> dict[str, Any]:
     return result
 
 
-def compare_kinds(phases: Phases, beta: float) -> dict[str, Any]:
+def compare_kinds(phases: SettledPhases, beta: float) -> dict[str, Any]:
     """Compare the ways to nudge a vector field: ``plain``, ``common`` (KP-VF) and ``asymmetric``, all phases settled.
 
     Each is measured as in ``measure_bias``, over the samples that keep their own pattern, at the same values of beta:
@@ -190,14 +190,14 @@ def compare_kinds(phases: Phases, beta: float) -> dict[str, Any]:
     return result
 
 
-def _unchanged(phases: Phases, beta: float) -> np.ndarray:
+def _unchanged(phases: SettledPhases, beta: float) -> np.ndarray:
     """Return which samples settle and keep their activity pattern at +-beta and +-2 beta: bool (N,)."""
     switched = [phases.switched(b) for b in (beta, -beta, 2 * beta, -2 * beta)]
     return np.asarray(phases.settled() & ~np.any(switched, axis=0))
 
 
 def _bias(
-    phases: Phases, make: Callable[[float], Stencil], betas: Sequence[float], good: np.ndarray, exact: Gradient
+    phases: SettledPhases, make: Callable[[float], Stencil], betas: Sequence[float], good: np.ndarray, exact: Gradient
 ) -> dict[str, Any]:
     """Return bias and rounding (K,) of a stencil at K betas over the samples ``good`` (N,), and the fitted slope."""
     stencils = [make(b) for b in betas]
@@ -221,7 +221,7 @@ def _first_with_enough(
     return best
 
 
-def biases_of(phases: Phases, stencils: Sequence[Stencil], which: np.ndarray, exact: Gradient) -> np.ndarray:
+def biases_of(phases: SettledPhases, stencils: Sequence[Stencil], which: np.ndarray, exact: Gradient) -> np.ndarray:
     """Return |estimate - exact| / |exact| for the settled estimate of each of K stencils: (K,)."""
     estimates = [phases.settled_estimate(stencil, which) for stencil in stencils]
     return np.array([total_norm(minus(estimate, exact)) / (total_norm(exact) or 1.0) for estimate in estimates])

@@ -21,7 +21,7 @@ import numpy as np
 from eqnp.analysis.cures import find_cure
 from eqnp.analysis.diagnostics import alignment_angles, cosine, minus, total_norm
 from eqnp.analysis.quality import GOOD, Setting, grade, layer_cosines, make_stencil
-from eqnp.analysis.steady import Phases, growing
+from eqnp.analysis.steady import SettledPhases, growing
 from eqnp.contrasts import asymmetric_contrast
 from eqnp.networks import Gradient, VectorFieldNetwork
 from eqnp.stencils import Stencil, symmetric
@@ -32,7 +32,7 @@ STAGES = 8 + FOLDS  # of ``judge``, without a cure
 
 
 def judge(
-    phases: Phases, setting: Setting, tolerance: float = 0.0, every: int = 1, least_beta: float = 0.0
+    phases: SettledPhases, setting: Setting, tolerance: float = 0.0, every: int = 1, least_beta: float = 0.0
 ) -> dict[str, Any]:
     """Measure the estimate of ``setting`` against the exact gradient, over the samples whose free phase settles.
 
@@ -83,7 +83,7 @@ def judge(
 
 
 def _worse_sign(
-    phases: Phases, setting: Setting, exact: Gradient, tolerance: float, every: int
+    phases: SettledPhases, setting: Setting, exact: Gradient, tolerance: float, every: int
 ) -> tuple[int, Gradient]:
     """Return the sign of beta and the configured estimate; for a random sign, the one with the lower cosine."""
     phases.watch.stage("the estimate as configured")
@@ -96,7 +96,7 @@ def _worse_sign(
 
 
 def _split(
-    phases: Phases, T2: int, stencil: Stencil, estimate: Gradient, exact: Gradient, limit: Gradient
+    phases: SettledPhases, T2: int, stencil: Stencil, estimate: Gradient, exact: Gradient, limit: Gradient
 ) -> dict[str, Any]:
     """Return the stages from ``estimate`` to ``exact``, the part of each in 1 - cosine, and the largest part."""
     settled = phases.settled_estimate(stencil)
@@ -140,14 +140,14 @@ def _parts(lacks: Mapping[str, float]) -> dict[str, float]:
     return parts | ({"field": last} if "limit" in lacks else {})
 
 
-def _asymmetric(phases: Phases, setting: Setting, stencil: Stencil) -> float:
+def _asymmetric(phases: SettledPhases, setting: Setting, stencil: Stencil) -> float:
     """Return the cosine with the exact gradient that the setting would have with asymmetric nudging."""
     other = phases.by(asymmetric_contrast)
     estimate = other.estimate(other.free_after(setting.T1).states, setting.T2, stencil)
     return cosine(estimate, other.exact().gradient)
 
 
-def _fifths(phases: Phases, setting: Setting, stencil: Stencil, tolerance: float, every: int) -> np.ndarray:
+def _fifths(phases: SettledPhases, setting: Setting, stencil: Stencil, tolerance: float, every: int) -> np.ndarray:
     """Return the cosine of the configured estimate on each fifth of the samples; with under five, on each sample."""
     cosines = []
     for k in range(count := min(FOLDS, len(phases))):

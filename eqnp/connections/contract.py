@@ -9,7 +9,8 @@ in each pooling window.
 |---|---|---|
 | ``drive``, dPhi/dv | s w + b | P(w * s) + b |
 | ``feedback``, dPhi/ds | v w^T | w~ * P^{-1}(v) |
-| ``weight_gradient``, dPhi/dw and dPhi/db | s^T v, sum of v | P^{-1}(v) correlated with s, sum of v |
+| ``weight_gradient``, dPhi/dw | s^T v | P^{-1}(v) correlated with s |
+| ``bias_gradient``, dPhi/db | sum of v | sum of v |
 | ``drive_at_winners`` | s w | pick(w * s) at given winners |
 
 Weights do not change during a relaxation. ``prepare`` brings them once into the form that the maps take as ``w``.
@@ -47,10 +48,12 @@ class Connection(ABC):
         return w
 
     @abstractmethod
-    def drive(self, w: Prepared, b: Array | None, s: Array, space: Workspace | None = None) -> tuple[Array, Winner]:
-        """Return dPhi/dv and its winners, both of the shape of v.
+    def drive(
+        self, w: Prepared, b: Array | None, s: Array, space: Workspace | None = None, norms: Array | None = None
+    ) -> tuple[Array, Winner]:
+        """Return dPhi/dv and its winners, both of the shape of v. ``norms`` of s, if known, are not computed again.
 
-        VJP in s: ``feedback``; in w and b: ``weight_gradient``.
+        VJP in s: ``feedback``; in w: ``weight_gradient``; in b: ``bias_gradient``.
         """
 
     @abstractmethod
@@ -92,17 +95,23 @@ class Connection(ABC):
         return move.take(u if nudge is None else xp.subtract(u, nudge, out=move.out))
 
     @abstractmethod
-    def weight_gradient(
-        self, s: Array, v: Array, winner: Winner, space: Workspace | None = None
-    ) -> tuple[Array, Array]:
-        """Return dPhi/dw and dPhi/db, of the shapes of w and b, summed over samples."""
+    def weight_gradient(self, s: Array, v: Array, winner: Winner, space: Workspace | None = None) -> Array:
+        """Return dPhi/dw, of the shape of w, summed over samples."""
+
+    @abstractmethod
+    def bias_gradient(self, v: Array) -> Array:
+        """Return dPhi/db, of the shape of b, summed over samples."""
 
     @abstractmethod
     def drive_at_winners(self, w: Prepared, s: Array, winner: Winner, space: Workspace | None = None) -> Array:
         """Return the drive without bias at given winners, of the shape of v; this map is linear in s."""
 
-    def winners(self, w: Prepared, s: Array, space: Workspace | None = None) -> Winner:
+    def winners(self, w: Prepared, s: Array, space: Workspace | None = None, norms: Array | None = None) -> Winner:
         """Return the winners of w * s, which do not depend on the bias; None without max-pooling."""
+        return None
+
+    def norms(self, w: Prepared, s: Array, space: Workspace) -> Array | None:
+        """Return what the margins of ties need of s, for any weights (``ops.reach``); None without a maximum."""
         return None
 
 

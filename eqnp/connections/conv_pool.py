@@ -54,15 +54,27 @@ class ConvPoolConnection(Connection):
         rows, columns = (ops.Axis(size, count, 2 * step, k + step, padding) for size, count, k in sizes)
         return rows, columns
 
-    def drive(self, w: Prepared, b: Array | None, s: Array, space: Workspace | None = None) -> tuple[Array, Winner]:
+    def drive(
+        self, w: Prepared, b: Array | None, s: Array, space: Workspace | None = None, norms: Array | None = None
+    ) -> tuple[Array, Winner]:
         """Return P(w * s) + b: (N, H, W, C) -> (N, P, Q, K), and its winners, or None without max-pooling."""
-        return self._drive_all(w, b, s, space or Workspace())
+        return self._drive_all(w, b, s, space or Workspace(), norms)
 
-    def winners(self, w: Prepared, s: Array, space: Workspace | None = None) -> Winner:
+    def winners(self, w: Prepared, s: Array, space: Workspace | None = None, norms: Array | None = None) -> Winner:
         """Return the winners of w * s: (N, H, W, C) -> (N, P, Q, K), or None without max-pooling."""
         if self.pool != "max":
             return None
-        return self._drive_all(w, None, s, space or Workspace())[1]
+        return self._drive_all(w, None, s, space or Workspace(), norms)[1]
+
+    def norms(self, w: Prepared, s: Array, space: Workspace) -> Array | None:
+        """Return |x| of the inputs of every window or tile (N, windows), or None without max-pooling."""
+        if self.pool != "max":
+            return None
+        rows, columns = self.reach
+        out = space.take("norms", (len(s), rows.count, columns.count), s)
+        for block in self._blocks(s):
+            out[block] = self._norms(w, s[block], space.scratch)
+        return out
 
     def feedback(self, w: Prepared, v: Array, winner: Winner, space: Workspace | None = None) -> Array:
         """Return w~ * P^{-1}(v): (N, P, Q, K) -> (N, H, W, C)."""
@@ -85,29 +97,40 @@ class ConvPoolConnection(Connection):
             self._drive_at_winners(w, s[block], _part(winner, block), space.scratch, out[block])
         return out
 
-    def weight_gradient(
-        self, s: Array, v: Array, winner: Winner, space: Workspace | None = None
-    ) -> tuple[Array, Array]:
-        """Return P^{-1}(v) correlated with s, and the sum of v over samples and places.
-
-        (N, H, W, C), (N, P, Q, K) -> (KH, KW, C, K), (K,).
-        """
+    def weight_gradient(self, s: Array, v: Array, winner: Winner, space: Workspace | None = None) -> Array:
+        """Return P^{-1}(v) correlated with s: (N, H, W, C), (N, P, Q, K) -> (KH, KW, C, K)."""
         space = (space or Workspace()).scratch
         least = -(-ROWS // (self.conv_size[0] * self.conv_size[1]))
         cut = blocks(s, self._columns_per_sample() * s.dtype.itemsize, least)
         dw = self._weight_gradient(s[cut[0]], v[cut[0]], _part(winner, cut[0]), space)
         for block in cut[1:]:
             dw += self._weight_gradient(s[block], v[block], _part(winner, block), space)
-        return dw, v.sum(axis=(0, 1, 2))
+        return dw
+
+    def bias_gradient(self, v: Array) -> Array:
+        """Return the sum of v over samples and places: (N, P, Q, K) -> (K,)."""
+        return v.sum(axis=(0, 1, 2))
 
     # ---- one block
 
-    def _drive(self, w: Prepared, b: Array | None, s: Array, space: Workspace, out: Array, winner: Winner) -> None:
-        """Write P(w * s) + b to ``out`` and the winners to ``winner``."""
+    def _norms(self, w: Prepared, s: Array, space: Workspace) -> Array:
+        return ops.reach(s, w.ties)
+
+    def _drive(
+        self,
+        w: Prepared,
+        b: Array | None,
+        s: Array,
+        space: Workspace,
+        out: Array,
+        winner: Winner,
+        norms: Array | None,
+    ) -> None:
+        """Write P(w * s) + b to ``out`` and the winners to ``winner``; ``norms`` are needed for a maximum."""
         u = ops.conv2d(s, w.w, self.stride, self.padding, space)
         if self.pool == "max":
             assert winner is not None  # a maximum has winners
-            margin = ops.tie_margin(ops.reach(s, w.ties), w.ties.spread, space)
+            margin = ops.tie_margin(norms, w.ties.spread, space)
             u, winner[...] = ops.max_pool(u, space, margin)
         elif self.pool == "average":
             u = ops.average_pool(u, space)
@@ -121,7 +144,7 @@ class ConvPoolConnection(Connection):
         if self.pool == "max":
             out[...] = ops.pick_winners(ops.conv2d(s, w.w, self.stride, self.padding, space), winner)
         else:
-            self._drive(w, None, s, space, out, winner)
+            self._drive(w, None, s, space, out, winner, None)
 
     def _weight_gradient(self, s: Array, v: Array, winner: Winner, space: Workspace) -> Array:
         g = self._unpool(v, winner, space)
@@ -151,14 +174,19 @@ class ConvPoolConnection(Connection):
     def _blocks(self, s: Array) -> Sequence[slice]:
         return blocks(s, self._numbers_per_sample() * s.dtype.itemsize, -(-ROWS // self._rows_per_sample()))
 
-    def _drive_all(self, w: Prepared, b: Array | None, s: Array, space: Workspace) -> tuple[Array, Winner]:
-        shape = (len(s), *self.above)
+    def _drive_all(
+        self, w: Prepared, b: Array | None, s: Array, space: Workspace, norms: Array | None
+    ) -> tuple[Array, Winner]:
+        shape, is_maximum = (len(s), *self.above), self.pool == "max"
         out = space.take("drive", shape, s)
-        winner = space.take("winners", shape, s, dtype=array_module(s).uint8) if self.pool == "max" else None
+        winner = space.take("winners", shape, s, dtype=array_module(s).uint8) if is_maximum else None
         for block in self._blocks(s):
-            self._drive(w, b, s[block], space.scratch, out[block], _part(winner, block))
+            part = _part(norms, block)
+            if is_maximum and part is None:
+                part = self._norms(w, s[block], space.scratch)
+            self._drive(w, b, s[block], space.scratch, out[block], _part(winner, block), part)
         return out, winner
 
 
-def _part(winner: Winner, block: slice) -> Winner:
-    return None if winner is None else winner[block]
+def _part(a: Array | None, block: slice) -> Array | None:
+    return None if a is None else a[block]

@@ -58,7 +58,7 @@ class CudaConvPool(UpdateByKernel, ConvPoolConnection):
         spans = {"STEP": rows.step, "SPAN_H": rows.span, "SPAN_W": columns.span, "D": rows.padding}
         return Kernels(self.device, "ties", sizes | spans)
 
-    def _reach(self, s: Array, space: Workspace) -> Array:
+    def _norms(self, w: Prepared, s: Array, space: Workspace) -> Array:
         """Return the norm |x| of the inputs of every window or tile, as ``ops.reach``: (N, H, W, C) -> (N, P, Q)."""
         (n, h, w, c), (rows, columns) = s.shape, self.reach
         partial = space.take("squares", (n, h, w, min(c, LANES)), s)
@@ -72,11 +72,20 @@ class CudaConvPool(UpdateByKernel, ConvPoolConnection):
         col = self._columns_of_feedback(w, v, winner, space.scratch)
         return self._columns, "gather_and_update", (col, *others), ()
 
-    def _drive(self, w: Prepared, b: Array | None, s: Array, space: Workspace, out: Array, winner: Winner) -> None:
+    def _drive(
+        self,
+        w: Prepared,
+        b: Array | None,
+        s: Array,
+        space: Workspace,
+        out: Array,
+        winner: Winner,
+        norms: Array | None,
+    ) -> None:
         u = self._convolved(w, s, space)
         if self.pool == "max":
             assert winner is not None  # a maximum has winners
-            self._pooling.get("max_pool", s.dtype)(winner.size, u, b, self._reach(s, space), w.ties.spread, out, winner)
+            self._pooling.get("max_pool", s.dtype)(winner.size, u, b, norms, w.ties.spread, out, winner)
         elif self.pool == "average":
             self._pooling.get("average_pool", s.dtype)(out.size, u, b, out)
         elif b is not None:
@@ -94,7 +103,7 @@ class CudaConvPool(UpdateByKernel, ConvPoolConnection):
         if self.pool == "max":
             self._pooling.get("pick_winners", s.dtype)(out.size, self._convolved(w, s, space), winner, out)
         else:
-            self._drive(w, None, s, space, out, winner)
+            self._drive(w, None, s, space, out, winner, None)
 
     def _weight_gradient(self, s: Array, v: Array, winner: Winner, space: Workspace) -> Array:
         col, g = self._columns_of(s, space), self._unpool(v, winner, space)

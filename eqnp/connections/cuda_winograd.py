@@ -52,9 +52,19 @@ class CudaWinograd(WinogradConnection, CudaConvPool):
         tiles = self._tiles_of_feedback(w, v, winner, space.scratch)
         return self._winograd, "gather_tiles_and_update", (tiles, *others), (tiles[0].size,)
 
-    def _drive(self, w: ops.Kernel, b: Array | None, s: Array, space: Workspace, out: Array, winner: Winner) -> None:
+    def _drive(
+        self,
+        w: ops.Kernel,
+        b: Array | None,
+        s: Array,
+        space: Workspace,
+        out: Array,
+        winner: Winner,
+        norms: Array | None,
+    ) -> None:
         m = self._products(w, s, space)
-        self._winograd.get("pool_outputs", s.dtype)(m[0].size, m, b, *self._margin_of(w, s, space), out, winner)
+        spread = None if w.ties is None else w.ties.spread
+        self._winograd.get("pool_outputs", s.dtype)(m[0].size, m, b, norms, spread, out, winner)
 
     def _feedback(self, w: ops.Kernel, v: Array, winner: Winner, space: Workspace) -> Array:
         tiles = self._tiles_of_feedback(w, v, winner, space)
@@ -68,10 +78,6 @@ class CudaWinograd(WinogradConnection, CudaConvPool):
             self._winograd.get("pick_outputs", s.dtype)(m[0].size, m, winner, out)
         else:
             self._winograd.get("pool_outputs", s.dtype)(m[0].size, m, None, None, None, out, None)
-
-    def _margin_of(self, w: ops.Kernel, s: Array, space: Workspace) -> tuple[Array | None, Array | None]:
-        """Return the factors of the margin, |x| (N, P, Q) and spread (K,), or None, None without a maximum."""
-        return (None, None) if w.ties is None else (self._reach(s, space), w.ties.spread)
 
     def _products(self, w: ops.Kernel, s: Array, space: Workspace) -> Array:
         """Return the products M = V U: (N, H, W, C) -> (t^2, N P Q, K)."""

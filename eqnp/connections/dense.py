@@ -19,7 +19,9 @@ class DenseConnection(Connection):
         super().__init__(below)
         self.above = above  # shape of v without the sample axis
 
-    def drive(self, w: Prepared, b: Array | None, s: Array, space: Workspace | None = None) -> tuple[Array, Winner]:
+    def drive(
+        self, w: Prepared, b: Array | None, s: Array, space: Workspace | None = None, norms: Array | None = None
+    ) -> tuple[Array, Winner]:
         """Return s w + b: (N, ...) -> (N, K), or the shape of the state above, and None for the winners."""
         out = self.drive_at_winners(w, s, None, space)
         if b is not None:
@@ -31,12 +33,13 @@ class DenseConnection(Connection):
         out = (space or Workspace()).take("fed back", (v.shape[0], w.shape[0]), v)
         return ops.dense_transpose(ops.flatten(v), w, out=out).reshape(v.shape[0], *self.below)
 
-    def weight_gradient(
-        self, s: Array, v: Array, winner: Winner, space: Workspace | None = None
-    ) -> tuple[Array, Array]:
-        """Return s^T v and the sum of v over samples: (N, ...), (N, K) -> (D, K), (K,)."""
-        v = ops.flatten(v)
-        return ops.dense_weight_gradient(ops.flatten(s), v), v.sum(axis=0)
+    def weight_gradient(self, s: Array, v: Array, winner: Winner, space: Workspace | None = None) -> Array:
+        """Return s^T v, summed over samples: (N, ...), (N, K) -> (D, K)."""
+        return ops.dense_weight_gradient(ops.flatten(s), ops.flatten(v))
+
+    def bias_gradient(self, v: Array) -> Array:
+        """Return the sum of v over samples: (N, ...) -> (K,)."""
+        return ops.flatten(v).sum(axis=0)
 
     def drive_at_winners(self, w: Prepared, s: Array, winner: Winner, space: Workspace | None = None) -> Array:
         """Return s w: (N, ...) -> (N, K), or the shape of the state above."""

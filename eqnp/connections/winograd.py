@@ -33,11 +33,19 @@ class WinogradConnection(ConvPoolConnection):
         """Return the transformed weights of w (r, r, C, K)."""
         return ops.transform_weights(w, self.tiling, self.products)
 
-    def _drive(self, w: ops.Kernel, b: Array | None, s: Array, space: Workspace, out: Array, winner: Winner) -> None:
+    def _drive(
+        self,
+        w: ops.Kernel,
+        b: Array | None,
+        s: Array,
+        space: Workspace,
+        out: Array,
+        winner: Winner,
+        norms: Array | None,
+    ) -> None:
         y = self._outputs(w, s, space)
-        if self.pool == "max":
-            assert w.ties is not None  # made with the weights if the pooling is a maximum
-            best, found = ops.winograd_max_pool(y, ops.reach(s, w.ties), w, space)
+        if norms is not None:  # the pooling is a maximum
+            best, found = ops.winograd_max_pool(y, norms, w, space)
             ops.from_tiles(found, winner)
         else:
             best = y

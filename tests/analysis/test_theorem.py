@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from eqnp.analysis.diagnostics import Agreement
-from eqnp.analysis.steady import Phases
+from eqnp.analysis.steady import SettledPhases
 from eqnp.analysis.theorem import check_bias, check_steps, compare_kinds
 from eqnp.contrasts import asymmetric_contrast, vector_field_contrast
 
@@ -88,7 +88,7 @@ def test_untied_weights_have_a_bias_that_stays_and_tied_ones_have_not():
 def test_the_kinds_of_nudging_of_untied_weights_side_by_side():
     """The bias of plain nudging and of a common update stays; that of asymmetric nudging falls with its order."""
     case = nets.make_settling("deep dense", "squared_error", kind="own winners")
-    kinds = compare_kinds(Phases(case.network, case.parameters, case.x, case.target, 500), 0.1)
+    kinds = compare_kinds(SettledPhases(case.network, case.parameters, case.x, case.target, 500), 0.1)
     for kind in ("plain", "common"):
         assert abs(kinds[kind]["symmetric"]["slope"]) < 0.1 and kinds[kind]["symmetric"]["bias"].min() > 0.01
     for name, order in (("one-sided", 1), ("symmetric", 2), ("four-point", 4)):
@@ -101,7 +101,7 @@ def test_kinds_are_not_compared_where_the_gradient_is_zero():
     for name in case.parameters:
         if name.endswith("bias"):
             case.parameters[name] -= 10
-    assert compare_kinds(Phases(case.network, case.parameters, case.x, case.target, 500), 0.1) == {}
+    assert compare_kinds(SettledPhases(case.network, case.parameters, case.x, case.target, 500), 0.1) == {}
 
 
 def test_steps_of_asymmetric_nudging_agree_for_untied_weights():

@@ -11,7 +11,7 @@ from eqnp import dynamics
 from eqnp.analysis.cures import find_cure
 from eqnp.analysis.diagnostics import cosine
 from eqnp.analysis.quality import GOOD, Setting, grade, make_stencil, word, worst_layer
-from eqnp.analysis.steady import Phases
+from eqnp.analysis.steady import SettledPhases
 from eqnp.analysis.verdict import judge
 from eqnp.cli.verdicts import verdict_lines
 from eqnp.contrasts import asymmetric_contrast, common_contrast, vector_field_contrast
@@ -20,7 +20,7 @@ from eqnp.stencils import one_sided, symmetric
 
 
 def phases_of(case, steps=800, **options):
-    return Phases(case.network, case.parameters, case.x, case.target, steps, **options)
+    return SettledPhases(case.network, case.parameters, case.x, case.target, steps, **options)
 
 
 def verdict(case, T1=200, T2=100, beta=0.05, estimator="symmetric", **options):

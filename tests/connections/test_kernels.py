@@ -71,9 +71,8 @@ def every_map(case, dtype, cupy=standin):
     v1, feedback = put(v), simple.feedback(w0, v, winner)
     note(own.feedback(w1, v1, place, space), feedback)
     note(own.drive_at_winners(w1, s1, place, space), simple.drive_at_winners(w0, s, winner))
-    gradients = own.weight_gradient(s1, v1, place, space), simple.weight_gradient(s, v, winner)
-    for actual, expected in zip(*gradients, strict=True):
-        note(actual, expected)
+    note(own.weight_gradient(s1, v1, place, space), simple.weight_gradient(s, v, winner))
+    note(own.bias_gradient(v1), simple.bias_gradient(v))
     drive, old = (generator.standard_normal(s.shape).astype(dtype) for _ in range(2))
     sigma, out = ACTIVATIONS["half_hard_sigmoid"], put(np.empty_like(s))
     for omega in (1.0, 1.6):
@@ -124,7 +123,7 @@ def test_tf32_on_a_cpu_is_the_devices(case):
         d, winner = own.drive(prepared, put(b.astype(np.float32)), put(s), space)
         maps = [to_host(d), to_host(own.feedback(prepared, put(v), winner, space))]
         maps.append(to_host(own.drive_at_winners(prepared, put(s), winner, space)))
-        found.append([*maps, to_host(own.weight_gradient(put(s), put(v), winner, space)[0])])
+        found.append([*maps, to_host(own.weight_gradient(put(s), put(v), winner, space))])
     exact = connect(layer, below, "direct")
     for actual, expected in zip(*found, strict=True):
         np.testing.assert_allclose(actual, expected, rtol=0, atol=2e-6 * np.abs(expected).max())

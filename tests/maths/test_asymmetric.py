@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 
 import checks
@@ -12,6 +13,7 @@ import pytest
 from learners import batch, learner
 from tolerances import SETTLED, relative_error
 
+from eqnp import asymmetric, contrasts, ops
 from eqnp.asymmetric import turn, turned_colours
 from eqnp.backends.sharding import serial_map
 from eqnp.connections.conv_pool import ConvPoolConnection
@@ -287,6 +289,47 @@ def test_a_nudged_step_computes_the_maps_of_a_plain_one(monkeypatch, kind, shape
     assert (plain["winners"] > 0) == (kind == OWN)
 
 
+def counted_norms(monkeypatch, work):
+    """Return how often ``work`` computes the norms of the margins of ties."""
+    calls, original = [], ops.reach
+    with monkeypatch.context() as patch:
+        patch.setattr(ops, "reach", lambda *args: calls.append(1) or original(*args))
+        work()
+    return len(calls)
+
+
+@pytest.mark.parametrize("schedule", ["synchronous", "even-odd"])
+@pytest.mark.parametrize("form", ["direct", "winograd-2x2"])
+@pytest.mark.parametrize("kind", nets.KINDS)
+def test_norms_are_computed_once_a_step(monkeypatch, kind, form, schedule):
+    """The drive and the feedback's own winners need the same norms of the same state."""
+    case = nets.make("every edge", "cross_entropy_readout", kind=kind)
+    case.network = type(case.network)(case.network.architecture, convolution=form)
+    prepared, states = case.prepare(), case.random_states()
+    pools = sum(bool(e.lower) and getattr(e.layer, "pool", "none") == "max" for e in case.network.edges)
+    more, fewer = (
+        counted_norms(monkeypatch, lambda count=count: relax(prepared, states, Phase(count, 0.0, schedule)))
+        for count in (5, 4)
+    )
+    assert more - fewer == pools > 0
+
+
+@pytest.mark.parametrize("form", ["direct", "winograd-2x2", "winograd-4x4"])
+def test_known_norms_change_no_bit(form):
+    case = nets.make("max", kind=OWN, samples=7)
+    case.network = type(case.network)(case.network.architecture, convolution=form)
+    states, other = case.random_states(), case.random_states(5)
+    link = case.prepare().links[1]
+    alone = link.feedback_winners(states[0]).copy()
+    for before in (states[0], other[0]):  # the norms of another state are not taken
+        link.drive(before)
+        np.testing.assert_array_equal(link.feedback_winners(states[0]), alone)
+    d, winner = (a.copy() for a in link.drive(states[0]))
+    expected, found = link.connection.drive(link.up, link.bias, states[0])
+    np.testing.assert_array_equal(d, expected)
+    np.testing.assert_array_equal(winner, found)
+
+
 SETTINGS = ["model.kind=vector-field", "training.nudging=asymmetric"]
 
 
@@ -321,3 +364,58 @@ def test_dropped_units_stay_at_zero():
     for phase in estimate(*given, contrast=asymmetric_contrast, masks=case.masks).nudged:
         for s, mask in zip(phase.states, case.masks, strict=True):
             assert not s[mask == 0].any() and s[mask == 1].any()
+
+
+# ---- what would be wrong is noticed
+
+
+def at_the_given_state(original):
+    """The nudged phases start at the end of the free phase, which may not have settled."""
+
+    def broken(prepared, free, times=1):
+        network, _ = original(prepared, free, times)
+        return network, [np.concatenate([s] * times) for s in free] if times > 1 else [s.copy() for s in free]
+
+    return broken
+
+
+def input_counted_twice(original):
+    """The drives of the input are in the constant, and are driven again."""
+
+    def broken(prepared, winners, places, constant):
+        network = original(prepared, winners, places, constant)
+        first = {min(edges) for edges in prepared.network.into}
+        network.from_input = {e: network.from_input[e] if e in first else d for e, d in prepared.from_input.items()}
+        return network
+
+    return broken
+
+
+def other_order(original):
+    """Samples of every set in reverse."""
+    return lambda a, times: np.concatenate([a[::-1]] * times)
+
+
+MUTATIONS = [
+    ("turn", at_the_given_state, test_an_unsettled_free_phase_leaves_no_share_of_one_over_beta),
+    ("_turned", input_counted_twice, lambda: test_the_field_is_the_definition("every edge", "cross_entropy")),
+    ("_repeat", other_order, lambda: test_jointly_is_apart(symmetric, True)),
+    ("turned_colours", lambda _: lambda colours, last: colours, lambda: settles_as_fast("residual")),
+    ("turned_colours", lambda _: lambda colours, last: colours[::-1], lambda: settles_as_fast("residual")),
+]
+
+
+def settles_as_fast(shape):
+    test_sweeps_take_the_colours_in_reverse_from_that_of_the_nudged_layer()
+    test_nudged_phases_settle_as_fast_as_the_free_one(shape, True)
+
+
+@pytest.mark.parametrize(("name", "mutate", "check"), MUTATIONS, ids=lambda v: getattr(v, "__name__", v))
+def test_a_wrong_turn_is_noticed(monkeypatch, name, mutate, check):
+    check()
+    broken = mutate(getattr(asymmetric, name))
+    for module in (asymmetric, contrasts, derivatives, sys.modules[__name__]):
+        if hasattr(module, name):
+            monkeypatch.setattr(module, name, broken)
+    with pytest.raises(AssertionError):
+        check()

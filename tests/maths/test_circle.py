@@ -136,6 +136,18 @@ def test_sweeps_settle_where_steps_do(shape, omega):
         np.testing.assert_allclose(a, b, atol=1e-13)
 
 
+@pytest.mark.parametrize("dropout", ["weights", "states"])
+def test_dropout_does_not_move_the_states_of_damped_steps(dropout):
+    case = make("deep dense", "cross_entropy_readout", dropout=dropout)
+    ends = [
+        relax(case.prepare(), case.settle().states, Phase(3000, 1e-15, schedule, omega), circles.BETA, case.target)
+        for schedule, omega in (("synchronous", 1.0), ("synchronous", 0.7), ("even-odd", 1.2))
+    ]
+    for end in ends[1:]:
+        for a, b in zip(end.states, ends[0].states, strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-13)
+
+
 def test_two_points_are_the_symmetric_estimator():
     assert circle(0.3, 2).points == symmetric(0.3).points
     case = make()
@@ -241,6 +253,16 @@ STEPS, GRADIENTS, ORDERS = (
     lambda check=check: check(make("average", "cross_entropy_readout"))
     for check in (circles.check_complex_step, circles.check_complex_gradient, circles.check_circle_order)
 )
+
+
+def dropped():
+    test_with_dropout("cross_entropy", "weights")
+
+
+def damped():
+    test_dropout_does_not_move_the_states_of_damped_steps("states")
+
+
 MUTATIONS = [
     (ComplexNetwork, "drive", bias_on_both_parts, STEPS),
     (holomorphic, "from_pair", lambda f: lambda *a: np.conj(f(*a)), STEPS),
@@ -253,6 +275,9 @@ MUTATIONS = [
     (holomorphic, "to_pair", lambda f: to_conjugate_pair, GRADIENTS),
     (holomorphic, "complex_outputs", lambda f: lambda *a: np.conj(f(*a)), GRADIENTS),
     (holomorphic, "dense_weight_gradient", lambda f: lambda s, v: f(s[::-1], v), GRADIENTS),
+    (ComplexNetwork, "nudge", lambda f: lambda self, s, b, y: f(self, s, b and np.conj(b), y), STEPS),
+    (ComplexNetwork, "_before_mask", lambda f: lambda self, n, s: s, damped),
+    (holomorphic, "_twice", lambda f: lambda a: np.concatenate([a, 0 * a]), dropped),
     (contrasts, "complex_dphi_dtheta", lambda f: lambda p, s, c, e: f(p, s, np.conj(c), e), ORDERS),
     (contrasts, "complex_dl_dtheta", lambda f: lambda p, s, c, y: f(p, s, 1j * c, y), ORDERS),
     (contrasts, "_real_part", lambda f: lambda a: f(np.conj(1j * a) if np.iscomplexobj(a) else a), ORDERS),

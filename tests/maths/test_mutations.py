@@ -40,11 +40,6 @@ def scaled(factor):
     return mutate
 
 
-def second_scaled(factor):
-    """Return a mutation: the second result times a factor."""
-    return lambda original: lambda *args: (lambda a, b: (a, b * factor))(*original(*args))
-
-
 def weights_scaled(factor):
     """Return a mutation: prepared weights times a factor."""
 
@@ -330,12 +325,12 @@ METHODS = [
     (DenseConnection, "drive", scaled(-1), check_connections),
     (DenseConnection, "feedback", scaled(-1), check_connections),
     (DenseConnection, "weight_gradient", scaled(-1), check_connections),
-    (DenseConnection, "weight_gradient", second_scaled(-1), check_connections),
+    (DenseConnection, "bias_gradient", scaled(-1), check_connections),
     (DenseConnection, "drive_at_winners", scaled(2), check_connections),
     (ConvPoolConnection, "drive", scaled(-1), check_connections),
     (ConvPoolConnection, "feedback", scaled(-1), check_connections),
     (ConvPoolConnection, "weight_gradient", scaled(-1), check_connections),
-    (ConvPoolConnection, "weight_gradient", second_scaled(0.25), check_connections),
+    (ConvPoolConnection, "bias_gradient", scaled(0.25), check_connections),
     (ConvPoolConnection, "drive_at_winners", scaled(-1), check_connections),
     (MergedConnection, "prepare", weights_scaled(4), check_connections),
     (MergedConnection, "_weight_gradient", scaled(4), check_connections),

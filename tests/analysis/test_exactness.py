@@ -1,0 +1,22 @@
+"""The angle with the exact gradient is measured where the run settles: with its own schedule and omega."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from learners import batch, learner
+
+from eqnp.analysis import exactness
+from eqnp.analysis.exactness import angle_with_exact
+from eqnp.training import initial_state
+
+
+@pytest.mark.parametrize("way", [("synchronous", 1.0), ("even-odd", 1.4), ("even-odd", 0.7)])
+def test_the_exact_gradient_is_at_the_runs_steady_state(monkeypatch, way):
+    settings = [f"dynamics.schedule={way[0]}", f"dynamics.omega={way[1]}", "dynamics.T1=60", "dynamics.beta=0.01"]
+    made = learner([*settings, "model.activation=tanh"], dtype="float64")
+    seen, original = [], exactness.relax
+    monkeypatch.setattr(exactness, "relax", lambda n, s, phase: seen.append(phase) or original(n, s, phase))
+    found = angle_with_exact(made, initial_state(made, 1.0, "float64"), *batch(6, np.float64))
+    assert [(phase.schedule, phase.omega) for phase in seen] == [way]
+    assert found["exact_residual"] <= 1e-10 and found["angle_exact"] <= 5
