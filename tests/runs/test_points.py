@@ -116,7 +116,7 @@ def settings_of(number):
     ]
     for name in sorted(further):
         settings += FURTHER[name]
-    if "asymmetric" == list(ALGORITHMS)[number % len(ALGORITHMS)] and number % 20 < 10:
+    if list(ALGORITHMS)[number % len(ALGORITHMS)] == "asymmetric" and number % 20 < 10:
         settings.append("model.layers.0.pool='max'")
     return overrides(*settings)
 
@@ -167,7 +167,9 @@ def interrupted(capsys, tmp_path, monkeypatch, number):
         with monkeypatch.context() as patched:
             moments = Moments(patched, moment >> link, means)  # less is left each time
             code = attempt(capsys, parts, settings)
-        expected = {"signal": (143, -9, 0), "two signals": (143, -9, 0), "memory": (7, 143, -9, 0), "kill": (-9, 0)}[means]
+        expected = {"signal": (143, -9, 0), "two signals": (143, -9, 0), "memory": (7, 143, -9, 0), "kill": (-9, 0)}[
+            means
+        ]
         assert code in expected, (number, link, code)
         if code:
             hit.append(moments.places[moment >> link])
@@ -180,7 +182,9 @@ def interrupted(capsys, tmp_path, monkeypatch, number):
     return hit
 
 
-@pytest.mark.parametrize("number", [*range(FIXED), *(pytest.param(n, marks=pytest.mark.slow) for n in range(FIXED, 60))])
+@pytest.mark.parametrize(
+    "number", [*range(FIXED), *(pytest.param(n, marks=pytest.mark.slow) for n in range(FIXED, 60))]
+)
 def test_a_run_interrupted_at_any_points_is_the_uninterrupted_one(capsys, tmp_path, monkeypatch, number):
     hit = interrupted(capsys, tmp_path, monkeypatch, number)
     assert PLACES[number % len(PLACES)] in hit
@@ -190,4 +194,6 @@ def test_the_points_cover_every_algorithm_with_every_optimiser():
     pairs = {(n % 10, (n + n // 10) % 5) for n in range(60)}
     assert len(pairs) == len(ALGORITHMS) * len(OPTIMISERS)
     used = {word for n in range(60) for word in settings_of(n)}
-    assert {setting for group in (ALGORITHMS, OPTIMISERS, FURTHER) for each in group.values() for setting in each} <= used
+    assert {
+        setting for group in (ALGORITHMS, OPTIMISERS, FURTHER) for each in group.values() for setting in each
+    } <= used
