@@ -33,7 +33,7 @@ LADDER = [
     "dynamics asymmetric",
     "contrasts",
     "estimators reference",
-    "learner watching",
+    "learner watching blame",
     "training",
     "analysis.diagnostics",
     "analysis.steady analysis.quality",

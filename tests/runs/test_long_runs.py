@@ -30,7 +30,8 @@ def watch(event):
 layers = [{"conv": 3, "kernel": 5, "stride": 2, "pool": "max"}, {"dense": 10}]
 sizes = {"data.train_samples": samples, "data.test_samples": 40, "data.validation": 20, "data.crop": 2}
 times = {"dynamics.T1": 4, "dynamics.T2": 2, "training.batch_size": 20, "training.threads": 2}
-eqnp.train("digits", {"model.layers": layers, "training.epochs": 10**6, **sizes, **times}, out=folder, callbacks=[watch])
+eqnp.train("digits", {"model.layers": layers, "training.epochs": 10**6, **sizes, **times}, out=folder,
+    callbacks=[watch])
 """
 
 
@@ -57,8 +58,8 @@ def test_memory_does_not_grow_with_the_epochs(tmp_path):
 @linux
 @pytest.mark.slow
 def test_memory_does_not_grow_in_minutes(tmp_path):
-    """EQNP_SOAK_SECONDS=3600 for an hour. Longer runs have longer epochs, as in reality."""
-    seconds = float(os.environ.get("EQNP_SOAK_SECONDS", 120))
+    """SOAK_SECONDS=3600 for an hour. Longer runs have longer epochs, as in reality."""
+    seconds = float(os.environ.get("SOAK_SECONDS", 120))
     assert soak(tmp_path / "run", seconds, 5 * int(seconds)) <= 0.01
 
 
