@@ -44,7 +44,7 @@ LADDER = [
     "analysis.calibration analysis.exactness",
     "analysis.plots",
     "analysis.picture analysis",
-    "runs.storage runs.environment runs.hdf5types",
+    "runs.storage runs.archives runs.environment runs.hdf5types",
     "runs.hdf5objects",
     "runs.plainhdf5",
     "runs.locks runs.checkpoint runs.figures runs.toml runs.tables",
