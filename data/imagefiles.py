@@ -58,9 +58,9 @@ def require_pillow(missing: str = "PNG and JPEG files need Pillow; `pip install 
 
 def _read_array(path: Path, shape: Shape) -> np.ndarray:
     try:
-        with warnings.catch_warnings(action="ignore"):  # a damaged header may warn before it fails
-            with open_regular(path) as file:  # np.load would open an archive, too
-                array = np.lib.format.read_array(file, allow_pickle=False)
+        # a damaged header may warn before it fails; np.load would open an archive, too
+        with warnings.catch_warnings(action="ignore"), open_regular(path) as file:
+            array = np.lib.format.read_array(file, allow_pickle=False)
     except Exception as error:  # NumPy raises anything on damaged bytes, even MemoryError
         raise DataError(f"{path}: damaged or not an array that NumPy saved ({_reason(error)})") from None
     single = array.shape == shape or (len(shape) == 3 and shape[2] == 1 and array.shape == shape[:2])

@@ -261,9 +261,7 @@ def test_an_archive_that_unpacks_to_far_more_is_refused(capsys, tmp_path):
     """No weights are so regular; and the list of an archive may itself be endless."""
     path = tmp_path / "bomb.npz"
     np.savez_compressed(path, weight=np.zeros(30_000_000, np.uint8))
-    assert_fails(
-        run(capsys, "import", path, "--out", tmp_path / "run"), 5, "bomb.npz: would unpack from 0.03 MB to 0.03"
-    )
+    assert_fails(run(capsys, "import", path, "--out", tmp_path / "run"), 5, "bomb.npz: would unpack from 0.029")
     path.write_bytes(hostile.long_directory(1_000_000))
     assert_fails(
         run(capsys, "import", path, "--out", tmp_path / "run"), 5, "bomb.npz: damaged", "its directory has more"

@@ -232,5 +232,5 @@ def test_a_member_with_a_wrong_checksum_or_length_is_damaged(tmp_path):
     data = bytearray(path.read_bytes())
     data[2_500_000] ^= 1
     path.write_bytes(data)
-    with pytest.raises(DataError, match="damaged or not a .npz file .*CRC"):
+    with pytest.raises(DataError, match=r"damaged or not a .npz file .*CRC"):
         read_npz(path, ["a"])
