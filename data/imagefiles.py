@@ -15,6 +15,7 @@ import numpy as np
 from eqnp.data.arrays import take_inputs
 from eqnp.errors import BackendError, DataError
 from eqnp.inputs import Shape
+from eqnp.runs.storage import open_regular
 
 PICTURES = (".png", ".jpg", ".jpeg")
 ENDINGS = (*PICTURES, ".npy")
@@ -57,8 +58,9 @@ def require_pillow(missing: str = "PNG and JPEG files need Pillow; `pip install 
 
 def _read_array(path: Path, shape: Shape) -> np.ndarray:
     try:
-        with warnings.catch_warnings(action="ignore"):  # a damaged header may warn before it fails
-            array = np.asarray(np.load(path, allow_pickle=False))
+        # a damaged header may warn before it fails; np.load would open an archive, too
+        with warnings.catch_warnings(action="ignore"), open_regular(path) as file:
+            array = np.lib.format.read_array(file, allow_pickle=False)
     except Exception as error:  # NumPy raises anything on damaged bytes, even MemoryError
         raise DataError(f"{path}: damaged or not an array that NumPy saved ({_reason(error)})") from None
     single = array.shape == shape or (len(shape) == 3 and shape[2] == 1 and array.shape == shape[:2])

@@ -18,6 +18,7 @@ from eqnp.data.cifar import CIFAR10, CIFAR100
 from eqnp.data.idx import GZIP, LARGEST
 from eqnp.data.packed import begin_of_gzip
 from eqnp.data.published import DATASETS, label_fault
+from eqnp.runs.storage import open_regular
 
 IDX_PARTS = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
 CIFAR_BINARY = (*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin")
@@ -173,7 +174,7 @@ def largest(name: str, form: str, number: int) -> int:
 
 def _size_and_end(path: Path) -> tuple[int, bytes]:
     """Return the unpacked size of a file, which gzip stores in the last four bytes, and its last byte."""
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         begin = file.read(2)
         size = file.seek(0, os.SEEK_END)
         file.seek(-min(size, 4), os.SEEK_END)
@@ -183,7 +184,7 @@ def _size_and_end(path: Path) -> tuple[int, bytes]:
 
 def _first_labels(path: Path) -> bytes:
     """Return the first labels in an IDX file, or none if it cannot be read."""
-    with suppress(OSError), open(path, "rb") as file:
+    with suppress(OSError), open_regular(path) as file:
         data = file.read(1 << 12)
         return (begin_of_gzip(data, 8 + 16) if data[:2] == GZIP else data)[8 : 8 + 16]
     return b""

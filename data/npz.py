@@ -20,6 +20,7 @@ import numpy as np
 from eqnp.backends import limits
 from eqnp.data.idx import reject_other
 from eqnp.errors import DataError
+from eqnp.runs.archives import open_zip
 from eqnp.runs.storage import open_regular
 from eqnp.shown import shown
 
@@ -62,7 +63,7 @@ def read_npz(
         with open_regular(path) as file:
             reject_other(path, file.read(80))
             # a damaged header may warn before it fails
-            with warnings.catch_warnings(action="ignore"), zipfile.ZipFile(file) as archive:
+            with warnings.catch_warnings(action="ignore"), open_zip(file) as archive:
                 plans = _plans(archive, needed, optional)
                 size = sum(plan.size for plan in plans.values())
                 if most is not None and size > most:

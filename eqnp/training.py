@@ -16,6 +16,7 @@ import numpy as np
 from eqnp import watching
 from eqnp.backends.backend import Array, to_host
 from eqnp.backends.sharding import Map, add_gradients, started_pool
+from eqnp.blame import origin
 from eqnp.dynamics import Relaxation, relax
 from eqnp.errors import DivergedError
 from eqnp.inputs import require_labels
@@ -124,7 +125,14 @@ def train_batch(
 
     gradients, tallies, counts = zip(*run(work, learner.shards(len(x))), strict=True)
     tally = sum(tallies, Tally())
-    _require_sensible(learner, f"at epoch {state.epoch + 1}, batch {state.batch + 1}", tally, "", x.dtype)
+    where = f"at epoch {state.epoch + 1}, batch {state.batch + 1}"
+
+    def blame() -> str:
+        xs = learner.backend.asarray(x)
+        own = masks and [None if m is None else learner.backend.asarray(m) for m in masks]
+        return origin(state.parameters, PreparedNetwork(learner.network, weights, xs, own), learner.phases.free)
+
+    _require_sensible(learner, where, tally, "", x.dtype, blame)
     gradient = add_gradients(gradients)
     for g in gradient.values():
         g /= len(x)
@@ -156,7 +164,6 @@ def require_finite(learner: Learner, state: State, tested: Tally = Tally(), spli
             optimiser is not finite (Adam's variance, for one, never comes back from there).
     """
     dtype = next(iter(state.parameters.values())).dtype
-    _require_sensible(learner, f"in epoch {state.epoch + 1}", tested, f"{split} ", dtype)
     where, bound = f"in epoch {state.epoch + 1}, before batch {state.batch + 1}", largest_sensible(dtype)
     for name, p in state.parameters.items():
         if not bool((abs(p) <= bound).all()):
@@ -165,13 +172,21 @@ def require_finite(learner: Learner, state: State, tested: Tally = Tally(), spli
         for name, a in arrays.items() if isinstance(arrays, Mapping) else ():
             if not bool((abs(a) < math.inf).all()):
                 raise _diverged(learner, f"{where}: the optimiser's {moment} of {name} is no longer finite", dtype)
+    _require_sensible(learner, f"in epoch {state.epoch + 1}", tested, f"{split} ", dtype)
 
 
-def _require_sensible(learner: Learner, where: str, tally: Tally, kind: str, dtype: np.dtype) -> None:
+def _require_sensible(
+    learner: Learner, where: str, tally: Tally, kind: str, dtype: np.dtype, blame: Callable[[], str] = str
+) -> None:
+    """Check the sums over a batch or an evaluation; ``blame`` returns which layer is at fault, if it is known."""
     if not math.isfinite(tally.residual):
-        raise _diverged(learner, f"{where}: the {kind}residual is {tally.residual}", dtype)
-    if not tally.loss <= largest_sensible(dtype):
-        raise _diverged(learner, f"{where}: the {kind}loss is {tally.loss:.3g}", dtype)
+        what = f"the {kind}residual is {tally.residual}"
+    elif not tally.loss <= largest_sensible(dtype):
+        what = f"the {kind}loss is {tally.loss:.3g}"
+    else:
+        return
+    found = blame()
+    raise _diverged(learner, f"{where}: {what}{f' ({found})' if found else ''}", dtype)
 
 
 def _diverged(learner: Learner, where: str, dtype: np.dtype) -> DivergedError:

@@ -32,6 +32,21 @@ with suppress(ImportError):  # the property tests skip themselves without it
     settings.load_profile("eqnp")  # more: --hypothesis-profile=long
 
 
+NUMBERS = ("analysis", "backends", "connections", "maths", "ops")  # rooms of tests that measure no coverage
+
+
+@pytest.fixture(autouse=True, scope="module")
+def coverage_of_files(request):
+    """Under .ci/run, coverage measures the tests of files and commands; elsewhere it would only take time."""
+    measuring = sys.modules.get("coverage") and sys.modules["coverage"].Coverage.current()
+    if not measuring or request.path.parent.name not in NUMBERS:
+        yield
+        return
+    measuring.stop()
+    yield
+    measuring.start()
+
+
 DRAW_CURVES = plotting.write_curves
 
 

@@ -92,6 +92,18 @@ def lying(size: int) -> bytes:
     return bytes(data)
 
 
+def long_directory(count: int) -> bytes:
+    """Return a .npz whose directory has ``count`` entries, all for one member of no bytes."""
+    member = struct.pack("<IHHHHHIIIHH", 0x04034B50, 20, 0, 0, 0, 0, 0, 0, 0, 1, 0) + b"a"
+    entry = struct.pack("<IHHHHHHIIIHHHHHII", 0x02014B50, 20, 20, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0) + b"a"
+    size, begin = len(entry) * count, len(member)
+    end = struct.pack("<IQHHIIQQQQ", 0x06064B50, 44, 45, 45, 0, 0, count, count, size, begin)
+    end += struct.pack("<IIQI", 0x07064B50, 0, begin + size, 1)
+    return (
+        member + entry * count + end + struct.pack("<IHHHHIIH", 0x06054B50, 0, 0, *[2**16 - 1] * 2, *[2**32 - 1] * 2, 0)
+    )
+
+
 class Calls:
     """Pickles as a call of ``os.mkdir``."""
 
@@ -123,6 +135,7 @@ NPZ = {
     "paths for names": npz(**{"../x_train": IMAGES, "/tmp/eqnp-evil": IMAGES}, x_train=None),
     "bytes of zip": b"PK\x03\x04" + bytes(200),
     "its end alone": npz()[-22:],
+    "a directory of a million entries": long_directory(1_000_000),
 }
 
 

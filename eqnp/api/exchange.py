@@ -22,7 +22,7 @@ from eqnp.runs.environment import describe_environment
 from eqnp.runs.experiment import to_content, with_threads
 from eqnp.runs.layouts import from_published, to_published
 from eqnp.runs.runfolder import RunFolder
-from eqnp.runs.storage import require_place, write_atomic
+from eqnp.runs.storage import read_bounded, require_place, write_atomic
 from eqnp.runs.weights import TORCH, from_file, to_bytes
 
 # What a user can export to, and the endings of its files. The first ending of each is its own.
@@ -157,7 +157,7 @@ def _parameters(
 
 def _is_card(path: Path) -> bool:
     try:
-        return MARK in path.read_text("utf-8", "replace")
+        return MARK in read_bounded(path, 1_000_000).decode("utf-8", "replace")
     except OSError:
         return False
 

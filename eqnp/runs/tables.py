@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from eqnp.errors import ConfigurationError
-from eqnp.runs.storage import read_bounded, read_error, write_atomic
+from eqnp.runs.storage import read_bounded, read_error
 
 MOST_BYTES = 64_000_000
 MOST_CELLS = 4_000_000  # as many as 100,000 epochs of 40 columns
@@ -38,6 +38,15 @@ def read_rows(path: Path, needed: Set[str]) -> list[Row]:
             raise failed from error
         reason = error.strerror or error
         raise ConfigurationError(f"{path}: cannot be read ({reason}); move it away") from error
+    return rows_of(path, text, needed)
+
+
+def rows_of(path: Path, text: str, needed: Set[str]) -> list[Row]:
+    """Return the rows in the text of a CSV file, as ``read_rows`` does; ``path`` is named in errors.
+
+    Raises:
+        ConfigurationError: as ``read_rows``.
+    """
     whole = text[: text.rfind("\n") + 1]
     if not whole:
         return []
@@ -66,19 +75,31 @@ def _rows(path: Path, lines: Any, needed: Set[str]) -> list[Row]:
     return result
 
 
-def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows to a CSV file, with all columns that any of them has; a link in its place is replaced.
-
-    Raises:
-        DiskError: it cannot be written; the old file is unchanged.
-    """
+def text_of(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return rows as the text of a CSV file, with all columns that any of them has."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     text = io.StringIO()
     if columns:
         writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    write_atomic(path, text.getvalue().encode(), follow=False)
+    return text.getvalue()
+
+
+def is_same(path: Path, text: bytes) -> bool:
+    """Return whether a CSV file is exactly ``text``."""
+    try:
+        return read_bounded(path, len(text)) == text
+    except OSError:
+        return False
+
+
+def continued(text: bytes, rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """Return the text of a CSV file with further rows; nothing if these have other columns or make it too large."""
+    head, _, body = text_of(rows).encode().partition(b"\n")
+    cells = (text.count(b"\n") + len(rows)) * len(rows[0])
+    fits = text.startswith(head + b"\n") and cells <= MOST_CELLS and len(text) + len(body) <= MOST_BYTES
+    return text + body if fits else b""
 
 
 def _damaged(path: Path, what: str) -> ConfigurationError:

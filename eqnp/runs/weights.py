@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import warnings
 from collections.abc import Mapping
 from importlib import import_module
@@ -17,10 +18,13 @@ from typing import Any
 import numpy as np
 
 from eqnp.errors import BackendError, CheckpointError
+from eqnp.runs.archives import open_zip
+from eqnp.runs.storage import open_regular
 
 NOTE = "__eqnp__"  # the array of an npz file that holds what safetensors keeps as metadata
 TORCH = (".pt", ".pth", ".tar")
 ENDINGS = (".safetensors", ".npz", *TORCH)
+FACTOR = 30  # the largest accepted compression of an npz file; weights have none to speak of, initial biases some
 STATE = "model_state_dict"  # where the published code's checkpoint.tar has its weights
 
 
@@ -61,7 +65,7 @@ def from_file(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     try:
         with warnings.catch_warnings(action="ignore"):
             return read(path)
-    except (BackendError, CheckpointError):
+    except (BackendError, CheckpointError, MemoryError):
         raise
     except Exception as error:  # the packages raise anything on damaged bytes
         if "pickle" in str(error):  # NumPy's text says how to load what should not be loaded
@@ -77,6 +81,14 @@ def _read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]
 
 
 def _read_npz(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    with open_regular(path) as zipped, open_zip(zipped) as archive:
+        size = sum(info.file_size for info in archive.infolist())  # no more is unpacked
+        packed = os.fstat(zipped.fileno()).st_size
+    if size > FACTOR * packed:
+        raise CheckpointError(
+            f"{path}: would unpack from {packed / 1e6:.3g} MB to {size / 1e9:.3g} GB, which weights never do; if that "
+            "is right, save them by np.savez, uncompressed"
+        )
     with np.load(path, allow_pickle=False) as file:
         arrays = {name: np.asarray(file[name]) for name in file.files}
     note = json.loads(str(arrays.pop(NOTE, "{}")))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import re
 import sys
 import tomllib
 
+import hostile
 import numpy as np
 import published
 import pytest
@@ -250,3 +252,41 @@ def test_a_network_that_the_published_code_cannot_have_is_refused():
 
     with pytest.raises(ConfigurationError, match=r"forward\.0-2\.weight.*safetensors or npz"):
         to_published(Skipping(), {})
+
+
+# ---- files that mean harm
+
+
+def test_an_archive_that_unpacks_to_far_more_is_refused(capsys, tmp_path):
+    """No weights are so regular; and the list of an archive may itself be endless."""
+    path = tmp_path / "bomb.npz"
+    np.savez_compressed(path, weight=np.zeros(30_000_000, np.uint8))
+    assert_fails(run(capsys, "import", path, "--out", tmp_path / "run"), 5, "bomb.npz: would unpack from 0.029")
+    path.write_bytes(hostile.long_directory(1_000_000))
+    assert_fails(
+        run(capsys, "import", path, "--out", tmp_path / "run"), 5, "bomb.npz: damaged", "its directory has more"
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def test_memory_that_is_short_is_no_damage(capsys, tmp_path, monkeypatch):
+    def fail(*arguments, **options):
+        raise MemoryError
+
+    np.savez(tmp_path / "a.npz", weight=np.zeros(3))
+    monkeypatch.setattr(np, "load", fail)
+    assert run(capsys, "import", tmp_path / "a.npz", "--out", tmp_path / "run").code == 7
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names")
+@pytest.mark.parametrize("kind", ["a pipe", "/dev/zero", "large"])
+def test_a_card_that_is_no_file_neither_blocks_nor_fills_memory(runs, tmp_path, kind):
+    card = tmp_path / "README.md"
+    if kind == "a pipe":
+        os.mkfifo(card)
+    elif kind == "/dev/zero":
+        card.symlink_to("/dev/zero")
+    else:
+        card.write_text(MARK + "x" * 1_000_000)
+    with pytest.raises(ConfigurationError, match="is no model card that eqnp wrote"):
+        export_run(eqnp.open_run(runs / "plain"), tmp_path / "w.npz", "npz")
