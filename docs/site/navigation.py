@@ -34,7 +34,9 @@ def trees(path: str) -> Iterator[str]:
         found = (repository.resolve(path, target) for target in _LINK.findall(text))
         ends = ".py" if path == repository.CODE else ".md"
         below = [each for each in found if each and each.endswith(ends) and not each.startswith("docs/")]
-        yield from _tree("", [("", each) for each in dict.fromkeys(below)])
+        # The title of a file is its path; in the navigation it is short.
+        titles = [each.removeprefix("eqnp/") if ends == ".py" else "" for each in dict.fromkeys(below)]
+        yield from _tree("", list(zip(titles, dict.fromkeys(below), strict=True)))
         return
     _, *rest = _HEADING.split(text)
     for title, section in zip(rest[::2], rest[1::2], strict=True):

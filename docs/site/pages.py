@@ -137,7 +137,8 @@ class PythonPage:
             text += heading
         text += self.prose(part.text)
         text += [Back(target=f"{self.path}#{name}") for name in own]
-        row = nodes.container("", text, classes=["beside"], ids=own[:1])
+        goes_on = [] if own or not part.code.startswith(" ") else ["beside-more"]  # inside a function
+        row = nodes.container("", text, classes=["beside", *goes_on], ids=own[:1])
         if part.code:
             row += nodes.container("", _code(part.code, "python"), classes=["beside-code"])
         yield row

@@ -1,87 +1,23 @@
-"""The documents: commands run, examples work, links lead somewhere, tables say what the code says."""
+"""The documents: links lead somewhere, tables say what the code says. ``test_examples`` runs what they show."""
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
 import re
-import shlex
 from dataclasses import MISSING, fields, is_dataclass
-from pathlib import Path
 from typing import get_type_hints
 
-import datafiles
-import numpy as np
 import pytest
-from commands import SMALL, overrides, run
 from places import ROOT
 
 import eqnp
-from eqnp.analysis.diagnostics import cosine
 from eqnp.ops.activations import ACTIVATIONS
 from eqnp.runs.config import Config, Layer, Skip
 
-QUICK = overrides(*(setting for setting in SMALL if not setting.startswith("model")))
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 BENCHMARKS = ROOT / "benchmarks"
 LINKING = [*DOCUMENTS, BENCHMARKS / "README.md", *sorted((BENCHMARKS / "results").rglob("*.md"))]
-
-
-def blocks(path, language):
-    """Return the fenced blocks of a language, in order."""
-    return re.findall(rf"^```{language}\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL)
-
-
-def commands(path):
-    """Return the eqnp commands in a document's shell blocks, each as words."""
-    lines = "".join(blocks(path, "sh")).replace("\\\n", " ").splitlines()
-    parts = [part.strip() for line in lines for part in line.split("#")[0].split("&&")]
-    return [shlex.split(part)[1:] for part in parts if part.startswith("eqnp ")]
-
-
-@pytest.fixture
-def machine(tmp_path, monkeypatch):
-    """A home with small stand-ins for all datasets, and an empty folder to work in."""
-    for name in ("HOME", "XDG_DATA_HOME"):
-        monkeypatch.setenv(name, str(tmp_path / "home"))
-    datafiles.accept_small(monkeypatch)
-    place = tmp_path / "home" / "eqnp"
-    datafiles.write_mnist(place / "MNIST" / "raw", counts=(60, 40))
-    datafiles.write_mnist(place / "FashionMNIST" / "raw", counts=(60, 40))
-    datafiles.write_cifar(place / "cifar-10-batches-bin", "binary", count=40)
-    datafiles.write_own(tmp_path / "work")
-    monkeypatch.chdir(tmp_path / "work")
-
-
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
-def test_every_command_in_the_documents_runs(path, capsys, machine):
-    for words in commands(path):
-        if words[:2] == ["data", "fetch"]:
-            assert run(capsys, *words[:2], "--help").code == 0
-            continue
-        if words[0] == "train" and "--resume" not in words:
-            words = [*words, *QUICK, "--quiet"]
-        words, target = (words[:-2], words[-1]) if ">" in words else (words, None)
-        result = run(capsys, *words)
-        if target is not None:
-            Path(target).write_text(result.out)
-        assert result.code == (4 if "cupy" in words else 0), f"{path.name}: {shlex.join(words)}: {result.err}"
-
-
-def test_the_python_example_of_the_readme(capsys):
-    (code,) = blocks(ROOT / "README.md", "python")
-    exec(compile(code, "README.md", "exec"), {})
-    assert "'forward.0.weight': ((5, 5, 1, 16), " in capsys.readouterr().out
-
-
-def test_the_plot_of_the_states(capsys, machine):
-    matplotlib = pytest.importorskip("matplotlib")
-    matplotlib.use("Agg")
-    assert run(capsys, "train", "--out", "runs/digits", "--quiet", *QUICK).code == 0
-    assert run(capsys, "states", "runs/digits", "--out", "states.h5", "--samples", "0:3").code == 0
-    (code,) = blocks(ROOT / "docs" / "files.md", "python")
-    exec(compile(code, "files.md", "exec"), {})
-    assert Path("states.png").read_bytes().startswith(b"\x89PNG")
 
 
 def anchors(path):
@@ -167,32 +103,6 @@ def test_every_activation_is_documented():
     text = (ROOT / "docs" / "configuration.md").read_text()
     for activation in ACTIVATIONS.values():
         assert f"| {activation.formula} | `{activation.name}` |" in text, activation
-
-
-PYTHON = blocks(ROOT / "docs" / "api.md", "python")
-
-
-@pytest.mark.parametrize("number", range(len(PYTHON)))
-def test_the_python_of_the_api(number, tmp_path, monkeypatch):
-    code = PYTHON[number]
-    if "sklearn" in code:
-        pytest.importorskip("sklearn")
-    monkeypatch.chdir(tmp_path)
-    space = {}
-    exec(compile(code, f"api.md, block {number}", "exec"), space)
-    if "network" in space and "result" not in space:
-        assert learns(space["network"], space["parameters"])
-
-
-def learns(network, parameters):
-    """Whether the estimate and BPTT of a network agree with the exact gradient: what is its own is used by them all."""
-    parameters = {name: p.astype(np.float64) for name, p in parameters.items()}
-    rng = np.random.default_rng(1)
-    x, y = rng.random((4, *network.architecture.input_shape)), rng.integers(0, network.architecture.classes, 4)
-    exact = eqnp.exact_gradient(network, parameters, x, y).gradient
-    estimate = eqnp.estimate(network, parameters, x, y, eqnp.symmetric(0.01), eqnp.Phases(200, 100)).gradient
-    through_time = eqnp.bptt(network, parameters, x, y, 200, 100)
-    return min(cosine(g, exact) for g in (estimate, through_time)) > 0.999
 
 
 def test_every_public_name_is_documented():
