@@ -12,6 +12,7 @@ import pytest
 from places import ROOT
 
 import eqnp
+from docs.site.sources import names
 from eqnp.ops.activations import ACTIVATIONS
 from eqnp.runs.config import Config, Layer, Skip
 
@@ -21,7 +22,9 @@ LINKING = [*DOCUMENTS, BENCHMARKS / "README.md", *sorted((BENCHMARKS / "results"
 
 
 def anchors(path):
-    """Return the anchors of a document's headings, as GitHub makes them."""
+    """Return the anchors of a document's headings, as GitHub makes them; of a file of Python, the names in it."""
+    if path.suffix == ".py":
+        return names(path.read_text())
     headings = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
