@@ -85,7 +85,8 @@ def written(path: Path) -> list[str]:
     text = re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
     indented = re.findall(r"^    (?:\$ )?((?:eqnp|python -m) (?:[^\n\\]|\\\n)*)$", text, re.MULTILINE)
     inline = re.findall(r"`((?:(?:eqnp|python -m|pip|pytest) |\.ci/)[^`]*)`", text)
-    return [" ".join(each.replace("\\\n", " ").split()) for each in [*indented, *inline]]
+    found = (" ".join(each.replace("\\\n", " ").split()) for each in [*indented, *inline])
+    return [command for each in found for command in each.split(" && ")]
 
 
 def fault(command: str, *, is_whole: bool) -> str:

@@ -8,8 +8,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-from sphinx.cmd.build import main as sphinx
-
 from docs.site import check, repository
 
 _HERE = Path(__file__).parent
@@ -42,6 +40,10 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=repository.ROOT / "build" / "site", help="default: build/site")
     parser.add_argument("--jobs", default="auto", help="processes; default: as many as cores")
     asked = parser.parse_args()
+    try:
+        from sphinx.cmd.build import main as sphinx
+    except ModuleNotFoundError:
+        parser.exit(4, "python -m docs.site: needs Sphinx and more; install them: pip install -e '.[docs]'\n")
     if asked.out.exists() and any(asked.out.iterdir()) and not (asked.out / "objects.inv").is_file():
         parser.error(f"{asked.out} holds other files than a site; choose another --out")
     with tempfile.TemporaryDirectory() as folder:

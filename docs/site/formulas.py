@@ -22,12 +22,20 @@ _OTHER_WORDS = {
 }
 
 
+_GROUP = r"\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\}"
+_UNDER = re.compile(r"\\underbrace" + _GROUP + "_" + _GROUP)  # docutils puts what is said below it to the right
+
+
 def mathml(tex: str, *, is_block: bool = False) -> str:
     """Return TeX as MathML.
 
     Raises:
         MathError: docutils cannot convert it.
     """
+    # Of two digits TeX takes one, docutils both: 1/2 in \tfrac12, x^1 0 in x^10.
+    tex = re.sub(r"\\([td]?frac) *(\d) *(\d)", r"\\\1{\2}{\3}", tex)
+    tex = re.sub(r"([_^])(\d)(?=\d)", r"\1{\2}", tex)
+    tex = _UNDER.sub(r"\\underset{\2}{\\underbrace{\1}}", tex)
     tex = re.sub(r"\\(big|Big|bigg|Bigg)(?![A-Za-z])\s*(\\?.)", _fence, tex)
     words = re.sub(r"\\([A-Za-z]+)", lambda match: "\\" + _OTHER_WORDS.get(match[1], match[1]), tex)
     return tex2mathml(words, as_block=is_block)

@@ -15,7 +15,6 @@ from sphinx.util.nodes import make_refnode
 import eqnp
 from docs.site import repository
 from docs.site.prose import Block, Fields, Formula, Items, Paragraph, blocks, pieces
-from docs.site.sources import names
 
 _ROW = re.compile(r"^\| (`\w+`(?:, `\w+`)*) \| (.*) \|$", re.MULTILINE)
 OTHERS = {"A classifier for scikit-learn": ["sklearn.EquilibriumClassifier"]}  # public, but not in ``eqnp.__all__``
@@ -61,9 +60,12 @@ def restructured(text: Sequence[Block]) -> list[str]:
             case Items(items):
                 lines += [*(f"- {_inline(each)}" for each in items), ""]
             case Fields("Raises", items):
-                lines += [*(f":raises {name}: {_inline(said)}" for name, said in items), ""]
+                found = [
+                    (f":py:exc:`eqnp.{name}`" if name in eqnp.__all__ else f"``{name}``", said) for name, said in items
+                ]
+                lines += ["**Raises**", "", *(f"- {name}: {_inline(said)}" for name, said in found), ""]
             case Fields(title, items):
-                lines += [f":{title}: " + "; ".join(f"{name}: {_inline(said)}" for name, said in items), ""]
+                lines += [f"**{title}**", "", *(f"- ``{name}``: {_inline(said)}" for name, said in items), ""]
     return lines
 
 
@@ -85,14 +87,8 @@ def _inline(text: str) -> str:
 
 def _place(dotted: str) -> str | None:
     """Return path or path#name of what a dotted name means, if a page of code has it."""
-    found = repository.path_of(dotted)
-    if found is None or found[0] not in repository.pages():
-        return None
-    path, name = found
-    if not name:
-        return path
-    known = names((repository.ROOT / path).read_text(encoding="utf-8"))
-    return f"{path}#{name}" if name in known else None
+    found = repository.place_of(dotted)
+    return "#".join(filter(None, found)) if found else None
 
 
 def process(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
@@ -100,7 +96,16 @@ def process(app: Sphinx, what: str, name: str, obj: object, options: object, lin
     lines[:] = restructured(blocks("\n".join(lines)))
     dotted = f"{getattr(obj, '__module__', None)}.{getattr(obj, '__qualname__', '')}"
     if what in ("function", "class") and (target := _place(dotted)):
-        lines += [f":source:name:`The code beside its text <{target}>`", ""]
+        lines += [f":source:text:`The code beside its text <{target}>`", ""]
+
+
+def short(
+    app: Sphinx, what: str, name: str, obj: object, options: object, signature: str | None, back: str | None
+) -> Any:
+    """Shorten the types of a signature that Sphinx cannot parse, for a default has no source: ``~pathlib.Path``."""
+    if signature is None or "<" not in signature:
+        return None
+    return re.sub(r"~[\w.]+\.(\w+)", r"\1", re.sub(r"<function (\w+)>", r"\1", signature)), back
 
 
 def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, inner: nodes.Element) -> nodes.reference | None:
@@ -114,5 +119,6 @@ def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, inner: nodes
 def setup(app: Sphinx) -> dict[str, Any]:
     """Extend Sphinx."""
     app.connect("autodoc-process-docstring", process)
+    app.connect("autodoc-process-signature", short)
     app.connect("missing-reference", resolve)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

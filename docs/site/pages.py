@@ -7,6 +7,7 @@ that link to it. A link to a function that is gone is a warning, and with it the
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
@@ -17,15 +18,17 @@ from sphinx.builders import Builder
 from sphinx.domains import Domain
 from sphinx.environment import BuildEnvironment
 from sphinx.roles import XRefRole
-from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.nodes import make_refnode
 
+import eqnp
 from docs.site import repository
 from docs.site.prose import Block, Fields, Formula, Items, Paragraph, blocks, pieces
 from docs.site.sources import Part, names, parts
 
-_LOG = logging.getLogger(__name__)
+# Inside of these no name becomes a link: they are links or headings, or autodoc made them.
+_NO_LINKS = (nodes.reference, nodes.title, addnodes.pending_xref, addnodes.desc)
+_DOTTED = re.compile(r"eqnp(\.\w+)+")
 _LANGUAGES = {".py": "python", ".pyi": "python", ".cu": "cuda", ".toml": "toml", ".yml": "yaml", ".cff": "yaml"}
 
 
@@ -34,7 +37,10 @@ class SourceDomain(Domain):
 
     name = "source"
     label = "Source"
-    roles: ClassVar = {"name": XRefRole(warn_dangling=True)}
+    roles: ClassVar = {
+        "name": XRefRole(warn_dangling=True),
+        "text": XRefRole(warn_dangling=True, innernodeclass=nodes.inline),
+    }
     initial_data: ClassVar = {"places": {}, "uses": {}}
     data_version = 1
 
@@ -77,6 +83,10 @@ class SourceDomain(Domain):
             return None
         docname, anchor = self.data["places"][target]
         return make_refnode(builder, fromdocname, docname, anchor, [contnode])
+
+    def resolve_any_xref(self, *args: object, **options: object) -> list[tuple[str, nodes.reference]]:
+        """Return nothing: a link to source says that it is one."""
+        return []
 
 
 class Back(nodes.General, nodes.Element):
@@ -281,6 +291,11 @@ def read_links(app: Sphinx, doctree: nodes.document) -> None:
     for image in doctree.findall(nodes.image):
         if (found := repository.resolve(path, image["uri"])) is not None:
             image["uri"] = f"/{repository.ASSETS}/{found}"
+    link_names(doctree, domain)
+    if path.endswith(".ipynb"):
+        for cell in doctree.findall(nodes.literal_block):
+            if cell.get("language") == "python":
+                cell["language"] = "ipython3"  # which knows `!eqnp train`
     for node in list(doctree.findall(addnodes.pending_xref)):
         if node.get("reftype") != "myst" or node.get("refdomain") == "doc":
             continue
@@ -297,11 +312,31 @@ def read_links(app: Sphinx, doctree: nodes.document) -> None:
             node.replace_self(addnodes.download_reference("", "", *inner.children, reftarget=asset, refdoc=docname))
 
 
+def link_names(doctree: nodes.document, domain: SourceDomain) -> None:
+    """Link the dotted names in a document's inline code, such as ``eqnp.step.vector_field``, to what they name."""
+    for literal in list(doctree.findall(nodes.literal)):
+        text = literal.astext()
+        if not _DOTTED.fullmatch(text) or any(isinstance(above, _NO_LINKS) for above in _above(literal)):
+            continue
+        found, docname = repository.place_of(text), domain.env.docname
+        if text.count(".") == 1 and text.partition(".")[2] in eqnp.__all__:
+            ref = addnodes.pending_xref("", literal.deepcopy(), refdomain="py", reftype="obj", reftarget=text)
+            ref["refdoc"] = docname
+        elif found:
+            ref = link_to(*found, docname, literal.deepcopy())
+            domain.note_use("#".join(filter(None, found)), _section(literal))
+        else:
+            continue
+        literal.replace_self(ref)
+
+
+def _above(node: nodes.Node) -> Iterator[nodes.Node]:
+    while (node := node.parent) is not None:
+        yield node
+
+
 def _section(node: nodes.Node) -> nodes.section | None:
-    above: nodes.Node | None = node.parent
-    while above is not None and not isinstance(above, nodes.section):
-        above = above.parent
-    return above
+    return next((above for above in _above(node) if isinstance(above, nodes.section)), None)
 
 
 def write_backs(app: Sphinx, doctree: nodes.document, docname: str) -> None:

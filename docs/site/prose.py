@@ -125,7 +125,7 @@ _LEAD = re.compile(r"[A-Z]{3}[A-Z ]*\.(?= )")
 def pieces(text: str, *, is_mathematics: bool = False) -> list[Piece]:
     """Return the parts of running text. A first phrase in capitals is strong.
 
-    In mathematics, what stands after ^ and _ is an exponent or an index.
+    In mathematics, what stands after ^ and _ is an exponent or an index, and -> and <- are arrows.
     """
     result: list[Piece] = []
     at = 0
@@ -148,6 +148,8 @@ def pieces(text: str, *, is_mathematics: bool = False) -> list[Piece]:
 
 def _plain(text: str, is_mathematics: bool) -> list[Piece]:
     result, at = [], 0
+    if is_mathematics:
+        text = text.replace("->", "\N{RIGHTWARDS ARROW}").replace("<-", "\N{LEFTWARDS ARROW}")
     for match in _SCRIPT.finditer(text) if is_mathematics else ():
         if _NAMES.search(match["all"]):
             continue

@@ -13,6 +13,8 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from posixpath import normpath
 
+from docs.site.sources import names
+
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = {"eqnp": "", "data": "data/", "cli": "cli/"}  # folders of source, and where their pages are below code/
 PAGES = (".md", ".ipynb")
@@ -123,6 +125,15 @@ def path_of(dotted: str) -> tuple[str, str] | None:
             if (ROOT / path).is_file():
                 return path, ".".join(parts[count:])
     return None
+
+
+def place_of(dotted: str) -> tuple[str, str] | None:
+    """Return what ``path_of`` does, if a page of code has the name; None if not."""
+    found = path_of(dotted)
+    if found is None or found[0] not in pages():
+        return None
+    path, name = found
+    return found if not name or name in names((ROOT / path).read_text(encoding="utf-8")) else None
 
 
 def entries(folder: str) -> list[str]:

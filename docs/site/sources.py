@@ -66,6 +66,8 @@ def parts(source: str) -> list[Part]:
                 result.append(part)
                 part = Part(number)
             _define(part, found[number], line)
+        elif not line.strip() and number - 1 in hidden:
+            continue  # the empty line after a docstring
         else:
             part.alone = part.alone and not line.strip() and not part.code
             part.code += line + "\n"
