@@ -87,7 +87,7 @@ def learns(network, parameters):
 
 
 def run_command(capsys, line: str, where: str) -> None:
-    """Run a command of eqnp. Parse one that downloads, and those that CI runs itself: pip, pytest, the site and .ci/."""
+    """Run a command of eqnp. Parse one that downloads, and those that CI runs itself: pip, pytest, site and .ci/."""
     words = shlex.split(line)
     if words[0] != "eqnp" or words[1:3] == ["data", "fetch"]:
         assert fault(line, is_whole=True) == "", f"{where}: {line}"
