@@ -108,12 +108,14 @@ def short(
     return re.sub(r"~[\w.]+\.(\w+)", r"\1", re.sub(r"<function (\w+)>", r"\1", signature)), back
 
 
-def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, inner: nodes.Element) -> nodes.reference | None:
-    """Lead a type in a signature, which is no public name, to its page of code."""
-    if node.get("refdomain") != "py" or not (target := _place(node["reftarget"])):
+def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, inner: nodes.Element) -> nodes.Node | None:
+    """Lead a type in a signature, which is no public name, to its page of code. Without a page it is plain text."""
+    if node.get("refdomain") != "py":
         return None
-    docname, anchor = env.domains["source"].data["places"][target]
-    return make_refnode(app.builder, node["refdoc"], docname, anchor, [inner])
+    if target := _place(node["reftarget"]):
+        docname, anchor = env.domains["source"].data["places"][target]
+        return make_refnode(app.builder, node["refdoc"], docname, anchor, [inner])
+    return inner if repository.path_of(node["reftarget"]) else None
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
