@@ -98,6 +98,8 @@ def fault(command: str, *, is_whole: bool) -> str:
     program = words[0] if words else ""
     if program == "eqnp":
         return fault_of_eqnp(words[1:], is_whole=is_whole)
+    if words[:3] == ["python", "-m", "pip"]:
+        return _fault_of_pip(words[3:])
     if words[:2] == ["python", "-m"]:
         return _fault_of_module(words[2], words[3:])
     if program == "pip":
@@ -114,7 +116,7 @@ def _filled_in(command: str) -> str:
     command = re.sub(
         r"(?<!\S)\[((?:--|[A-Z])[^\]]*)\](?!\S)", lambda match: re.split(r" or | \| ", match[1])[0], command
     )
-    command = re.sub(r"(\S+)(?: \| \S+)+", r"\1", command)
+    command = re.sub(r"(\S+)(?: \| \S+)+", r"\1", command).replace("--set ...", "--set ...=...")
     return (
         re.sub(r"(?<= )([a-z]+)(?:\|[a-z]+)+(?= |$)", r"\1", command)
         .replace("IMAGE...", "IMAGE")
@@ -146,6 +148,8 @@ def _fault_of_settings(params: dict[str, object]) -> str:
     known = []
     for setting in params.get("overrides") or ():
         key, _, value = setting.partition("=")
+        if setting == "...=...":
+            continue
         if _NOTHING.fullmatch(value):
             if re.sub(r"\.\d+", ".0", key) not in known_keys() and key != "KEY":
                 return f"no key {key}"
@@ -158,7 +162,7 @@ def _fault_of_settings(params: dict[str, object]) -> str:
 
 def _fault_of_module(name: str, words: list[str]) -> str:
     """Return what is wrong with ``python -m``: no such module here, or no such option in its source."""
-    if name.endswith(".NAME"):
+    if name.endswith(".NAME") or name == "build":
         return ""
     stem = ROOT / name.replace(".", "/")
     place = next((each for each in (stem.with_suffix(".py"), stem / "__main__.py") if each.is_file()), None)
@@ -175,12 +179,12 @@ def _fault_of_pip(words: list[str]) -> str:
     extras = _PROJECT["project"]["optional-dependencies"]
     packages = {re.match(r"[\w-]+", each)[0].lower() for some in extras.values() for each in some} | {"torch", "mpi4py"}
     for word in words[1:]:
-        here = re.fullmatch(r"(?:\.|eqnp-ep)(?:\[([\w,]+)\])?", word)
+        here = re.fullmatch(r"(?:\.|eqnp-ep|dist/\S+)(?:\[([\w,]+)\])?", word)
         if here and set((here[1] or "").split(",")) - {"", "...", *extras}:
             return f"no extra {here[1]}"
         if not here and not word.startswith("-") and word.lower() not in packages:
             return f"{word} is in no extra"
-    return "" if words[0] == "install" else f"pip {words[0]}"
+    return "" if words[0] in ("install", "uninstall") else f"pip {words[0]}"
 
 
 def _fault_of_pytest(words: list[str]) -> str:

@@ -129,7 +129,11 @@ def test_toml_is_a_configuration(path, capsys, tmp_path):
 
 
 # Mistakes that a document shows on purpose.
-WRONG = {("docs/configuration.md", "eqnp train --momentum 0.9")}
+WRONG = {
+    ("docs/configuration.md", "eqnp train --momentum 0.9"),
+    ("docs/troubleshooting.md", "pip install eqnp"),  # another project's package
+    ("docs/troubleshooting.md", "pip uninstall eqnp"),
+}
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=name)
