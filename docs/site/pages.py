@@ -346,8 +346,9 @@ def write_backs(app: Sphinx, doctree: nodes.document, docname: str) -> None:
         is_file = "#" not in node["target"]
         links: list[nodes.Node] = []
         for page, anchor, title in uses.get(node["target"], []):
-            if is_file and repository.paths()[page] in (*repository.LISTS, "README.md"):
-                continue  # they list files, and explain nothing
+            path = repository.paths()[page]
+            if path == "CHANGELOG.md" or (is_file and path in (*repository.LISTS, "README.md")):
+                continue  # they list, and explain nothing
             uri = app.builder.get_relative_uri(docname, page) + (f"#{anchor}" if anchor else "")
             name = app.env.titles[page].astext() + (f": {title}" if title else "")
             links += [nodes.Text(", " if links else "Explained in: "), nodes.reference("", name, refuri=uri)]

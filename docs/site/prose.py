@@ -115,7 +115,8 @@ _PIECE = re.compile(
 )
 # s^{n+1}, w_out, dPhi_beta, |s|^2: an index or a power of a letter, of a Greek one, or of a bracket.
 _SCRIPT = re.compile(
-    r"(?<![A-Za-z0-9_])(?:d?(?:Phi|theta|beta|lambda|sigma|[A-Za-z])~?|[|)\]])(?P<all>(?:[\^_](?:\{[^{}]*\}|\*|-?[A-Za-z0-9]+))+)"
+    r"(?:(?<![A-Za-z0-9_])d?(?:Phi|theta|beta|lambda|sigma|[A-Za-z])~?|[|)\]])"
+    r"(?P<all>(?:[\^_](?:\{[^{}]*\}|\*|-?[A-Za-z0-9]+))+)"
 )
 _ONE = re.compile(r"([\^_])(?:\{([^{}]*)\}|(\*|-?[A-Za-z0-9]+))")
 _NAMES = re.compile(r"[\^_](train|test|[a-z]{5,})\b")  # names of arrays, x_train

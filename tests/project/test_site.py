@@ -91,6 +91,7 @@ def test_a_docstring_is_cut_into_blocks():
         ("s^{n+1} is", [Piece("text", "s"), Piece("sup", "n+1"), Piece("text", " is")]),
         ("w_out^T y", [Piece("text", "w"), Piece("sub", "out"), Piece("sup", "T"), Piece("text", " y")]),
         ("dPhi_beta/dtheta", [Piece("text", "dPhi"), Piece("sub", "beta"), Piece("text", "/dtheta")]),
+        ("(ds'/dw)^T a", [Piece("text", "(ds'/dw)"), Piece("sup", "T"), Piece("text", " a")]),
         ("at s_*.", [Piece("text", "at s"), Piece("sub", "*"), Piece("text", ".")]),
         ("y^ and x_train", [Piece("text", "y^ and x_train")]),
         ("zero_states of a_file.py", [Piece("text", "zero_states of a"), Piece("sub", "file"), Piece("text", ".py")]),
