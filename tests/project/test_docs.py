@@ -111,3 +111,10 @@ def test_every_activation_is_documented():
 def test_every_public_name_is_documented():
     text = (ROOT / "docs" / "api.md").read_text()
     assert not [name for name in eqnp.__all__ if f"`{name}`" not in text]
+
+
+def test_no_step_of_ci_can_fail_unseen():
+    """With set -e bash goes on if a command before the last && of a line fails."""
+    lines = (ROOT / ".ci" / "run").read_text().splitlines()
+    assert "set -euo pipefail" in lines
+    assert not [line for line in lines if " && " in line and not line.startswith(("echo ", "command=", "#"))]
