@@ -71,6 +71,7 @@ def shell_lines(text: str) -> list[str]:
     return [each.removeprefix("$ ") for each in commands if each]
 
 
+ELSEWHERE = {"torch", "mpi4py", "mpich", "mutmut"}  # packages that the documents install by themselves
 PROGRAMS = ("eqnp", "python -m", "pip", "pytest", ".ci/")  # those that ``fault`` knows
 
 
@@ -177,7 +178,7 @@ def _fault_of_module(name: str, words: list[str]) -> str:
 
 def _fault_of_pip(words: list[str]) -> str:
     extras = _PROJECT["project"]["optional-dependencies"]
-    packages = {re.match(r"[\w-]+", each)[0].lower() for some in extras.values() for each in some} | {"torch", "mpi4py"}
+    packages = {re.match(r"[\w-]+", each)[0].lower() for some in extras.values() for each in some} | ELSEWHERE
     for word in words[1:]:
         here = re.fullmatch(r"(?:\.|eqnp-ep|dist/\S+)(?:\[([\w,]+)\])?", word)
         if here and set((here[1] or "").split(",")) - {"", "...", *extras}:

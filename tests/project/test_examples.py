@@ -161,7 +161,7 @@ def test_commands_in_running_text_are_commands(path):
         "eqnp train --set data.foldr=...",
         "eqnp data fetched mnist",
         "python -m benchmarks.posters",
-        "python -m benchmarks.poster --sedes 3",
+        "python -m benchmarks.seeds --sedes 3",
         "pip install '.[cuda]'",
         "pip install nunpy",
         "pytest -m slowly",
