@@ -313,7 +313,8 @@ def evaluate(
         outputs = network.outputs(parameters, free.states)
         return _tally(network.loss.value(outputs, target), outputs, ys, free).numbers()
 
-    for index, (x, labels, share) in enumerate(_ahead(learner, batches, world, 0)):
+    for index, batch in enumerate(_ahead(learner, batches, world, 0)):
+        x, labels, share = batch
         shards, count = share.shards(learner)
         own = np.array(run(work, shards), np.float64).reshape(-1, len(fields(Tally)))
         total = sum(map(Tally.of, world.rows(own, count)), total)

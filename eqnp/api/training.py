@@ -131,10 +131,10 @@ def _follow(session: Session, world: World, read: Read | None) -> Ended:
     """Do in a further process what the first one does with its run folder: the same updates, and no writing."""
     order = world.from_first(None)
     config = parse("the configuration of rank 0", order["config"])
-    places = {"folder": session.config.data.folder, "file": session.config.data.file}  # of this host
-    config = replace(config, data=replace(config.data, **places))
+    own = session.config.data
+    config = replace(config, data=replace(config.data, folder=own.folder, file=own.file))  # where this host has them
     backend = session.learner.backend
-    if config.data != session.config.data:
+    if config.data != own:
         session = Session.start(config, backend, read=read)
     elif config != session.config:
         session = Session.on(config, backend, session.dataset)

@@ -7,16 +7,10 @@ the run, saves it, prints the one line and ends all of them.
 
 from __future__ import annotations
 
-import atexit
 import importlib
 import json
-import os
-import platform
-import sys
 import time
-import traceback
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -24,17 +18,16 @@ import numpy as np
 
 from eqnp.backends.backend import Array, Backend, to_host
 from eqnp.backends.flat import Layout, from_bytes, padded, to_bytes
-from eqnp.backends.limits import available_cores
 from eqnp.backends.nccl import Devices
+from eqnp.backends.notices import Notices
+from eqnp.backends.peers import Peers, this_process
 from eqnp.backends.sharding import add_gradients
-from eqnp.backends.system import system_link, system_text
 from eqnp.backends.world import Wishes, World
-from eqnp.errors import BackendError, EqnpError, RankError, exit_code_of
+from eqnp.errors import BackendError
 
 INSTALL = "pip install mpi4py mpich"
 PAUSE = 5e-4  # seconds between two looks at an exchange, at most
 LISTEN_SECONDS, LOOK_SECONDS = 2e-3, 1.0  # of a wait before notices are looked for; between looks for dead processes
-LEAVE_SECONDS = 10.0  # that a failed process waits for process 0 to end all, beside two batches
 GATHER_BYTES = 2**16  # up to this, one exchange with more bytes takes no longer than two with fewer
 
 
@@ -58,19 +51,17 @@ class MpiWorld(World):
     """The processes of ``mpi``'s COMM_WORLD. ``calls`` and ``received`` count exchanges and the bytes that came in."""
 
     def __init__(self, mpi: Any) -> None:
-        self._mpi, self._comm, self._notices = mpi, mpi.COMM_WORLD.Dup(), mpi.COMM_WORLD.Dup()
+        self._mpi, self._comm = mpi, mpi.COMM_WORLD.Dup()
+        self._notices = Notices(mpi, mpi.COMM_WORLD.Dup(), self.name)
+        self._peers = Peers((), 0)
         self.rank, self.size = self._comm.Get_rank(), self._comm.Get_size()
         self.calls, self.received = 0, 0
         self._agreed: Wishes = ()
         self._devices: Devices | None = None
         self._space: dict[str, np.ndarray] = {}
-        self._heard: dict[int, dict[str, Any]] = {}  # the notice of each process that failed
-        self._peers: list[dict[str, Any]] = []
-        self._near: list[int] = []
         self._ended, self._longest, self._left = time.monotonic(), 0.0, False
-        self._peers = [json.loads(text) for text in self.of_all(json.dumps(_this_process()))]
-        self._near = [r for r, peer in enumerate(self._peers) if peer["system"] == self._peers[self.rank]["system"]]
-        self.local_rank = self._near.index(self.rank)
+        self._peers = Peers(self.of_all(this_process()), self.rank)
+        self.local_rank = self._peers.local_rank
 
     # ---- what a World does
 
@@ -136,19 +127,12 @@ class MpiWorld(World):
         self.rows(np.empty((0, 0)), 0)
 
     def cores(self) -> int:
-        """Return how many cores each process has: those of its host shared out, unless each is bound to its own."""
-        shares = []
-        for system in {peer["system"] for peer in self._peers}:
-            group = [peer for peer in self._peers if peer["system"] == system]
-            least, bound = min(peer["cores"] for peer in group), [set(peer["bound"]) for peer in group]
-            apart = all(bound) and len(set.union(*bound)) == sum(map(len, bound))
-            shares.append(least if apart else max(1, least // len(group)))
-        return min(shares)
+        """Return how many cores each process has, the same on all of them."""
+        return self._peers.cores()
 
     def gpu(self) -> int:
-        """Return the GPU of this process: its number on the host, or 0 if the launcher shows each process its own."""
-        shown = [self._peers[rank]["gpus"] for rank in self._near]
-        return 0 if all(shown) and len(set(shown)) == len(shown) > 1 else self.local_rank
+        """Return which GPU of its host this process takes."""
+        return self._peers.gpu()
 
     def use(self, backend: Backend, tell: Callable[[str], None]) -> None:
         """Prepare exchanges of a backend's arrays: by NCCL if each process has a GPU of its own."""
@@ -156,7 +140,7 @@ class MpiWorld(World):
         if backend.name != "cupy":
             return
         why = Devices.missing(backend)
-        place = f"{self._peers[self.rank]['system']} {Devices.place(backend)}"
+        place = f"{self._peers.machine} {'' if why else Devices.place(backend)}"
         answers = self.of_all(json.dumps([why, place]))
         reasons = [reason for reason, _ in map(json.loads, answers) if reason]
         if not reasons and len({place for _, place in map(json.loads, answers)}) < self.size:
@@ -169,14 +153,15 @@ class MpiWorld(World):
 
     def name(self, rank: int) -> str:
         """Return how messages name a process: with its host."""
-        return f"rank {rank} of {self.size} on {self._peers[rank]['host']}" if self._peers else super().name(rank)
+        return self._peers.name(rank) if len(self._peers) else super().name(rank)
 
     # ---- sums
 
     def _terms(self, rank: int, shards: int) -> int:
         """Return how many gradients a process contributes: one for each shard, process 0 the sum of its own."""
         share = self.share(shards, rank)
-        return min(1, share.stop) if rank == 0 else share.stop - share.start
+        own: int = share.stop - share.start
+        return min(1, own) if rank == 0 else own
 
     def _gathered(
         self, own: list[dict[str, Array]], rows: np.ndarray, shards: int, layout: Layout
@@ -288,81 +273,19 @@ class MpiWorld(World):
         while not done():
             now = time.monotonic()
             if now - began > LISTEN_SECONDS:
-                self._listen_to_notices()
-                if self._heard:
-                    notice = next((each for each in self._heard.values() if each["own"]), None)
-                    notice = notice or next(iter(self._heard.values()))
-                    raise RankError(f"{self.name(notice['rank'])}: {notice['text']}", notice["code"])
+                self._notices.require_none()
             if now - looked > LOOK_SECONDS:
                 looked = now
-                self._require_alive()
+                if (gone := self._peers.gone()) is not None:
+                    self._notices.note_end(gone)
             time.sleep(min(PAUSE, (now - began) / 50))
         self._ended = time.monotonic()
 
-    # ---- failures
-
-    def _listen_to_notices(self) -> None:
-        while self._notices.Iprobe():
-            status = self._mpi.Status()
-            self._notices.Probe(status=status)
-            content = np.empty(status.Get_count(self._mpi.BYTE), np.uint8)
-            self._notices.Recv(content, source=status.Get_source())
-            notice = json.loads(content.tobytes())
-            self._heard[notice["rank"]] = notice
-
-    def _require_alive(self) -> None:
-        """Check that the other processes of this host exist, for launchers that do not end all with one."""
-        for rank in self._near:
-            try:
-                os.kill(self._peers[rank]["pid"], 0)
-            except ProcessLookupError:
-                self._listen_to_notices()
-                if not self._heard:
-                    self._heard[rank] = {"rank": rank, "own": True, "code": 1, "text": "ended without a message"}
-            except OSError:  # a process of another user
-                pass
-
     def leave(self, error: BaseException) -> None:
-        """Tell all other processes that this one ends by ``error``; process 0 then ends all at its exit.
-
-        It waits for process 0, which may save the state first, and ends all itself if that takes too long.
-        """
-        if self._left:
-            return
-        self._left, own, code = True, not isinstance(error, RankError), exit_code_of(error)
-        notice = {"rank": self.rank, "own": own, "code": code, "text": _said(error)}
-        content = np.frombuffer(json.dumps(notice).encode(), np.uint8)
-        self._sent = [self._notices.Isend(content, rank) for rank in range(self.size) if rank != self.rank]
-        if self.rank == 0:
-            self._hear(2.0)
-            alike = [each for each in self._heard.values() if each["own"] and each["code"] == code]
-            if own and len(alike) < self.size - 1 and isinstance(error, (EqnpError, MemoryError)):
-                error.args = (f"{self.name(0)}: {error}",)
-            atexit.register(self._end_all, code)
-            return
-        if own and code == 1:
-            traceback.print_exception(error)
-        self._hear(LEAVE_SECONDS + 2 * self._longest, until_all=False)
-        if own:
-            with suppress(OSError, AttributeError):
-                sys.stderr.write(f"eqnp: {self.name(self.rank)}: {_said(error)}\n")
-        self._end_all(code)
-
-    def _hear(self, seconds: float, until_all: bool = True) -> None:
-        """Take notices for so long, or until all other processes have sent one."""
-        last = time.monotonic() + seconds
-        while time.monotonic() < last and not (until_all and len(self._heard) >= self.size - 1):
-            self._listen_to_notices()
-            time.sleep(0.01)
-
-    def _end_all(self, code: int) -> None:
-        """End all processes with this exit code. MPI's own line about it adds nothing and is not shown."""
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(OSError, ValueError, AttributeError):
-                stream.flush()
-        with suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-        self._comm.Abort(code)
+        """Tell all other processes that this one ends by ``error``, and let all end."""
+        if not self._left:
+            self._left = True
+            self._notices.leave(error, 2 * self._longest)
 
 
 class _Parts(list[np.ndarray]):
@@ -379,31 +302,6 @@ class _Parts(list[np.ndarray]):
     def others(self, rank: int) -> int:
         """Return the bytes of all parts but one."""
         return sum(self._sizes) - self._sizes[rank]
-
-
-def _this_process() -> dict[str, Any]:
-    """Return what the other processes should know of this one."""
-    system = [platform.node(), system_text("proc/sys/kernel/random/boot_id").strip(), system_link("proc/self/ns/pid")]
-    return {
-        "host": platform.node(),
-        "system": " ".join(system),  # in which a process number is unique
-        "pid": os.getpid(),
-        "cores": available_cores(),
-        "bound": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [],
-        "gpus": os.environ.get("CUDA_VISIBLE_DEVICES", ""),
-    }
-
-
-def _said(error: BaseException) -> str:
-    """Return the message of an error on one line; that of a bug begins with its kind."""
-    text = " ".join(str(error).split())
-    if isinstance(error, EqnpError):
-        return text
-    if isinstance(error, MemoryError):
-        return f"out of memory{f' ({text})' if text else ''}"
-    if isinstance(error, KeyboardInterrupt):
-        return "stopped"
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _sum(terms: Sequence[np.ndarray]) -> np.ndarray:

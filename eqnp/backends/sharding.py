@@ -42,9 +42,7 @@ def serial_map(function: Callable[[S], T], shards: Sequence[S]) -> list[T]:
 
 
 @contextmanager
-def thread_map(
-    threads: int, tell: Callable[[str], None] = lambda message: None, fixed: bool = False
-) -> Iterator[Map]:
+def thread_map(threads: int, tell: Callable[[str], None] = lambda message: None, fixed: bool = False) -> Iterator[Map]:
     """Give a map over shards that uses ``threads`` threads with one BLAS thread each; results come in order.
 
     One BLAS thread per shard is faster, and safe: OpenBLAS before 0.3.33 can mix up concurrent multi-threaded products.

@@ -80,9 +80,11 @@ class World(ABC):
         """Return which GPU of its host this process takes."""
         return 0
 
+    @abstractmethod
     def use(self, backend: Backend, tell: Callable[[str], None]) -> None:
         """Prepare exchanges of a backend's arrays; ``tell`` gets a line if they are slower than they could be."""
 
+    @abstractmethod
     def sync(self) -> None:
         """Wait for all processes, and agree."""
 
@@ -122,3 +124,9 @@ class Alone(World):
     def agreed(self) -> Wishes:
         """The wishes of this process, now."""
         return self._wishes()
+
+    def use(self, backend: Backend, tell: Callable[[str], None]) -> None:
+        """Do nothing."""
+
+    def sync(self) -> None:
+        """Do nothing."""

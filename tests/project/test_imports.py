@@ -14,7 +14,7 @@ LADDER = [
     "backends.limits backends.device backends.launcher",
     "backends.backend",
     "inputs backends.workspace backends.blocks backends.products backends.mkl backends.sharding backends.cuda "
-    "backends.flat",
+    "backends.flat backends.peers backends.notices",
     "backends.world backends.nccl",
     "backends.mpi backends",
     "ops",
