@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from eqnp import __version__
 from eqnp.api.session import Session
+from eqnp.backends.backend import Array, to_host
 from eqnp.backends.launcher import Launched, launched
 from eqnp.backends.world import Alone, World
 from eqnp.data import Dataset
@@ -69,6 +70,25 @@ def join(world: World, session: Session, place: str = "") -> None:
         for what, mark in answers[0].items():
             if answer[what] != mark:
                 raise _difference(world.name(rank), what, answer[what], mark)
+
+
+def marked(world: World, parameters: Mapping[str, Array]) -> str:
+    """Return what ``join`` compares of weights that every process has read by itself."""
+    digest = hashlib.sha256()
+    for p in parameters.values() if world.size > 1 else ():
+        digest.update(np.ascontiguousarray(to_host(p)).data)
+    return f"checkpoint {digest.hexdigest()}"
+
+
+def idle(world: World, session: Session) -> str:
+    """Return a line if there are fewer shards than processes, so that some have nothing to do; else ""."""
+    shards = len(session.learner.shards(session.config.training.batch_size))
+    if shards >= world.size:
+        return ""
+    return (
+        f"{world.size - shards} of {world.size} processes have nothing to do: batches are cut into {shards} shards; "
+        f"--set training.shards={world.size} gives each one"
+    )
 
 
 def _difference(name: str, what: str, its: str, mark: str) -> ConfigurationError | DataError:
