@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from eqnp.errors import EqnpError, RankError, exit_code_of
+from eqnp.shown import shown
 
 HEAR_SECONDS = 2.0  # that process 0 waits for the notices of others, to tell whether all fail alike
 LEAVE_SECONDS = 10.0  # that a failed process waits for process 0 to end all, beside two batches
@@ -72,7 +73,7 @@ class Notices:
         self._hear(LEAVE_SECONDS + patience)
         if own:
             with suppress(OSError, AttributeError):
-                sys.stderr.write(f"eqnp: {self.name(self._rank)}: {_said(error)}\n")
+                sys.stderr.write(f"eqnp: {shown(f'{self.name(self._rank)}: {_said(error)}')}\n")
         self._end_all(code)
 
     def _listen(self) -> None:
@@ -96,8 +97,8 @@ class Notices:
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError, ValueError, AttributeError):
                 stream.flush()
-        with suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        with suppress(OSError), open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
         self._comm.Abort(code)
 
 
