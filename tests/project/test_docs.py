@@ -6,6 +6,8 @@ import importlib
 import pkgutil
 import re
 import shlex
+import shutil
+import subprocess
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import get_type_hints
@@ -18,6 +20,7 @@ from places import ROOT
 
 import eqnp
 from eqnp.analysis.diagnostics import cosine
+from eqnp.cli.main import eqnp as commands_of_eqnp
 from eqnp.ops.activations import ACTIVATIONS
 from eqnp.runs.config import Config, Layer, Skip
 
@@ -66,6 +69,27 @@ def test_every_command_in_the_documents_runs(path, capsys, machine):
         if target is not None:
             Path(target).write_text(result.out)
         assert result.code == (4 if "cupy" in words else 0), f"{path.name}: {shlex.join(words)}: {result.err}"
+
+
+SCALING = ROOT / "docs" / "scaling.md"
+
+
+def test_commands_for_several_processes_can_be_parsed():
+    """Their options exist; mpiexec and Slurm are not started."""
+    lines = "".join(blocks(SCALING, "sh") + blocks(SCALING, "bash")).splitlines()
+    found = [line.partition(" eqnp ")[2].split("#")[0] for line in lines if line.startswith(("mpiexec ", "srun "))]
+    assert len(found) >= 8
+    for name, *words in map(shlex.split, found):
+        command = commands_of_eqnp.get_command(None, name)
+        command.make_context(name, words)
+
+
+@pytest.mark.parametrize("number", range(len(blocks(SCALING, "bash"))))
+def test_batch_scripts_are_bash(number):
+    script = blocks(SCALING, "bash")[number]
+    bash = shutil.which("bash") or pytest.skip("no bash")
+    assert subprocess.run([bash, "-n"], input=script, text=True, capture_output=True).returncode == 0
+    assert "#SBATCH --nodes=4\n" in script and "\nsrun " in script
 
 
 def test_the_python_example_of_the_readme(capsys):
