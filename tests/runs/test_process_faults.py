@@ -112,6 +112,22 @@ def test_a_process_that_fails_is_named_and_the_state_is_saved(tmp_path, whole, r
 
 
 @needs_mpi
+def test_a_process_that_is_gone_is_named_where_the_launcher_ends_nothing(tmp_path, whole):
+    """MPICH's mpiexec ends all itself. Here rank 1 does nothing more, and rank 0 is told that it does not exist."""
+    before = (
+        f"{AT}\nimport time, eqnp.backends.peers as p\nif not RANK: p.Peers.gone = lambda self: 1\n"
+        "at('eqnp.training:train_batch', 1, 3, lambda: time.sleep(60))"
+    )
+    began = time.monotonic()
+    ended = together(2, ["train", "--quiet", "--out", tmp_path / "run", *RUN], before=before)
+    assert ended.code == 1 and time.monotonic() - began < 50
+    (line,) = ended.lines
+    assert NAMED.match(line) and "rank 1 of 2" in line and "ended without a message" in line and "--resume" in line
+    assert batches(tmp_path / "run") == (0, 2)
+    go_on(tmp_path / "run", whole)
+
+
+@needs_mpi
 def test_divergence_is_one_line(tmp_path):
     diverging = overrides("optimizer.rates=1e30")
     ended = together(2, ["train", "--quiet", "--out", tmp_path / "run", *RUN, *diverging])
