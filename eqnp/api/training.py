@@ -188,6 +188,10 @@ class _Run:
         training = self.session.config.training
         self._deadline = time.monotonic() + 60 * training.max_minutes if training.max_minutes else math.inf
         self.report.message(title(self.session, state, self.folder.path))
+        if self.world.size > 1:
+            shards, each = len(self.session.learner.shards(training.batch_size)), training.threads
+            threads = "1 thread" if each == 1 else f"{each} threads"
+            self.report.message(f"{self.world.size} processes with {threads} each, batches in {shards} shards")
         self._warn(state)
         self._reached = state
         self.report.event("start", start_event(self.session, state, self.folder.path))

@@ -74,7 +74,9 @@ def test_a_run_goes_on_with_another_number_of_processes_after_any_batch(tmp_path
 def test_the_start_sets_the_shards_and_the_run_can_go_on_alone(tmp_path, capsys):
     """Without training.shards a run of two processes is that of one process with two threads."""
     unset = [*SMALL, *overrides("training.shards=0")]
-    assert together(2, ["train", "--quiet", "--out", tmp_path / "two", *unset]).code == 0
+    ended = together(2, ["train", "--quiet", "--out", tmp_path / "two", *unset])
+    assert ended.code == 0, ended.err
+    assert "2 processes with 1 thread each, batches in 2 shards\n" in ended.err
     assert "shards = 2" in (tmp_path / "two" / "config.toml").read_text()
     assert run(capsys, "train", "--quiet", "--out", tmp_path / "one", *unset, "--threads", "2").code == 0
     same(tmp_path / "one", tmp_path / "two")
