@@ -85,8 +85,9 @@ def idle(world: World, session: Session) -> str:
     shards = len(session.learner.shards(session.config.training.batch_size))
     if shards >= world.size:
         return ""
+    pieces = "1 shard" if shards == 1 else f"{shards} shards"
     return (
-        f"{world.size - shards} of {world.size} processes have nothing to do: batches are cut into {shards} shards; "
+        f"{world.size - shards} of {world.size} processes have nothing to do: batches are cut into {pieces}; "
         f"--set training.shards={world.size} gives each one"
     )
 

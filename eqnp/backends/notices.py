@@ -18,10 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from eqnp.errors import EqnpError, RankError, exit_code_of
+from eqnp.errors import ConfigurationError, DivergedError, EqnpError, RankError, RunBusyError, exit_code_of
 from eqnp.shown import shown
 
 HEAR_SECONDS = 2.0  # that process 0 waits for the notices of others, to tell whether all fail alike
+# Errors of the command, which process 0 says for all: configuration, divergence, a busy run folder.
+_OF_THE_COMMAND = (ConfigurationError.exit_code, DivergedError.exit_code, RunBusyError.exit_code)
 LEAVE_SECONDS = 10.0  # that a failed process waits for process 0 to end all, beside two batches
 
 
@@ -64,7 +66,8 @@ class Notices:
         if self._rank == 0:
             self._hear(HEAR_SECONDS, self._size - 1)
             alike = [each for each in self._heard.values() if each["own"] and each["code"] == code]
-            if own and len(alike) < self._size - 1 and isinstance(error, (EqnpError, MemoryError)):
+            of_the_host = isinstance(error, (EqnpError, MemoryError)) and code not in _OF_THE_COMMAND
+            if own and of_the_host and len(alike) < self._size - 1:
                 error.args = (f"{self.name(0)}: {error}",)
             atexit.register(self._end_all, code)
             return

@@ -204,7 +204,8 @@ def require_shards(config: Config, world: World, backend: Backend) -> None:
     if min(shards, training.batch_size) < size:
         of = "training.shards" if training.shards else "training.threads"
         raise ConfigurationError(
-            f"the run cuts its batches of {training.batch_size} samples into {shards} shards ({of} = {shards}) for "
+            f"the run cuts its batches of {training.batch_size} samples into {shards} "
+            f"{'shard' if shards == 1 else 'shards'} ({of} = {getattr(training, of.partition('.')[2])}), too few for "
             f"{size} processes; start fewer, or add --set training.shards={size}, which changes the last digits"
         )
 

@@ -12,10 +12,14 @@ import pytest
 from learners import learner
 
 from eqnp.api.processes import CHOICES
+from eqnp.backends.backend import Backend, get_backend
 from eqnp.backends.peers import Peers, this_process
 from eqnp.backends.world import Alone
 from eqnp.cli.options import PROCESSES
 from eqnp.data import Augmentation, Batches
+from eqnp.errors import ConfigurationError
+from eqnp.runs.configfile import load
+from eqnp.runs.experiment import require_shards, with_shards
 from eqnp.training import Share, Tally
 from eqnp.watching import counts_of, numbers
 
@@ -109,7 +113,8 @@ def test_each_process_of_a_host_takes_a_gpu():
 
 @pytest.mark.skipif(os.name == "nt", reason="a signal 0 ends a process there")
 def test_a_process_that_ended_is_noticed():
-    code = "from eqnp.backends.peers import this_process; print(this_process())"
+    code = "from eqnp.backends.backend import Backend, get_backend
+from eqnp.backends.peers import this_process; print(this_process())"
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert Peers([this_process(), other], 0).gone() == 1
     assert Peers([this_process()], 0).gone() is None
@@ -117,3 +122,16 @@ def test_a_process_that_ended_is_noticed():
 
 def test_the_choices_of_the_command_line_are_those_of_the_library():
     assert PROCESSES == CHOICES
+
+
+def test_shards_are_set_at_the_start_and_required_later():
+    numpy, cupy = get_backend("numpy"), Backend("cupy", np)
+    two, unset = of(0, 2), load("mnist-mlp", ["training.threads=3"])
+    assert with_shards(unset, Alone(), numpy).training.shards == 0  # one process: as ever
+    assert with_shards(unset, two, numpy).training.shards == 6
+    assert with_shards(unset, two, cupy).training.shards == 2
+    assert with_shards(load("mnist-mlp", ["training.shards=5"]), two, numpy).training.shards == 5
+    require_shards(unset, two, numpy)
+    for settings, key in ((["training.threads=1"], "training.threads = 1"), (["training.shards=1"], "shards = 1")):
+        with pytest.raises(ConfigurationError, match=f"into 1 shard .*{key}.*too few for 2 processes"):
+            require_shards(load("mnist-mlp", settings), two, numpy)
