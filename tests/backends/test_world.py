@@ -113,8 +113,7 @@ def test_each_process_of_a_host_takes_a_gpu():
 
 @pytest.mark.skipif(os.name == "nt", reason="a signal 0 ends a process there")
 def test_a_process_that_ended_is_noticed():
-    code = "from eqnp.backends.backend import Backend, get_backend
-from eqnp.backends.peers import this_process; print(this_process())"
+    code = "from eqnp.backends.peers import this_process; print(this_process())"
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert Peers([this_process(), other], 0).gone() == 1
     assert Peers([this_process()], 0).gone() is None
