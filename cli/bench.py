@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from eqnp.cli.completing import complete_source
 from eqnp.cli.mistakes import Command, refuse_run
-from eqnp.cli.options import FiniteRange, Place, UserPath, backend_option, run_options, short_forms
+from eqnp.cli.options import (
+    FiniteRange,
+    Place,
+    UserPath,
+    backend_option,
+    distributed_option,
+    run_options,
+    short_forms,
+)
 from eqnp.cli.streams import say, say_lines
+
+if TYPE_CHECKING:
+    from eqnp.backends.world import World
 
 
 @click.command(cls=Command, examples=["bench mnist-cnn --out figures.json"])
@@ -33,6 +45,7 @@ from eqnp.cli.streams import say, say_lines
 )
 @click.option("--out", type=UserPath(path_type=Path), help="JSON file for the results and the environment.")
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")
+@distributed_option
 def bench(
     source: str | None,
     backend: Place,
@@ -42,22 +55,26 @@ def bench(
     seconds: float,
     out: Path | None,
     force: bool,
+    world: World,
 ) -> None:
     """Measure time and memory of a step, a batch and an epoch of training.
 
     The input is the dataset of the preset, or random data of its shape if the dataset is not found. No run folder is
     made.
     """
+    from eqnp.api.report import Report
     from eqnp.cli.benching import bench_table, measure, write_json
     from eqnp.cli.progress import Progress
     from eqnp.runs.storage import require_place
 
     refuse_run(source, "`eqnp bench {run}/config.toml` measures with its configuration")
-    if out is not None:
+    if out is not None and not world.rank:
         require_place(out, force)
-    progress = Progress()
-    content = measure(source, overrides, backend, runs, steps, seconds, lambda text: progress.update([text]))
+    progress = Report() if world.rank else Progress()
+    content = measure(source, overrides, backend, runs, steps, seconds, lambda text: progress.update([text]), world)
     progress.clear()
+    if world.rank:
+        return
     say_lines(bench_table(content))
     if out is not None:
         write_json(out, content)

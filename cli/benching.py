@@ -10,18 +10,19 @@ from statistics import median
 from typing import Any
 
 from eqnp.analysis.measuring import free_phases, interleave, peak_memory
+from eqnp.api.processes import join
 from eqnp.api.report import clock
 from eqnp.api.session import Session
 from eqnp.backends.backend import Backend
-from eqnp.backends.sharding import thread_map
+from eqnp.backends.world import Alone, World
 from eqnp.cli.options import Place
 from eqnp.data import SAMPLES, found, noise, validation_count
 from eqnp.runs.config import Config
 from eqnp.runs.configfile import load
 from eqnp.runs.environment import describe_environment
-from eqnp.runs.experiment import with_threads
+from eqnp.runs.experiment import with_shards, with_threads
 from eqnp.runs.storage import write_atomic
-from eqnp.training import train_batch
+from eqnp.training import Share, train_batch
 
 
 def measure(
@@ -32,24 +33,38 @@ def measure(
     steps: int,
     seconds: float,
     progress: Callable[[str], None],
+    world: World | None = None,
 ) -> dict[str, Any]:
-    """Return the results, nested by name as in the JSON file. Times are in seconds, sizes in MB."""
-    config, backend = with_threads(load(source, overrides)), place.open()
+    """Return the results, nested by name as in the JSON file. Times are in seconds, sizes in MB.
+
+    Several processes of a ``world`` measure together: each computes its shards, and a time ends when the last is done.
+    """
+    world = world or Alone()
+    backend = place.open(world)
+    config = with_shards(with_threads(load(source, overrides), world), world, backend)
     session, samples = _session(config, backend)
+    join(world, session)
+    world.use(backend, lambda text: None)
     learner, batches, state = session.learner, session.training_batches(), session.initial_state()
     x, labels = batches.batch(0, 0)
-    with thread_map(config.training.threads) as run:
-        phases = free_phases(learner, state.parameters, backend.asarray(x), steps, run)
-        step = interleave(phases, runs, 1, seconds, lambda name, k: progress(f"steps, {name}  run {k}/{runs}"))
+    share, part = Share.of(world, learner, len(x))
+
+    def over(late: bool) -> bool:
+        """Return whether the time of process 0 is over."""
+        return bool(world.from_first(late))
+
+    with session.map() as run:
+        phases = free_phases(learner, state.parameters, backend.asarray(x[part]), steps, run, share)
+        step = interleave(phases, runs, 1, seconds, lambda name, k: progress(f"steps, {name}  run {k}/{runs}"), over)
         del phases  # and its buffers
 
         def update() -> None:
-            train_batch(learner, state, x, labels, run)
+            train_batch(learner, state, x[part], labels[part], run, share=share)
             backend.synchronize()
 
-        work = {"batch": update, "input": lambda: batches.batch(0, 0)}
+        work = {"batch": update, "input": lambda: batches.batch(0, 0, part=part)}
         # The steps were the warm-up, so the first batch counts.
-        times = interleave(work, runs, 0, seconds, lambda name, k: progress(f"{name}  run {k + 1}/{runs}"))
+        times = interleave(work, runs, 0, seconds, lambda name, k: progress(f"{name}  run {k + 1}/{runs}"), over)
     count = -(-samples // config.training.batch_size)
     return {
         "name": config.name,
@@ -58,6 +73,8 @@ def measure(
         "samples": samples,
         "batch_size": len(x),
         "threads": config.training.threads,
+        "processes": world.size,
+        "shards": len(learner.shards(len(x))),
         "algorithm": config.training.algorithm,
         "T1": learner.phases.T1,
         "T2": learner.phases.T2,
@@ -91,7 +108,7 @@ def bench_table(content: dict[str, Any]) -> str:
     lines = [
         textwrap.fill(f"{content['name']}: {content['layers']}", 80),
         f"on {'random data (dataset not found)' if inputs == 'noise' else inputs}, "
-        f"batch {content['batch_size']}, threads {content['threads']}, {machine['backend']}",
+        f"batch {content['batch_size']}, {_workers(content)}, {machine['backend']}",
         textwrap.fill(str(machine.get("gpu", machine["blas"])), 80),
         "",
         f"{'':<20}{'median':>10}  (min to max)",
@@ -109,6 +126,12 @@ def bench_table(content: dict[str, Any]) -> str:
         where = "in CuPy's pool" if machine["backend"] == "cupy" else "of this process"
         lines.append(f"{'peak memory':<20}{content['peak_memory']:>7.0f} MB  {where}")
     return "\n".join(lines)
+
+
+def _workers(content: dict[str, Any]) -> str:
+    """Return how many threads compute, and in how many processes if there are several."""
+    threads = f"threads {content['threads']}"
+    return threads if content["processes"] == 1 else f"{content['processes']} processes with {threads} each"
 
 
 def _spread(times: list[float]) -> str:

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from eqnp.cli.completing import complete_source_or_run
 from eqnp.cli.mistakes import Command
-from eqnp.cli.options import Place, UserPath, backend_option, checkpoint_option, set_option, short_forms, split_option
+from eqnp.cli.options import (
+    Place,
+    UserPath,
+    backend_option,
+    checkpoint_option,
+    distributed_option,
+    set_option,
+    short_forms,
+    split_option,
+)
 from eqnp.cli.streams import say, say_lines
 from eqnp.errors import memory_advice
+
+if TYPE_CHECKING:
+    from eqnp.backends.world import World
 
 SAMPLES, SETTLING_SAMPLES = 50, 20  # without --samples: the first of the split
 
@@ -46,6 +59,7 @@ SAMPLES, SETTLING_SAMPLES = 50, 20  # without --samples: the first of the split
 @backend_option
 @set_option
 @short_forms("--beta")
+@distributed_option
 @memory_advice("take fewer --samples")
 def check(
     target: str | None,
@@ -59,17 +73,21 @@ def check(
     split: str,
     backend: Place,
     overrides: tuple[str, ...],
+    world: World,
 ) -> None:
     """Compare the gradient of Equilibrium Propagation with the exact gradient.
 
     The output says whether the estimate is good, what causes the error, and which change helps. Two tables follow: EP
     against BPTT step by step, and the bias of the estimators against beta.
 
-    With --settle: residual and quality of the gradient against T1 and T2, by schedule and omega, and advice.
+    With --settle: residual and quality of the gradient against T1 and T2, by schedule and omega, and advice. Several
+    processes share out the schedules; without --settle the first one does everything.
 
     The weights are those of a run, or the initial weights of a preset (default: digits). T1, T2 and beta are those of
     the configuration; --set dynamics.T1=500 changes them. The precision is float64, or float32 with training.tf32.
     """
+    from eqnp.api.processes import join, marked
+    from eqnp.api.report import Report
     from eqnp.api.session import open_weights
     from eqnp.cli import checking, tables
     from eqnp.cli.progress import Progress
@@ -79,8 +97,10 @@ def check(
     from eqnp.runs import checkpoint as files
     from eqnp.runs.storage import make_folder
 
+    if world.rank and not settle:
+        return
     name = "settling" if settle else "check"
-    if out is not None:
+    if out is not None and not world.rank:
         figures = ("settling",) if settle else ("cumulative", "ratio", "bias", "circle")
         planned = [out / f"{name}.h5", *(out / f"{figure}.{plots}" for figure in figures)]
         if not force and (taken := [path for path in planned if os.path.lexists(path)]):
@@ -89,20 +109,24 @@ def check(
             from eqnp.analysis.plots import new_figure
 
             new_figure(1)  # report a missing matplotlib before the work
-    session, parameters = open_weights(target, overrides, checkpoint, backend.open)
-    if out is not None:
+    session, parameters = open_weights(target, overrides, checkpoint, partial(backend.open, world))
+    if settle:
+        join(world, session, marked(world, parameters))
+    if out is not None and not world.rank:
         make_folder(out)  # before the work: it may fail
     samples = samples or f"0:{min(SETTLING_SAMPLES if settle else SAMPLES, session.count(split))}"
     rounding = checking.rounding(session, parameters, samples, split)
-    if rounding and rounding.warning:
+    if rounding and rounding.warning and not world.rank:
         Progress().message(rounding.warning)
     chosen = (session, parameters, samples, split, steps)
-    with Stages() as stages:
+    with Stages(Report() if world.rank else None) as stages:
         if settle:
-            content = checking.measure_settling(*chosen, stages)
+            content = checking.measure_settling(*chosen, stages, world)
         else:
             least_beta = rounding.smallest_beta if rounding else 0.0
             content = checking.measure(*chosen, stages, least_beta)
+    if world.rank:
+        return
     of = checking.shown_name(target, checkpoint)
     content["settings"]["of"] = of
     table = tables.settling_table if settle else tables.table

@@ -16,6 +16,7 @@ from eqnp.analysis.settling import check_settling
 from eqnp.analysis.steady import SettledPhases, Watch
 from eqnp.api.session import Session
 from eqnp.backends.backend import Array
+from eqnp.backends.world import World
 from eqnp.cli.selection import parse_selection
 from eqnp.errors import ConfigurationError
 from eqnp.losses import one_hot
@@ -71,7 +72,13 @@ def measure(
 
 
 def measure_settling(
-    session: Session, parameters: Mapping[str, Array], samples: str, split: str, steps: int, watch: Watch
+    session: Session,
+    parameters: Mapping[str, Array],
+    samples: str,
+    split: str,
+    steps: int,
+    watch: Watch,
+    world: World | None = None,
 ) -> dict[str, Any]:
     """Return the results of a check of T1 and T2, nested by name as in settling.h5."""
     learner = session.learner
@@ -81,7 +88,7 @@ def measure_settling(
     if max(T1, T2) > steps:
         raise ConfigurationError(f"--steps {steps}: T1 {T1} and T2 {T2} of the configuration are more")
     content = check_settling(
-        learner.network, parameters, x, target, configured, learner.beta, steps, learner.contrast, watch
+        learner.network, parameters, x, target, configured, learner.beta, steps, learner.contrast, watch, world
     )
     return {"settings": {"samples": len(x), "split": split, "steps": steps}, **content}
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,11 +13,15 @@ from eqnp.cli.options import (
     Place,
     backend_option,
     checkpoint_option,
+    distributed_option,
     run_argument,
     set_option,
     short_forms,
     split_option,
 )
+
+if TYPE_CHECKING:
+    from eqnp.backends.world import World
 
 
 @click.command(cls=Command, examples=["evaluate runs/mlp --split train"])
@@ -25,25 +31,33 @@ from eqnp.cli.options import (
 @backend_option
 @set_option
 @short_forms("--batch-size")
-def evaluate(run: Path, checkpoint: str, split: str, backend: Place, overrides: tuple[str, ...]) -> None:
+@distributed_option
+def evaluate(run: Path, checkpoint: str, split: str, backend: Place, overrides: tuple[str, ...], world: World) -> None:
     """Measure the error of a run: run the free phase on every sample and compare its output with its label."""
+    from eqnp.api.processes import idle, join, marked
+    from eqnp.api.report import Report
     from eqnp.api.results import which_weights
     from eqnp.api.session import open_run
-    from eqnp.backends.sharding import thread_map
     from eqnp.cli.progress import Progress
     from eqnp.cli.rows import show_row
     from eqnp.training import evaluate as evaluate_batches
 
-    session, state = open_run(run, backend.open, overrides, checkpoint)
-    batches, progress = session.ordered_batches(split), Progress()
-    with thread_map(session.config.training.threads, progress.message) as run_shards:
+    session, state = open_run(run, partial(backend.open, world), overrides, checkpoint)
+    join(world, session, marked(world, state.parameters))
+    batches, progress = session.ordered_batches(split), Report() if world.rank else Progress()
+    if note := idle(world, session):
+        progress.message(note)
+    with session.map(progress.message) as run_shards:
         tally = evaluate_batches(
             session.learner,
             state.parameters,
             batches,
             run_shards,
             lambda index: progress.update([f"batch {index}/{batches.count}"]),
+            world,
         )
+    if world.rank:
+        return
     progress.clear()
     mistakes = f"{tally.mistakes} of {tally.samples} samples of {session.dataset.name}"
     rows = [

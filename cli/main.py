@@ -13,6 +13,7 @@ from importlib import import_module
 import click
 
 from eqnp import __version__
+from eqnp.backends.launcher import launched
 from eqnp.cli.mistakes import Command, Group
 from eqnp.cli.streams import say_lines, take_any_text
 from eqnp.errors import DiskError, EqnpError, OutOfMemoryError, memory_errors, missing_package
@@ -83,9 +84,16 @@ def eqnp() -> None:
     """
 
 
+# Commands that several processes of mpiexec or srun compute together, or share out. The others are for one process.
+_TOGETHER = ("train", "evaluate", "check", "bench", "sweep")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. Results go to stdout, everything else to stderr."""
     take_any_text()
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    if _follows(words) and not any(word in _TOGETHER for word in words[:1]):
+        return 0
     if asked := os.environ.get("_EQNP_COMPLETE"):  # by the script of a shell
         from eqnp.cli.completing import answer
 
@@ -148,7 +156,15 @@ def _one_line(error: click.ClickException) -> str:
     return f"{text} (see `{ctx.command_path} --help`)" if ctx else text
 
 
+def _follows(words: Sequence[str]) -> bool:
+    """Return whether this is not the first of several processes, which are not independent, so that it is silent."""
+    text = " ".join(words)
+    return launched().rank > 0 and "--distributed none" not in text and "--distributed=none" not in text
+
+
 def _fail(message: str, code: int) -> int:
+    if _follows(sys.argv[1:]):  # the first process says the same, or the world has said what is to say
+        return code
     with suppress(OSError):  # stderr is closed
         say_lines(f"eqnp: {shown(message)}", err=True)
     return code

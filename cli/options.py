@@ -16,26 +16,47 @@ from eqnp.cli.streams import say_lines
 
 if TYPE_CHECKING:
     from eqnp.backends.backend import Backend
+    from eqnp.backends.world import World
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 BACKENDS = ("numpy", "cupy", "auto")  # eqnp.backends.backend.NAMES, repeated so that --help does not import NumPy
 DTYPES = ("float32", "float64")
+PROCESSES = ("auto", "mpi", "none")  # eqnp.api.processes.CHOICES
 
 
 class Place(NamedTuple):
-    """The array backend: arguments of ``eqnp.backends.backend.get_backend``. Memory in GB, 0: no limit."""
+    """The array backend: arguments of ``eqnp.backends.backend.get_backend``. Memory in GB, 0: no limit.
+
+    ``device`` None: GPU 0, or that of each of several processes.
+    """
 
     name: str
-    device: int = 0
+    device: int | None = None
     memory_gb: float = 0.0
 
-    def open(self) -> Backend:
-        """Return the backend, and say on stderr which one ``auto`` took and why."""
+    def open(self, world: World | None = None) -> Backend:
+        """Return the backend, and say on stderr which one ``auto`` took and why.
+
+        Raises:
+            BackendError: it is not available.
+        """
+        from eqnp.api.report import Report
         from eqnp.backends.backend import get_backend
         from eqnp.cli.progress import Progress
+        from eqnp.errors import BackendError
 
-        return get_backend(*self, report=Progress().message)
+        own = world.gpu() if world is not None and self.device is None else self.device or 0
+        report = Report() if world is not None and world.rank else Progress()
+        try:
+            return get_backend(self.name, own, self.memory_gb, report.message)
+        except BackendError as error:
+            if self.device is None and own and str(error).startswith("--device"):
+                raise BackendError(
+                    f"backend cupy: process {own + 1} of this host has no GPU; start one process a GPU, or give "
+                    "--device N for all to share GPU N"
+                ) from None
+            raise
 
 
 class FiniteRange(click.FloatRange):
@@ -67,7 +88,7 @@ def backend_option(function: F) -> F:
             for name, value in (("--device", device), ("--device-memory", device_memory)):
                 if value is not None:
                     raise click.UsageError(f"{name} needs a GPU: add --backend cupy")
-        return function(*args, backend=Place(backend, device or 0, device_memory or 0.0), **options)
+        return function(*args, backend=Place(backend, device, device_memory or 0.0), **options)
 
     for option in (
         click.option(
@@ -87,6 +108,26 @@ def backend_option(function: F) -> F:
     ):
         command = option(command)
     return cast(F, command)  # click, not a caller, gives it its arguments
+
+
+def distributed_option(function: F) -> F:
+    """Add ``--distributed``; the command gets the ``world`` of processes, and is run by all of them."""
+
+    @functools.wraps(function)
+    def command(*args: Any, distributed: str, **options: Any) -> Any:
+        from eqnp.api.processes import open_world
+
+        with open_world(distributed) as world:
+            return function(*args, world=world, **options)
+
+    option = click.option(
+        "--distributed",
+        type=click.Choice(PROCESSES),
+        default="auto",
+        show_default=True,
+        help="Several processes on one run: mpi; none: each for itself; auto: mpi if mpiexec or srun started several.",
+    )
+    return cast(F, option(command))
 
 
 class ShortForm(click.Option):

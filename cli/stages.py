@@ -6,7 +6,7 @@ import time
 from types import TracebackType
 
 from eqnp.analysis.steady import Watch
-from eqnp.api.report import clock
+from eqnp.api.report import Report, clock
 from eqnp.cli.progress import Progress
 
 FIRST = 3  # stages before the time left is estimated
@@ -15,7 +15,7 @@ FIRST = 3  # stages before the time left is estimated
 class Stages(Watch):
     """Shows the current stage. The time left is the mean time of a stage times the number of stages left."""
 
-    def __init__(self, progress: Progress | None = None) -> None:
+    def __init__(self, progress: Report | None = None) -> None:
         self.progress = progress or Progress()
         self.expected, self.begun, self.what = 0, 0, ""
         self.start = time.monotonic()

@@ -55,13 +55,13 @@ def check_options(asked: Asked, only_looks: bool) -> None:
     Raises:
         UsageError: they do not, or ``mpiexec`` started several of this command.
     """
-    from eqnp.runs.launchers import launched
+    from eqnp.backends.launcher import launched
 
     if asked.number is not None and (asked.only or asked.jobs > 1 or asked.executor == "mpi"):
         raise click.UsageError("--index runs one entry: give no --only, --jobs or --executor")
     if asked.executor == "mpi" and asked.jobs > 1:
         raise click.UsageError("--executor mpi: mpiexec -n says how many processes there are; give no --jobs")
-    count = launched(os.environ)
+    count = launched(os.environ).size
     if count > 1 and asked.executor == "local" and asked.number is None and not only_looks:
         raise click.UsageError(f"mpiexec started {count} of this command: add --executor mpi")
 

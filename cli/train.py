@@ -9,10 +9,11 @@ import click
 
 from eqnp.cli.completing import complete_run, complete_source
 from eqnp.cli.mistakes import Command, refuse_run
-from eqnp.cli.options import Place, UserPath, backend_option, run_options, short_forms
+from eqnp.cli.options import Place, UserPath, backend_option, distributed_option, run_options, short_forms
 
 if TYPE_CHECKING:
-    from eqnp.cli.progress import Progress
+    from eqnp.api.report import Report
+    from eqnp.backends.world import World
 
 
 @click.command(
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 @click.option("--quiet", is_flag=True, help="No progress line.")
 @click.option("--json", "as_json", is_flag=True, help="Print events on stdout, one JSON object a line.")
 @click.option("--tensorboard", is_flag=True, help="Write event files of TensorBoard to RUN/tensorboard.")
+@distributed_option
 def train(
     source: str | None,
     backend: Place,
@@ -46,23 +48,29 @@ def train(
     quiet: bool,
     as_json: bool,
     tensorboard: bool,
+    world: World,
 ) -> int:
     """Train a network by Equilibrium Propagation.
 
     Without arguments: a small ConvNet on the embedded digits. `eqnp presets` lists other configurations.
     """
+    from functools import partial
+
     from eqnp.api.planning import plan_resume, plan_run
-    from eqnp.api.report import Callback
+    from eqnp.api.report import Callback, Report
     from eqnp.api.tensorboard import TensorBoard
     from eqnp.api.training import resume_run, start_run
     from eqnp.cli.events import print_event
     from eqnp.cli.progress import Progress
     from eqnp.runs.configfile import load
 
+    if world.rank and dry_run:
+        return 0
     callbacks: list[Callback] = [print_event] if as_json else []
     if tensorboard:
         callbacks.append(TensorBoard())
-    progress = Progress(quiet, callbacks=callbacks, json=as_json)
+    progress = Report() if world.rank else Progress(quiet, callbacks=callbacks, json=as_json)
+    open_backend = partial(backend.open, world)
     if resume is None:
         refuse_run(
             source,
@@ -71,19 +79,20 @@ def train(
             "`eqnp train {run}/config.toml` starts a new run with its configuration",
         )
         if dry_run:
-            plan_run(load(source, overrides), backend.open, progress, out=out)
+            plan_run(load(source, overrides), open_backend, progress, out=out)
             return 0
-        ended = start_run(load(source, overrides), backend.open, out, progress)
-        return _with_curves(ended.path, ended.exit_code, progress)
+        ended = start_run(load(source, overrides), open_backend, out, progress, world=world)
+        return ended.exit_code if world.rank else _with_curves(ended.path, ended.exit_code, progress)
     if source is not None or out is not None:
         raise click.UsageError("--resume uses the configuration and the folder of the run: give no PRESET and no --out")
     if dry_run:
-        plan_resume(resume, overrides, backend.open, progress)
+        plan_resume(resume, overrides, open_backend, progress)
         return 0
-    return _with_curves(resume, resume_run(resume, overrides, backend.open, progress), progress)
+    code = resume_run(resume, overrides, open_backend, progress, world=world)
+    return code if world.rank else _with_curves(resume, code, progress)
 
 
-def _with_curves(run: Path, code: int, progress: Progress) -> int:
+def _with_curves(run: Path, code: int, progress: Report) -> int:
     """Draw the learning curves of a run that is done (``code`` 0), if matplotlib is there; return ``code``.
 
     The run is saved by now, so nothing that fails here changes its result.

@@ -46,23 +46,30 @@ class Augmentation:
         return draw(generator, samples, self.operations)
 
     def __call__(
-        self, images: np.ndarray, generator: np.random.Generator, choices: np.ndarray | None = None
+        self,
+        images: np.ndarray,
+        generator: np.random.Generator,
+        choices: np.ndarray | None = None,
+        within: tuple[int, slice] | None = None,
     ) -> np.ndarray:
         """Return augmented images, each drawn independently: (N, H, W, C) -> (N, H, W, C).
 
         ``choices`` (N, operations) are RandAugment's, from ``choose``; None: they are drawn from ``generator`` too.
+        ``within`` (samples, part) says that the images are a part of so many: they get the flips and crops of that
+        part.
         """
         if not (self.flip or self.crop or self.operations):
             return images
         n, (h, w) = len(images), images.shape[1:3]
+        drawn, part = within or (n, slice(None))
         if self.flip:
-            mirrored = generator.random(n) < 0.5
+            mirrored = (generator.random(drawn) < 0.5)[part]
             images = np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
         if self.operations:
             choices = self.choose(generator, n) if choices is None else choices
             images = randaugment(images, choices, self.magnitude)
         if self.crop:
-            top, left = generator.integers(0, 2 * self.crop + 1, (2, n))
+            top, left = generator.integers(0, 2 * self.crop + 1, (2, drawn))[:, part]
             # Clipping an index to the image has the same effect as edge padding.
             rows = np.clip(top[:, None] + np.arange(h) - self.crop, 0, h - 1)
             cols = np.clip(left[:, None] + np.arange(w) - self.crop, 0, w - 1)
@@ -112,18 +119,23 @@ class Batches:
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))  # the last epoch and its order
         self._choices: tuple[int, np.ndarray] = (-1, np.empty((0, 0), np.uint8))  # and its choices of RandAugment
 
-    def batch(self, epoch: int, index: int, first: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    def batch(
+        self, epoch: int, index: int, first: int | None = None, part: slice | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return batch ``index`` of an epoch: inputs (N, H, W, C), labels (N,).
 
         It begins at sample ``first`` of the epoch's order, by default at ``index`` times the batch size. The order is a
         function of (seed, epoch), flips and crops of (seed, epoch, index), and RandAugment of (seed, epoch, sample).
+        Of its samples only those of ``part`` are prepared, as they are in the whole (None: all).
         """
         first = index * self.batch_size if first is None else first
         chosen = self._permutation(epoch)[first : first + self.batch_size]
+        samples, part = len(chosen), part or slice(0, len(chosen))
+        chosen = chosen[part]
         images = self.images[chosen]
         if not self.in_order:
             generator = np.random.default_rng([self.seed, _AUGMENTATION, epoch, index])
-            images = self.augmentation(images, generator, self._randaugment(epoch, chosen))
+            images = self.augmentation(images, generator, self._randaugment(epoch, chosen), (samples, part))
         return self.normalisation(images, self.dtype), self.labels[chosen]
 
     def _permutation(self, epoch: int) -> np.ndarray:

@@ -28,6 +28,10 @@ class EqnpError(Exception):
     def __init__(self, message: str) -> None:
         super().__init__(shown(" ".join(message.splitlines())))
 
+    def again(self, message: str) -> EqnpError:
+        """Return an error of the same kind with another message."""
+        return type(self)(message)
+
 
 class ConfigurationError(EqnpError):
     """An invalid option, key, value or architecture."""
@@ -82,6 +86,29 @@ class RunBusyError(EqnpError):
     """A run folder that another process is using."""
 
     exit_code = 9
+
+
+class RankError(EqnpError):
+    """Another process of the same run failed. ``exit_code`` is that of its error."""
+
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+    def again(self, message: str) -> RankError:
+        """Return the error with another message."""
+        return RankError(message, self.exit_code)
+
+
+def exit_code_of(error: BaseException) -> int:
+    """Return the exit code of a process that ends by ``error``; 1: a bug."""
+    if isinstance(error, MemoryError):
+        return OutOfMemoryError.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        return int(getattr(error, "exit_code", 130))
+    if isinstance(error, OSError):
+        return DiskError.exit_code
+    return int(getattr(error, "exit_code", 1))
 
 
 def missing_package(error: ModuleNotFoundError) -> BackendError | None:

@@ -5,6 +5,7 @@ Random numbers are a function of the seed, the epoch and the batch, so a resumed
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,6 +73,7 @@ class Learner:
     update: Update
     seed: int
     threads: int
+    cuts: int = 0  # the number of shards of a batch; 0: one a thread on a CPU, the whole batch on a GPU
 
     def __post_init__(self) -> None:
         if self.bptt is None:
@@ -117,17 +119,30 @@ class Learner:
         """Return the estimator's stencil for one batch; a random sign is a function of (seed, epoch, batch)."""
         return make_stencil(self.estimator, self.beta, [self.seed, _SIGNS, epoch, batch], self.points)
 
-    def masks(self, epoch: int, batch: int, samples: int, dtype: np.dtype) -> list[np.ndarray | None] | None:
-        """Return the masks of dropout for a whole batch on the host, each (N, ...) or None; None without dropout.
+    def masks(
+        self, epoch: int, batch: int, samples: int, dtype: np.dtype, part: slice | None = None
+    ) -> list[np.ndarray | None] | None:
+        """Return the masks of dropout for a batch on the host, each (N, ...) or None; None without dropout.
 
-        They are a function of (seed, epoch, batch) and stay the same in all phases, and in all steps of BPTT.
+        They are a function of (seed, epoch, batch) and stay the same in all phases, and in all steps of BPTT. Of the
+        batch's ``samples`` samples only those of ``part`` are drawn, as they are in the whole (None: all).
         """
         architecture = self.network.architecture
         if all(keep == 1 for keep in architecture.keep):
             return None
-        generator = np.random.default_rng([self.seed, _MASKS, epoch, batch])
+        own = part or slice(0, samples)
+        bits = np.random.PCG64([self.seed, _MASKS, epoch, batch])  # of default_rng
+        generator = np.random.Generator(bits)
+
+        def draw(keep: float, shape: tuple[int, ...]) -> np.ndarray:
+            units = math.prod(shape)  # each takes one number of 64 bits from the generator
+            bits.advance(own.start * units)
+            mask = (generator.random((own.stop - own.start, *shape)) < keep).astype(dtype)
+            bits.advance((samples - own.stop) * units)
+            return mask
+
         return [
-            None if keep == 1 else (generator.random((samples, *shape)) < keep).astype(dtype)
+            None if keep == 1 else draw(keep, shape)
             for keep, shape in zip(architecture.keep, architecture.state_shapes, strict=True)
         ]
 
@@ -143,5 +158,5 @@ class Learner:
         )
 
     def shards(self, samples: int) -> list[slice]:
-        """Return the shards of a batch of ``samples``: one per thread on the CPU, the whole batch on a GPU."""
-        return cut(samples, self.threads) if self.backend.name == "numpy" else [slice(0, samples)]
+        """Return the shards of a batch of ``samples``: ``cuts``, or one per thread on a CPU and one on a GPU."""
+        return cut(samples, self.cuts or (self.threads if self.backend.name == "numpy" else 1))

@@ -147,7 +147,7 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
             raise ValueError(f"y has the classes {unknown.tolist()!r}, which are not among {self.classes_.tolist()!r}")
         labels = LabelEncoder().fit(self.classes_).transform(y).astype(np.int64)
         learner, batches, state = self._learner(len(X)), self._batches(X, labels, in_order=False), self._state
-        with memory_errors(), np.errstate(all="ignore"), thread_map(learner.threads) as run:
+        with memory_errors(), np.errstate(all="ignore"), thread_map(learner.threads, fixed=bool(learner.cuts)) as run:
             for _ in range(epochs):
                 state = deque(train_epoch(learner, state, batches, run), maxlen=1).pop()  # after the last batch
                 require_finite(learner, state)

@@ -8,14 +8,15 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Protocol
 
 import numpy as np
 
 from eqnp import watching
 from eqnp.backends.backend import Array, to_host
-from eqnp.backends.sharding import Map, add_gradients, started_pool
+from eqnp.backends.sharding import Map, started_pool
+from eqnp.backends.world import Alone, World
 from eqnp.blame import origin
 from eqnp.dynamics import Relaxation, relax
 from eqnp.errors import DivergedError
@@ -33,7 +34,10 @@ class Batches(Protocol):
     count: int
 
     def batch(self, epoch: int, index: int, first: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Return inputs (N, ...) and integer labels (N,), starting at sample ``first`` of the epoch's order."""
+        """Return inputs (N, ...) and integer labels (N,), starting at sample ``first`` of the epoch's order.
+
+        Where several processes train, a further argument ``part``, a slice of the batch's samples, asks for those only.
+        """
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,16 @@ class Tally:
             self.free_steps + other.free_steps,
             self.nudged_steps + other.nudged_steps,
         )
+
+    def numbers(self) -> list[float]:
+        """Return all sums as float64, which is exact below 2^53."""
+        return [float(getattr(self, each.name)) for each in fields(self)]
+
+    @classmethod
+    def of(cls, numbers: Sequence[float]) -> Tally:
+        """Return the tally of which ``numbers`` are the sums."""
+        samples, loss, mistakes, residual, free, nudged = map(float, numbers)
+        return cls(int(samples), loss, int(mistakes), residual, int(free), int(nudged))
 
     @property
     def loss(self) -> float:
@@ -100,31 +114,62 @@ def initial_state(learner: Learner, gain: float, dtype: str) -> State:
     return State(parameters, learner.update.optimizer.init(parameters))
 
 
+@dataclass(frozen=True)
+class Share:
+    """What a process has of a batch of ``samples``: those from sample ``first`` on. Alone it has all."""
+
+    world: World
+    samples: int
+    first: int = 0
+
+    def shards(self, learner: Learner) -> tuple[list[slice], int]:
+        """Return this process's shards, as slices of the samples that it has, and the number of all shards."""
+        whole = learner.shards(self.samples)
+        own = whole[self.world.share(len(whole))]
+        return [slice(each.start - self.first, each.stop - self.first) for each in own], len(whole)
+
+    @classmethod
+    def of(cls, world: World, learner: Learner, samples: int) -> tuple[Share, slice]:
+        """Return this process's share of a batch, as small as can be, and which of its samples that is."""
+        whole = learner.shards(samples)
+        own = whole[world.share(len(whole))]
+        part = slice(own[0].start, own[-1].stop) if own else slice(0, 0)
+        return cls(world, samples, part.start), part
+
+
 def train_batch(
-    learner: Learner, state: State, x: np.ndarray, labels: np.ndarray, run: Map, measure: bool = False
+    learner: Learner,
+    state: State,
+    x: np.ndarray,
+    labels: np.ndarray,
+    run: Map,
+    measure: bool = False,
+    share: Share | None = None,
 ) -> State:
     """Return the state after one update on a batch x (N, ...), labels (N,); its sums are added.
 
-    ``measure`` also measures the update (``eqnp.watching``), which changes no number of it.
+    ``measure`` also measures the update (``eqnp.watching``), which changes no number of it. ``share`` says that x and
+    labels are a part of the batch, of which other processes have the rest (None: they are the batch).
 
     Raises:
         DivergedError: the loss or a state is no longer finite, or the loss is above ``largest_sensible``; the state
             passed in is still valid.
         ValueError: a label is not one of the classes.
     """
+    share = share or Share(Alone(), len(x))
+    samples, part = share.samples, slice(share.first, share.first + len(x))
     stencil = learner.stencil(state.epoch, state.batch)
-    masks = learner.masks(state.epoch, state.batch, len(x), x.dtype)
+    masks = learner.masks(state.epoch, state.batch, samples, x.dtype, part)
     weights = PreparedWeights(learner.network, state.parameters, dropout=masks is not None)
 
-    def work(shard: slice) -> tuple[dict[str, Array], Tally, watching.Counts]:
+    def work(shard: slice) -> tuple[dict[str, Array], list[float]]:
         xs, target, ys = _to_backend(learner, x[shard], labels[shard])
         own = masks and [None if m is None else learner.backend.asarray(m[shard]) for m in masks]
         result = learner.gradient(weights, xs, target, stencil, own)
         counts = watching.units_at_bounds(learner.network, result.free.states, own) if measure else []
-        return result.gradient, _tally(result.loss, result.outputs, ys, result.free, result.nudged), counts
+        tally = _tally(result.loss, result.outputs, ys, result.free, result.nudged)
+        return result.gradient, tally.numbers() + watching.numbers(counts)
 
-    gradients, tallies, counts = zip(*run(work, learner.shards(len(x))), strict=True)
-    tally = sum(tallies, Tally())
     where = f"at epoch {state.epoch + 1}, batch {state.batch + 1}"
 
     def blame() -> str:
@@ -132,17 +177,29 @@ def train_batch(
         own = masks and [None if m is None else learner.backend.asarray(m) for m in masks]
         return origin(state.parameters, PreparedNetwork(learner.network, weights, xs, own), learner.phases.free)
 
+    shards, count = share.shards(learner)
+    results = run(work, shards)
+    columns = len(fields(Tally)) + (watching.NUMBERS * len(learner.network.activations) if measure else 0)
+    numbers = np.array([row for _, row in results], np.float64).reshape(-1, columns)
+    gradient, rows = share.world.combine([g for g, _ in results], numbers, count, state.parameters)
+    del results
+    tally = _tally_of(rows)
     _require_sensible(learner, where, tally, "", x.dtype, blame)
-    gradient = add_gradients(gradients)
     for g in gradient.values():
-        g /= len(x)
+        g /= samples
     norms = watching.norms(gradient) if measure else {}  # before the optimiser overwrites it
     parameters, optimizer = learner.update.take(gradient, state.optimizer, state.parameters, state.epoch)
     after = replace(state, parameters=parameters, optimizer=optimizer, batch=state.batch + 1, tally=state.tally + tally)
     if not measure:
         return after
     updates = watching.relative_updates(parameters, state.parameters)
+    counts = [watching.counts_of(row[len(fields(Tally)) :]) for row in rows]
     return replace(after, measured=watching.columns(norms, updates, counts))
+
+
+def _tally_of(rows: np.ndarray) -> Tally:
+    """Return the sum of the tallies of shards, whose numbers are the first of each row, in their order."""
+    return sum((Tally.of(row[: len(fields(Tally))]) for row in rows), Tally())
 
 
 def largest_sensible(dtype: np.typing.DTypeLike) -> float:
@@ -194,14 +251,18 @@ def _diverged(learner: Learner, where: str, dtype: np.dtype) -> DivergedError:
     return DivergedError(f"diverged {where}; {text}", key)
 
 
-def train_epoch(learner: Learner, state: State, batches: Batches, run: Map) -> Iterator[State]:
+def train_epoch(
+    learner: Learner, state: State, batches: Batches, run: Map, world: World | None = None
+) -> Iterator[State]:
     """Yield the state after every batch from ``state.position`` to the end of its epoch.
 
-    A caller may stop after any batch and resume from the state it got.
+    A caller may stop after any batch and resume from the state it got. In a ``world`` of several processes each
+    computes its shards, and all get the same states.
     """
-    for x, labels in _ahead(learner, batches, state.epoch, state.batch, state.position):
-        is_last = state.position + len(x) >= batches.samples
-        state = train_batch(learner, state, x, labels, run, measure=is_last)
+    world = world or Alone()
+    for x, labels, share in _ahead(learner, batches, world, state.epoch, state.batch, state.position):
+        is_last = state.position + share.samples >= batches.samples
+        state = train_batch(learner, state, x, labels, run, measure=is_last, share=share)
         yield state
 
 
@@ -211,25 +272,32 @@ def batches_left(batches: Batches, position: int) -> int:
 
 
 def _ahead(
-    learner: Learner, batches: Batches, epoch: int, index: int = 0, position: int = 0
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield the batches of an epoch from sample ``position``, numbered from ``index``.
+    learner: Learner, batches: Batches, world: World, epoch: int, index: int = 0, position: int = 0
+) -> Iterator[tuple[np.ndarray, np.ndarray, Share]]:
+    """Yield this process's share of the batches of an epoch from sample ``position``, numbered from ``index``.
 
     For a GPU, the host prepares the next batch while the device computes.
     """
     places = [*enumerate(range(position, batches.samples, batches.batch_size), start=index)]
+
+    def make(number: int, first: int) -> tuple[np.ndarray, np.ndarray, Share]:
+        samples = min(batches.batch_size, batches.samples - first)
+        share, part = Share.of(world, learner, samples)
+        some: dict[str, Any] = {} if world.size == 1 else {"part": part}
+        return *batches.batch(epoch, number, first, **some), share
+
     if learner.backend.name == "numpy":
-        yield from (batches.batch(epoch, *place) for place in places)
+        yield from (make(*place) for place in places)
         return
     with started_pool(1) as (pool, started):
         if not started:
-            yield from (batches.batch(epoch, *place) for place in places)
+            yield from (make(*place) for place in places)
             return
-        waiting = deque(pool.submit(batches.batch, epoch, *place) for place in places[:1])
+        waiting = deque(pool.submit(make, *place) for place in places[:1])
         for following in [*places[1:], None][: len(places)]:
             batch = waiting.popleft().result()
             if following is not None:
-                waiting.append(pool.submit(batches.batch, epoch, *following))
+                waiting.append(pool.submit(make, *following))
             yield batch
 
 
@@ -244,21 +312,27 @@ def evaluate(
     batches: Batches,
     run: Map,
     progress: Callable[[int], None] = lambda index: None,
+    world: World | None = None,
 ) -> Tally:
-    """Return loss, mistakes and the largest residual over all batches, after a free phase on each."""
-    network, total = learner.network, Tally()
+    """Return loss, mistakes and the largest residual over all batches, after a free phase on each.
+
+    In a ``world`` of several processes each computes its shards, and all get the same result.
+    """
+    network, total, world = learner.network, Tally(), world or Alone()
     weights = PreparedWeights(network, parameters)
 
-    def work(shard: slice) -> Tally:
+    def work(shard: slice) -> list[float]:
         xs, target, ys = _to_backend(learner, x[shard], labels[shard])
         prepared = PreparedNetwork(network, weights, xs)
         free = relax(prepared, prepared.zero_states(), learner.phases.free)
         outputs = network.outputs(parameters, free.states)
-        return _tally(network.loss.value(outputs, target), outputs, ys, free)
+        return _tally(network.loss.value(outputs, target), outputs, ys, free).numbers()
 
-    for index, batch in enumerate(_ahead(learner, batches, 0)):
-        x, labels = batch
-        total = sum(run(work, learner.shards(len(x))), total)
+    for index, batch in enumerate(_ahead(learner, batches, world, 0)):
+        x, labels, share = batch
+        shards, count = share.shards(learner)
+        own = np.array(run(work, shards), np.float64).reshape(-1, len(fields(Tally)))
+        total = sum(map(Tally.of, world.rows(own, count)), total)
         progress(index + 1)
     return total
 

@@ -56,6 +56,20 @@ def units_at_bounds(network: Network, states: States, masks: Masks | None) -> Co
     return counts
 
 
+NUMBERS = 2  # for each state
+
+
+def numbers(counts: Counts) -> list[float]:
+    """Return counts as numbers, ``NUMBERS`` for each state; -1 where sigma has no bounds."""
+    return [float(number) for each in counts for number in (each or (-1, -1))]
+
+
+def counts_of(row: Sequence[float]) -> Counts:
+    """Return the counts of which ``numbers`` made ``row``."""
+    pairs = [(int(row[k]), int(row[k + 1])) for k in range(0, len(row), NUMBERS)]
+    return [None if units < 0 else (at, units) for at, units in pairs]
+
+
 def shares_at_bounds(shards: Sequence[Counts]) -> dict[str, float]:
     """Return the share of units at a bound in percent, ``s1``, ``s2``, ..., over all shards of a batch."""
     shares: dict[str, float] = {}

@@ -237,8 +237,15 @@ class Event:
 
     waited = 0.0
 
-    def record(self):
+    def record(self, stream=None):
+        assert stream in (None, STREAM)
         self.at = time.perf_counter()
+        self._before = len(STREAM.exchanges)  # what the GPU does before it
+
+    @property
+    def done(self):
+        """Whether the GPU has come so far. What NCCL brings is in memory only after it was asked."""
+        return all(exchange.arrived() for exchange in STREAM.exchanges[: self._before])
 
 
 def get_elapsed_time(start, end):
@@ -248,7 +255,69 @@ def get_elapsed_time(start, end):
 
 def synchronize():
     Event.waited = time.perf_counter()
+    while not all(exchange.arrived() for exchange in STREAM.exchanges):
+        pass
 
+
+STREAM = SimpleNamespace(ptr=4711, synchronize=synchronize, exchanges=[])
+
+
+class _Exchange:
+    """Data on their way between GPUs: they are in ``place`` once all processes have sent theirs."""
+
+    def __init__(self, comm, mine, place):
+        self._place, self._found, self._request = place, np.empty_like(place), None
+        if comm is None:
+            self._found[:] = mine
+        else:
+            self._request = comm.Iallgather(mine.copy(), self._found)
+
+    def arrived(self):
+        if self._place is not None and (self._request is None or self._request.Test()):
+            self._place[:] = self._found
+            self._place = None
+        return self._place is None
+
+
+COMMUNICATORS = []  # all that were made
+
+
+class NcclCommunicator:
+    """NCCL's, one process a GPU; MPI carries the data between processes. ``calls`` holds (count, dtype) of each."""
+
+    def __init__(self, ndev, commId, rank):
+        assert commId == get_unique_id() and 0 <= rank < ndev
+        self._size, self._rank, self.calls, self._comm = ndev, rank, [], None
+        if ndev > 1:
+            from mpi4py import MPI
+
+            self._comm = MPI.COMM_WORLD.Dup()
+            used = self._comm.allgather(Device.current)
+            assert len(set(used)) == ndev, "Duplicate GPU detected"
+        COMMUNICATORS.append(self)
+
+    def allGather(self, sendbuf, recvbuf, count, datatype, stream):
+        assert stream == STREAM.ptr, "after the kernels that fill the buffer, on their stream"
+        dtype = {7: np.float32, 8: np.float64}[datatype]
+        place = _memory(recvbuf, count * self._size, dtype)
+        assert sendbuf == recvbuf + self._rank * count * place.itemsize, "in place"
+        self.calls.append((count, dtype))
+        if self._comm is not None:
+            assert len({*self._comm.allgather((count, datatype))}) == 1, "NCCL hangs if counts differ"
+        STREAM.exchanges.append(_Exchange(self._comm, _memory(sendbuf, count, dtype), place))
+
+
+def get_unique_id():
+    return bytes(range(128))
+
+
+nccl = SimpleNamespace(
+    available=True,
+    NCCL_FLOAT32=7,
+    NCCL_FLOAT64=8,
+    NcclCommunicator=NcclCommunicator,
+    get_unique_id=get_unique_id,
+)
 
 HANDLE = "handle"
 runtime = SimpleNamespace(
@@ -257,6 +326,7 @@ runtime = SimpleNamespace(
     getDeviceCount=lambda: 2,
     runtimeGetVersion=lambda: 13000,
     getDeviceProperties=lambda number: {"name": f"GPU {number}".encode()},
+    deviceGetPCIBusId=lambda number: f"0000:{number:02}:00.0",
     memGetInfo=lambda: (4 * 10**9, 8 * 10**9),
 )
 cuda = SimpleNamespace(
@@ -266,7 +336,8 @@ cuda = SimpleNamespace(
     Device=Device,
     Event=Event,
     get_elapsed_time=get_elapsed_time,
-    get_current_stream=lambda: SimpleNamespace(synchronize=synchronize),
+    get_current_stream=lambda: STREAM,
+    nccl=nccl,
     MemoryPool=MemoryPool,
     using_allocator=using_allocator,
 )

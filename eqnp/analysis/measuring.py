@@ -15,12 +15,13 @@ import numpy as np
 from eqnp.backends.backend import Array, Backend
 from eqnp.backends.sharding import Map
 from eqnp.backends.system import system_text
+from eqnp.backends.world import Alone
 from eqnp.dynamics import WAYS, Phase, relax
 from eqnp.errors import memory_errors
 from eqnp.learner import Learner
 from eqnp.networks import States
 from eqnp.prepared import PreparedNetwork, PreparedWeights
-from eqnp.training import State, train_batch
+from eqnp.training import Share, State, train_batch
 
 
 def interleave(
@@ -29,16 +30,18 @@ def interleave(
     warm_up: int = 1,
     seconds: float = float("inf"),
     progress: Callable[[str, int], None] = lambda name, done: None,
+    over: Callable[[bool], bool] = lambda late: late,
 ) -> dict[str, list[float]]:
     """Return the seconds of every run of every function, interleaved. The first ``warm_up`` rounds are not counted.
 
     A round runs each function once. No round begins after ``seconds``, but one is always counted.
-    ``progress(name, done)`` is called before each run.
+    ``progress(name, done)`` is called before each run. ``over(late)`` decides whether it ends, if several processes
+    measure together.
     """
     times: dict[str, list[float]] = {name: [] for name in work}
     start = time.perf_counter()
     for turn in range(warm_up + runs):
-        if turn > warm_up and time.perf_counter() - start > seconds:
+        if turn > warm_up and over(time.perf_counter() - start > seconds):
             break
         for name, function in work.items():
             progress(name, turn)
@@ -55,14 +58,16 @@ def ratio(slow: list[float], fast: list[float]) -> str:
 
 
 def free_phases(
-    learner: Learner, parameters: Mapping[str, Array], x: Array, steps: int, run: Map
+    learner: Learner, parameters: Mapping[str, Array], x: Array, steps: int, run: Map, share: Share | None = None
 ) -> dict[str, Callable[[], object]]:
     """Return, for each of ``WAYS``, a function that takes ``steps`` free steps on x (N, ...) from where it last ended.
 
-    The batch is cut into the learner's shards, as in training. Kernels are prepared once, as for a batch.
+    The batch is cut into the learner's shards, as in training. Kernels are prepared once, as for a batch. ``share``
+    says that x is a part of the batch, of which other processes have the rest; a function ends when all have ended.
     """
+    share = share or Share(Alone(), len(x))
     weights = PreparedWeights(learner.network, parameters)
-    networks = [PreparedNetwork(learner.network, weights, x[shard]) for shard in learner.shards(len(x))]
+    networks = [PreparedNetwork(learner.network, weights, x[shard]) for shard in share.shards(learner)[0]]
 
     def repeated(phase: Phase) -> Callable[[], object]:
         states = [network.zero_states() for network in networks]
@@ -73,6 +78,7 @@ def free_phases(
         def step() -> None:
             states[:] = [list(each) for each in run(further, range(len(states)))]
             learner.backend.synchronize()
+            share.world.sync()
 
         return step
 

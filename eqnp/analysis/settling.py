@@ -17,6 +17,7 @@ from eqnp.analysis.diagnostics import cosine as cosine
 from eqnp.analysis.diagnostics import sample_moves
 from eqnp.analysis.steady import Watch
 from eqnp.backends.backend import Array
+from eqnp.backends.world import Alone, World
 from eqnp.contrasts import Contrast, default_contrast, nudged_network
 from eqnp.dynamics import WAYS, Phase, Relaxation, Way, relax
 from eqnp.errors import DivergedError
@@ -43,10 +44,12 @@ def check_settling(
     most: int,
     contrast: Contrast | None = None,
     watch: Watch | None = None,
+    world: World | None = None,
 ) -> dict[str, Any]:
     """Measure every way to settle on x (N, ...), target (N, K), and advise.
 
-    ``configured`` is (schedule, omega, T1, T2). A phase takes at most ``most`` steps to settle.
+    ``configured`` is (schedule, omega, T1, T2). A phase takes at most ``most`` steps to settle. Several processes of a
+    ``world`` share out the ways, and all get the result.
 
     Returns for each way: ``omega``; ``settled``: how many samples settle; ``T1`` (A,), ``T2`` (B,); ``median`` and
     ``largest`` (A,): residuals of the samples after T1 steps; ``own`` and ``exact`` (A, B): cosines with the converged
@@ -62,8 +65,10 @@ def check_settling(
     probe = _Probe(prepared, target, beta, most, contrast or default_contrast(network), ways, watch or Watch())
     rungs = {*T1_LADDER, T1}, {*T2_LADDER, T2}
     T1s, T2s = (sorted(t for t in each if t <= most) for each in rungs)
-    probe.watch.expect(len(ways) * (4 + len(BETAS)) + len(TOLERANCES))
-    result: dict[str, Any] = {way: probe.measure(way, T1s, T2s) for way in ways}
+    world = world or Alone()
+    shared = len([*ways][world.share(len(ways))])
+    probe.watch.expect(shared * (4 + len(BETAS)) + len(TOLERANCES))
+    result: dict[str, Any] = world.spread([*ways], lambda way: probe.measure(way, T1s, T2s))
     way = next(name for name, each in ways.items() if each == (schedule, omega))
     quality = float(result[way]["own"][T1s.index(T1), T2s.index(T2)])
     if not math.isfinite(quality):
@@ -73,7 +78,7 @@ def check_settling(
         )
     settings = {"schedule": schedule, "omega": omega, "T1": T1, "T2": T2}
     result["configured"] = settings | {"beta": beta, "cosine": quality}
-    result["advice"] = _advise(result, probe, T1s, T2s)
+    result["advice"] = _advise(result, probe, T1s, T2s, world)
     return result
 
 
@@ -200,7 +205,9 @@ class _Probe:
         return sample_moves(new, states)
 
 
-def _advise(result: dict[str, Any], probe: _Probe, T1s: Sequence[int], T2s: Sequence[int]) -> dict[str, Any]:
+def _advise(
+    result: dict[str, Any], probe: _Probe, T1s: Sequence[int], T2s: Sequence[int], world: World
+) -> dict[str, Any]:
     """Return the cheapest way, T1 and T2 with a cosine not below the configured one, its tolerance, and a beta."""
     quality = result["configured"]["cosine"]
     enough = [
@@ -214,14 +221,20 @@ def _advise(result: dict[str, Any], probe: _Probe, T1s: Sequence[int], T2s: Sequ
     schedule, omega = probe.ways[way]
     advice = {"schedule": schedule, "omega": omega, "T1": T1, "T2": T2}
     advice |= {"cosine": -negative, "settled": result[way]["settled"]}
-    for tolerance in TOLERANCES:
-        probe.watch.stage(f"tolerance {tolerance:g}")
-        free, nudged, found = probe.with_tolerance(way, tolerance)
-        if found >= quality:
-            advice |= {"tolerance": tolerance, "T1_taken": free, "T2_taken": nudged, "tolerance_cosine": found}
-            break
+    # Only one process has measured this way, and so has its converged gradient.
+    advice |= world.spread([*probe.ways], lambda name: _tolerance(probe, way, quality) if name == way else {})[way]
     pairs = zip(result[way]["beta"], result[way]["beta_exact"], strict=True)
     by_beta = [(b, c) for b, c in pairs if not math.isnan(c)]  # NaN: the states diverge at the largest beta
     best = max(c for _, c in by_beta)
     beta, found = max((b, c) for b, c in by_beta if c >= best - 0.01)
     return advice | {"beta": float(beta), "beta_cosine": float(found)}
+
+
+def _tolerance(probe: _Probe, way: str, quality: float) -> dict[str, Any]:
+    """Return the largest tolerance whose cosine is not below ``quality``, and the steps it takes; empty if none is."""
+    for tolerance in TOLERANCES:
+        probe.watch.stage(f"tolerance {tolerance:g}")
+        free, nudged, found = probe.with_tolerance(way, tolerance)
+        if found >= quality:
+            return {"tolerance": tolerance, "T1_taken": free, "T2_taken": nudged, "tolerance_cosine": found}
+    return {}

@@ -14,7 +14,6 @@ from eqnp.api.fitting import read_dataset
 from eqnp.api.results import progress_of
 from eqnp.api.session import Read, Session
 from eqnp.backends.backend import Array, to_host
-from eqnp.backends.sharding import thread_map
 from eqnp.data import Dataset, outline, take_inputs, take_labels
 from eqnp.dynamics import relax
 from eqnp.learner import Learner
@@ -118,7 +117,7 @@ class Run:
             images = self._inputs(data[0])
             labels, _ = take_labels("labels", data[1], len(images), self.network.architecture.classes)
             batches = self._session.batches_of(images, labels)
-        with thread_map(self.config.training.threads) as run:
+        with self._session.map() as run:
             return evaluate(self._session.learner, self.parameters, batches, run)
 
     def with_data(self) -> Session:
@@ -136,7 +135,7 @@ class Run:
         learner = self._session.learner
         weights = PreparedWeights(learner.network, self.parameters)
         batches = self._session.batches_of(images, np.zeros(len(images), np.int64))
-        with thread_map(self.config.training.threads) as run:
+        with self._session.map() as run:
             for index in range(batches.count):
                 x, _ = batches.batch(0, index)
                 shards = [x[part] for part in learner.shards(len(x))]

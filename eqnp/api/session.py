@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 from eqnp.api.fitting import fitted, read_dataset
 from eqnp.api.report import quoted
 from eqnp.backends.backend import Array, Backend
+from eqnp.backends.sharding import Map, thread_map
 from eqnp.data import AsGiven, Augmentation, Batches, Dataset, Normalisation, lasting_folder, lasting_path, outline
 from eqnp.errors import CheckpointError, ConfigurationError
 from eqnp.learner import Learner
@@ -77,6 +79,11 @@ class Session:
             return from_content(content, self.learner, self.initial_state())
         except CheckpointError as error:
             raise CheckpointError(f"{path}: {error}") from None
+
+    def map(self, tell: Callable[[str], None] = lambda message: None) -> AbstractContextManager[Map]:
+        """Give a map over shards that uses the configured threads; see ``thread_map``."""
+        training = self.config.training
+        return thread_map(training.threads, tell, bool(training.shards))
 
     def training_batches(self) -> Batches:
         """Return shuffled, augmented batches of the training images."""

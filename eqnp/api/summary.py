@@ -14,7 +14,6 @@ from eqnp.api.run import outline_of
 from eqnp.api.session import Session
 from eqnp.api.titles import method, steps
 from eqnp.backends.backend import Backend
-from eqnp.backends.sharding import thread_map
 from eqnp.connections.layers import Layer
 from eqnp.data import SAMPLES, Dataset, validation_count
 from eqnp.data.published import DATASETS
@@ -99,7 +98,7 @@ def _measured(session: Session, result: dict[str, Any]) -> dict[str, Any]:
         x, y = batches.batch(0, 0)
         return x[:count], y[:count]
 
-    with thread_map(config.training.threads) as run:
+    with data.map() as run:
         memory = memory_of_update(data.learner, state, batch, samples, run)
         update, whole = time_of_update(data.learner, state, batch, samples, run)
     times: dict[str, Any] = {"update": update, "whole_update_measured": whole}

@@ -18,20 +18,22 @@ from eqnp.analysis.exactness import angle_with_exact
 from eqnp.analysis.measuring import batch_that_fits
 from eqnp.analysis.precision import rounding_warning
 from eqnp.api.events import end_event, epoch_line, metrics_row, progress_event, start_event, why_stopped
+from eqnp.api.processes import join
 from eqnp.api.report import Report, clock, quoted
 from eqnp.api.results import summary
 from eqnp.api.resuming import KEPT, nothing_to_do, take_up_changes
 from eqnp.api.session import CONFIG, KIND, OpenBackend, Read, Session, config_in, load_content, with_lasting_folder
 from eqnp.api.signals import Interrupted, StopRequest
 from eqnp.api.titles import title
-from eqnp.backends.sharding import Map, thread_map
+from eqnp.backends.sharding import Map
+from eqnp.backends.world import Alone, World
 from eqnp.errors import DiskError, DivergedError, EqnpError, OutOfMemoryError, memory_errors
 from eqnp.runs import checkpoint
 from eqnp.runs.changes import differences, keep_schedule, require_resumable
 from eqnp.runs.config import Config
-from eqnp.runs.configfile import load, to_toml
+from eqnp.runs.configfile import load, parse, to_toml
 from eqnp.runs.environment import describe_environment
-from eqnp.runs.experiment import to_content, with_threads
+from eqnp.runs.experiment import from_content, require_shards, to_content, with_shards, with_threads
 from eqnp.runs.runfolder import RunFolder
 from eqnp.runs.storage import require_space
 from eqnp.training import State, Tally, batches_left, evaluate, next_epoch, require_finite, train_epoch
@@ -47,29 +49,59 @@ class Ended(NamedTuple):
 
 
 def start_run(
-    config: Config, backend: OpenBackend, out: Path | None, report: Report, read: Read | None = None
+    config: Config,
+    backend: OpenBackend,
+    out: Path | None,
+    report: Report,
+    read: Read | None = None,
+    world: World | None = None,
 ) -> Ended:
     """Train from the start in a new run folder. ``read`` is where data comes from, as ``Session.start`` takes it.
 
-    Wrong input is found before a folder is made.
+    Wrong input is found before a folder is made. All processes of a ``world`` call this; the first one has the folder.
     """
-    config = with_lasting_folder(with_threads(config))
-    session = Session.start(config, backend(), read=read)
+    world = world or Alone()
+    session = _fresh(config, backend, read, world)
+    join(world, session)
+    if world.rank:
+        return _follow(session, world, read)
     with RunFolder.create(out or RunFolder.default_path(config.name), to_toml(session.config)) as folder:
-        return Ended(folder.path, _begin(_Run(session, folder, report)))
+        return Ended(folder.path, _begin(_Run(session, folder, report, world)))
+
+
+def _fresh(config: Config, backend: OpenBackend, read: Read | None, world: World) -> Session:
+    """Return the session of a new run."""
+    config = with_lasting_folder(with_threads(config, world))
+    chosen = backend()
+    return Session.start(with_shards(config, world, chosen), chosen, read=read)
 
 
 def resume_run(
-    path: Path, overrides: Sequence[str], backend: OpenBackend, report: Report, read: Read | None = None
+    path: Path,
+    overrides: Sequence[str],
+    backend: OpenBackend,
+    report: Report,
+    read: Read | None = None,
+    world: World | None = None,
 ) -> int:
-    """Resume a run from its ``last.h5``, or start it if nothing was saved; return the exit code."""
+    """Resume a run from its ``last.h5``, or start it if nothing was saved; return the exit code.
+
+    All processes of a ``world`` call this. The first one has the folder, and passes on the configuration and the state.
+    """
+    world = world or Alone()
+    if world.rank:
+        config = parse("the configuration of rank 0", world.from_first(None))
+        session = Session.start(config, backend(), read=read)
+        join(world, session)
+        return _follow(session, world, read).exit_code
     with RunFolder.open(path, lock=True) as folder:
         if not folder.begun():
-            config = with_lasting_folder(with_threads(load(str(folder.config_path), overrides)))
-            session = Session.start(config, backend(), read=read)
+            session = _fresh(load(str(folder.config_path), overrides), backend, read, world)
+            world.from_first(to_toml(session.config))
+            join(world, session)
             if overrides:
                 folder.write_config(to_toml(session.config))
-            return _begin(_Run(session, folder, report))
+            return _begin(_Run(session, folder, report, world))
         written = load(str(folder.config_path))
         content = load_content(folder.last_path, written)
         # The configuration until now, and the one to continue with.
@@ -77,11 +109,14 @@ def resume_run(
         config = with_lasting_folder(with_threads(load(str(folder.config_path), overrides)), search=False)
         require_resumable(differences(before, config), quoted(path), overrides)
         chosen = backend()
+        require_shards(config, world, chosen)
+        world.from_first(to_toml(config))
         session = Session.start(config, chosen, read=read)
+        join(world, session)
         state = session.state_in(folder.last_path, content)
         if state.epoch >= config.training.epochs:
             report.message(nothing_to_do(state, written, config, quoted(path)))
-            return _Run(Session.start(written, chosen, read=read), folder, report).conclude(state)
+            return _Run(Session.start(written, chosen, read=read), folder, report, world).conclude(state, together=True)
         kept = keep_schedule(before, config, state.epoch, overrides)
         state = take_up_changes(folder, before, kept, describe_environment(chosen.name), state, report)
         if kept != config:
@@ -89,7 +124,24 @@ def resume_run(
             session = Session.on(kept, chosen, session.dataset)
         if kept != written:
             folder.write_config(to_toml(kept))
-        return _Run(session, folder, report).go_on(state)
+        return _Run(session, folder, report, world).go_on(state)
+
+
+def _follow(session: Session, world: World, read: Read | None) -> Ended:
+    """Do in a further process what the first one does with its run folder: the same updates, and no writing."""
+    order = world.from_first(None)
+    config = parse("the configuration of rank 0", order["config"])
+    own = session.config.data
+    config = replace(config, data=replace(config.data, folder=own.folder, file=own.file))  # where this host has them
+    backend = session.learner.backend
+    if config.data != own:
+        session = Session.start(config, backend, read=read)
+    elif config != session.config:
+        session = Session.on(config, backend, session.dataset)
+    state = from_content(order["state"], session.learner, session.initial_state())
+    run = _Run(session, RunFolder(order["folder"]), Report(), world)
+    go_on = run.conclude if order["conclude"] else run.go_on
+    return Ended(run.folder.path, go_on(state))
 
 
 def _begin(run: _Run) -> int:
@@ -112,7 +164,10 @@ class _Stopped(Exception):
 class _Run:
     """A session that trains in a run folder, and reports its progress."""
 
-    def __init__(self, session: Session, folder: RunFolder, report: Report) -> None:
+    def __init__(self, session: Session, folder: RunFolder, report: Report, world: World | None = None) -> None:
+        self.world = world or Alone()
+        self.leads = self.world.rank == 0  # and has the folder
+        self._shared: dict[str, World] = {} if self.world.size == 1 else {"world": self.world}
         self.session = session
         self.folder = folder
         self.report = report
@@ -120,6 +175,7 @@ class _Run:
         self.training = session.training_batches()
         self.chooses = session.chooses
         self._row: dict[str, float] = {}  # of the last epoch
+        self._asked = False  # whether a callback asked to stop
         self.judge = session.ordered_batches(self.chooses)
         self.stop = StopRequest()
         self._resume = f"eqnp train --resume {quoted(folder.path)}"
@@ -127,34 +183,61 @@ class _Run:
 
     def go_on(self, state: State) -> int:
         """Train until the last epoch is done, a signal asks to stop, or one of the configured limits is reached."""
+        self._pass_on(state)
         self._require_space(state)
         training = self.session.config.training
         self._deadline = time.monotonic() + 60 * training.max_minutes if training.max_minutes else math.inf
         self.report.message(title(self.session, state, self.folder.path))
+        if self.world.size > 1:
+            shards, each = len(self.session.learner.shards(training.batch_size)), training.threads
+            threads = "1 thread" if each == 1 else f"{each} threads"
+            self.report.message(f"{self.world.size} processes with {threads} each, batches in {shards} shards")
         self._warn(state)
         self._reached = state
         self.report.event("start", start_event(self.session, state, self.folder.path))
-        with thread_map(training.threads, self.report.message) as run, self.stop as stop:
+        with self.session.map(self.report.message) as run, self.stop as stop:
+            self._listen(stop)
             try:
                 state, reason = self._until_a_reason(state, run, stop)
             except BaseException as error:
                 with suppress(Exception):  # a callback may have raised the error
                     self.report.event("end", end_event("error", self.folder, self._reached))
-                if not isinstance(error, EqnpError):
+                if not (self.leads and isinstance(error, EqnpError)):
                     raise
-                raise type(error)(self._with_way_on(error)) from None
+                raise error.again(self._with_way_on(error)) from None
             if reason == "signal":  # before waiting for threads, which a further signal may interrupt
                 self.report.message(self._stopped(state), to_paste=True)
                 self.report.event("end", end_event(reason, self.folder, state))
-                return stop.exit_code or 0
+                return self._signal
         if reason != "epochs":
             self.report.message(why_stopped(reason, self.session, state, self._resume), to_paste=True)
         return self.conclude(state, reason)
 
+    def _pass_on(self, state: State, conclude: bool = False) -> None:
+        """Give the other processes the configuration and the state, and what to do."""
+        if self.leads and self.world.size > 1:
+            place = {"folder": str(self.folder.path), "config": to_toml(self.session.config)}
+            self.world.from_first(place | {"state": to_content(state), "conclude": conclude})
+        self.world.use(self.session.learner.backend, self.report.message)
+
+    def _listen(self, stop: StopRequest) -> None:
+        """Let the processes agree on the exit code of a signal, on the end of the time, and on a callback's wish."""
+
+        def wishes() -> tuple[float, ...]:
+            late = self.leads and time.monotonic() >= self._deadline
+            return float(stop.exit_code or 0), float(late), float(self._asked)
+
+        self.world.listen(wishes)
+
+    @property
+    def _signal(self) -> int:
+        """The exit code of the signal on which the processes have agreed; 0: none came."""
+        return int(self.world.agreed[0])
+
     def _require_space(self, state: State) -> None:
         """Check that there is room for what training will write: best.h5, and a new file beside the old one."""
         folder = self.folder
-        if state.epoch < self.epochs:
+        if self.leads and state.epoch < self.epochs:
             size = os.path.getsize(folder.last_path)
             try:
                 require_space(folder.path, size + (0 if os.path.exists(folder.best_path) else size))
@@ -175,57 +258,82 @@ class _Run:
 
     def _until_a_reason(self, state: State, run: Map, stop: StopRequest) -> tuple[State, str]:
         """Train epoch after epoch; return the last state and why training ended, as ``why_stopped`` takes it."""
-        patience, asked = self.session.config.training.patience, False
-        while stop.exit_code is None:
+        patience = self.session.config.training.patience
+        while not self._signal:
             if state.epoch >= self.epochs:
                 return state, "epochs"
-            if asked:
+            if self.world.agreed[2]:
                 return state, "callback"
             if patience and state.best_epoch and not state.batch and state.epoch - state.best_epoch >= patience:
                 return state, "patience"
             self._reached = state
             before, state = state, self._epoch(state, run, stop)
             if state.epoch > before.epoch:
-                asked = self.report.event("epoch", self._row)
-            if state.epoch < self.epochs and time.monotonic() >= self._deadline and stop.exit_code is None:
+                self._asked = self.report.event("epoch", self._row)
+            self.world.sync()
+            if state.epoch < self.epochs and self.world.agreed[1] and not self._signal:
                 return state, "max_minutes"
         return state, "signal"
 
-    def conclude(self, state: State, reason: str = "epochs") -> int:
+    def conclude(self, state: State, reason: str = "epochs", together: bool = False) -> int:
         """Evaluate the test set once if a validation set chose the weights, and print the result of the run.
 
-        A run that ran out of time is to be resumed, so its test set is not evaluated yet.
+        A run that ran out of time is to be resumed, so its test set is not evaluated yet. ``together``: the other
+        processes have not been told about this run yet.
         """
-        if reason != "max_minutes" and self.chooses == "validation" and os.path.isfile(self.folder.best_path):
-            with StopRequest() as stop, thread_map(self.session.config.training.threads) as run:
+        if together:
+            self._pass_on(state, conclude=True)
+        chosen = self.leads and os.path.isfile(self.folder.best_path)
+        if reason != "max_minutes" and self.chooses == "validation" and self.world.from_first(chosen):
+            with StopRequest() as stop, self.session.map() as run:
+                self._listen(stop)
                 try:
                     self._test(state, run, stop)
                 except _Stopped:
                     self.report.message(
                         f"stopped before the test set was evaluated; `{self._resume}` does that", to_paste=True
                     )
-                    return stop.exit_code or 0
-        self.report.event("end", end_event(reason, self.folder, state))
-        self.report.result(summary(self.folder, self.session, state))
+                    return self._signal
+        if self.leads:
+            self.report.event("end", end_event(reason, self.folder, state))
+            self.report.result(summary(self.folder, self.session, state))
         return 0
 
     def _test(self, state: State, run: Map, stop: StopRequest) -> None:
         """Evaluate the test set with the weights that the validation set chose, once for this number of epochs."""
-        chosen = self.session.restore(self.folder.best_path)
-        row = {"epoch": state.epoch, "best_epoch": chosen.epoch}
-        done = self.folder.rows(self.folder.test_path)
-        if done and [done[-1].get(name) for name in row] == [str(value) for value in row.values()]:
+        chosen = self._from_first(self._to_test(state) if self.leads else None)
+        if chosen is None:
             return
         test = self.session.ordered_batches("test")
         show = partial(self._show_evaluation, stop, test.count)
-        result = evaluate(self.session.learner, chosen.parameters, test, run, show)
+        result = evaluate(self.session.learner, chosen.parameters, test, run, show, **self._shared)
         self.report.clear()
+        if not self.leads:
+            return
+        row = {"epoch": state.epoch, "best_epoch": chosen.epoch}
         measured = {"test_loss": result.loss, "test_error_percent": result.error, "test_residual": result.residual}
         self.folder.append_rows(self.folder.test_path, [row | measured | {"samples": result.samples}])
 
+    def _to_test(self, state: State) -> State | None:
+        """Return the state that the validation set chose, or None if its test is done."""
+        chosen = self.session.restore(self.folder.best_path)
+        row = {"epoch": state.epoch, "best_epoch": chosen.epoch}
+        done = self.folder.rows(self.folder.test_path)
+        tested = done and [done[-1].get(name) for name in row] == [str(value) for value in row.values()]
+        return None if tested else chosen
+
+    def _from_first(self, state: State | None) -> State | None:
+        """Return the state that the first process passes here."""
+        if self.world.size == 1:
+            return state
+        content = self.world.from_first(None if state is None else to_content(state))
+        if self.leads or content is None:
+            return state
+        return from_content(content, self.session.learner, self.session.initial_state())
+
     def _warn(self, state: State) -> None:
         """Warn if the rounding error over beta is not small against the gradient."""
-        if state.epoch < self.epochs:
+        if self.leads and state.epoch < self.epochs:
             batch = self.session.ordered_batches("train").batch(0, 0)
             if warning := rounding_warning(self.session.learner, state.parameters, *batch):
                 self.report.message(warning)
@@ -241,14 +349,13 @@ class _Run:
                     now = time.monotonic()
                     state = replace(after, seconds=before + now - began)
                     self._show(state, (state.batch - first) / max(now - began, 1e-9))
-                    is_over = stop.exit_code is not None or now >= self._deadline
-                    if is_over and state.position < self.training.samples:
+                    if (self._signal or self.world.agreed[1]) and state.position < self.training.samples:
                         raise _Stopped
                     if now - saved > SAVE_SECONDS:
                         self._save(state)
                         saved = time.monotonic()
                 show = partial(self._show_evaluation, stop, self.judge.count)
-                result = evaluate(learner, state.parameters, self.judge, run, show)
+                result = evaluate(learner, state.parameters, self.judge, run, show, **self._shared)
                 require_finite(learner, state, result, self.chooses)
                 checked = self._check(state)
             return self._finish_epoch(state, result, checked)
@@ -256,6 +363,9 @@ class _Run:
             raise
         except BaseException as error:  # a signal, out of memory, a full disk: save what was learned
             self._save(state)
+            if isinstance(error, Interrupted) and self.world.size > 1:  # the others wait in an exchange
+                self.report.message(self._stopped(state), to_paste=True)
+                raise
             if isinstance(error, (_Stopped, Interrupted)):
                 return state
             raise
@@ -265,7 +375,7 @@ class _Run:
         learner = self.session.learner
         try:
             with memory_errors():
-                for after in train_epoch(learner, state, self.training, run):
+                for after in train_epoch(learner, state, self.training, run, **self._shared):
                     state = after
                     yield state
         except MemoryError as error:
@@ -274,6 +384,9 @@ class _Run:
         else:
             return
         self._save(state)
+        if self.world.size > 1:  # the others wait in an exchange, so nothing can be tried
+            cure = "lower training.batch_size, or start fewer processes on this host"
+            raise OutOfMemoryError(f"out of memory{reason}; {cure}")
         x, labels = self.training.batch(state.epoch, state.batch, state.position)
         try:
             with memory_errors():
@@ -284,7 +397,7 @@ class _Run:
 
     def _check(self, state: State) -> dict[str, float]:
         """Return the angle with the exact gradient, if it is to be measured after this epoch."""
-        every = self.session.config.training.check_every
+        every = self.session.config.training.check_every if self.leads else 0
         if not every or (state.epoch + 1) % every:
             return {}
         self.report.update(["checking the gradient"])
@@ -297,7 +410,7 @@ class _Run:
         rate = max(self.session.learner.update.rates(state.epoch).values())
         measured = angles | dict(state.measured) | dict(checked)
         self._row = metrics_row(state, self.chooses, result, rate, measured)
-        if self.folder.append_metrics(self._row):
+        if self.leads and self.folder.append_metrics(self._row):
             self.report.message("metrics.csv had lost rows of earlier epochs; they are written again")
         after = next_epoch(state)
         if result.error < state.best_error:
@@ -315,6 +428,8 @@ class _Run:
 
     def write(self, path: Path, state: State) -> None:
         """Write a checkpoint, with the configuration that made it."""
+        if not self.leads:
+            return
         content = to_content(state) | {CONFIG: to_toml(self.session.config)}
         checkpoint.save(path, content, kind=KIND, follow=False)
 
@@ -337,7 +452,7 @@ class _Run:
         )
 
     def _show_evaluation(self, stop: StopRequest, count: int, index: int) -> None:
-        if stop.exit_code is not None:
+        if self._signal:
             raise _Stopped
         self.report.update([f"evaluating  batch {index}/{count}"])
 

@@ -1,8 +1,8 @@
 """A batch cut into shards, one per thread, and the sum of their gradients.
 
 The samples of a batch do not interact during a relaxation, so a batch may be cut anywhere. The cut depends only on the
-number of threads, and the gradients are added in the order of the shards, so the result does not depend on which thread
-finishes first. The same cut would work for several devices or hosts.
+number of threads, or is set, and the gradients are added in the order of the shards, so the result does not depend on
+which thread finishes first. ``eqnp.backends.world`` shares the shards out among several processes.
 """
 
 from __future__ import annotations
@@ -42,14 +42,16 @@ def serial_map(function: Callable[[S], T], shards: Sequence[S]) -> list[T]:
 
 
 @contextmanager
-def thread_map(threads: int, tell: Callable[[str], None] = lambda message: None) -> Iterator[Map]:
+def thread_map(threads: int, tell: Callable[[str], None] = lambda message: None, fixed: bool = False) -> Iterator[Map]:
     """Give a map over shards that uses ``threads`` threads with one BLAS thread each; results come in order.
 
     One BLAS thread per shard is faster, and safe: OpenBLAS before 0.3.33 can mix up concurrent multi-threaded products.
-    If the system cannot start so many threads, fewer threads do the same work, and ``tell`` gets a message.
+    If the system cannot start so many threads, fewer threads do the same work, and ``tell`` gets a message. A single
+    thread leaves all cores to BLAS, unless the cut of a batch is ``fixed``: then its bits are those of any number of
+    threads.
     """
     if threads <= 1:
-        with _blas_within_cores():
+        with threadpool_limits(1, user_api="blas") if fixed else _blas_within_cores():
             _multiply_once()
             yield serial_map
         return

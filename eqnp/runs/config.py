@@ -243,7 +243,16 @@ class Training:
     tf32: bool = key(
         False, "on a GPU, multiply in TF32 in convolutions: faster; use it only if `eqnp check` still agrees"
     )
-    threads: int = key(0, "CPU threads, each with a shard of every batch; 0: chosen from network and cores", low=0)
+    threads: int = key(
+        0, "CPU threads of each process, each with a shard of every batch; 0: chosen from network and cores", low=0
+    )
+    shards: int = key(
+        0,
+        "number of shards into which every batch is cut and whose gradients are added in order; results depend on it "
+        "in the last digits, but not on the numbers of threads and processes; 0: one a thread, with several processes "
+        "one for each thread of all, which the start of the run then sets",
+        low=0,
+    )
     patience: int = key(
         0, "stop once the error that chooses best.h5 has not been lower for N epochs in a row; 0: never", low=0
     )

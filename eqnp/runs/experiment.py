@@ -15,6 +15,7 @@ from eqnp.backends.backend import Backend, to_host
 from eqnp.backends.limits import available_cores
 from eqnp.backends.mkl import MklProducts
 from eqnp.backends.products import Products, SlabProducts, best_numpy_products
+from eqnp.backends.world import World
 from eqnp.connections.forms import Means
 from eqnp.connections.layers import ConvLayer, DenseLayer, Layer, Shape, Skip
 from eqnp.contrasts import default_contrast
@@ -95,6 +96,7 @@ def make_learner(
         ),
         seed=training.seed,
         threads=training.threads,
+        cuts=training.shards,
         # Steps of a dense net are so short that calling them costs; those of a convolution better stay in the cache.
         joint=backend.name == "cupy" or not has_convolutions(config.model),
     )
@@ -165,10 +167,47 @@ def default_threads(model: Model, cores: int) -> int:
     return cores if has_convolutions(model) else 1
 
 
-def with_threads(config: Config) -> Config:
-    """Return the configuration with its number of threads set, so that a resumed run splits batches the same way."""
-    threads = config.training.threads or default_threads(config.model, available_cores())
+def with_threads(config: Config, world: World | None = None) -> Config:
+    """Return the configuration with its number of threads set, so that a resumed run splits batches the same way.
+
+    ``world`` are the processes that share the cores; None: this one alone.
+    """
+    cores = world.cores if world else available_cores
+    threads = config.training.threads or default_threads(config.model, cores())
     return replace(config, training=replace(config.training, threads=threads))
+
+
+def with_shards(config: Config, world: World, backend: Backend) -> Config:
+    """Return the configuration, its threads known, with enough shards for several processes.
+
+    Raises:
+        ConfigurationError: ``training.shards`` or the batch size leaves a process without samples.
+    """
+    training, size = config.training, world.size
+    if size == 1:
+        return config
+    shards = training.shards or size * (training.threads if backend.name == "numpy" else 1)
+    for name, count in (("training.shards", shards), ("training.batch_size", training.batch_size)):
+        if count < size:
+            raise ConfigurationError(f"{name}: {count} for {size} processes; give at least {size}, or start fewer")
+    return replace(config, training=replace(training, shards=min(shards, training.batch_size)))
+
+
+def require_shards(config: Config, world: World, backend: Backend) -> None:
+    """Check that every process has a shard of the batches of a run that was started already.
+
+    Raises:
+        ConfigurationError: the run cuts its batches into fewer shards.
+    """
+    training, size = config.training, world.size
+    shards = training.shards or (training.threads if backend.name == "numpy" else 1)
+    if min(shards, training.batch_size) < size:
+        of = "training.shards" if training.shards else "training.threads"
+        raise ConfigurationError(
+            f"the run cuts its batches of {training.batch_size} samples into {shards} "
+            f"{'shard' if shards == 1 else 'shards'} ({of} = {getattr(training, of.partition('.')[2])}), too few for "
+            f"{size} processes; start fewer, or add --set training.shards={size}, which changes the last digits"
+        )
 
 
 def has_convolutions(model: Model) -> bool:

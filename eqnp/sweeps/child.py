@@ -16,8 +16,8 @@ from typing import Any
 
 import eqnp
 from eqnp.api.signals import name_of_signal
+from eqnp.backends.launcher import without_launcher
 from eqnp.errors import OutOfMemoryError, RunBusyError
-from eqnp.runs.launchers import without_launcher
 from eqnp.runs.storage import read_bounded
 from eqnp.runs.variables import OTHERS, PREFIX
 from eqnp.sweeps.folder import STOPPED, End, SweepFolder

@@ -14,9 +14,9 @@ from importlib import import_module
 from typing import Any
 
 from eqnp.api.signals import SIGTERM, StopRequest
+from eqnp.backends.launcher import local_rank
 from eqnp.backends.limits import available_cores
 from eqnp.errors import BackendError, EqnpError, RunBusyError
-from eqnp.runs.launchers import local_rank
 from eqnp.sweeps.child import Child, EventReader
 from eqnp.sweeps.file import Entry
 from eqnp.sweeps.folder import End, SweepFolder

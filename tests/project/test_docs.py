@@ -17,6 +17,7 @@ from places import ROOT
 
 import eqnp
 from docs.site.sources import names
+from eqnp.cli.main import eqnp as commands_of_eqnp
 from eqnp.cli.sweep import sweep
 from eqnp.ops.activations import ACTIVATIONS
 from eqnp.runs.config import Config, Layer, Skip
@@ -73,6 +74,26 @@ def test_scripts_for_clusters_can_be_parsed(number):
         words = shlex.split(words.replace("$SLURM_ARRAY_TASK_ID", "3"))
         parsed = sweep.make_context("sweep", words[1:]).params
         assert parsed["index"] == 3 or parsed["executor"] == "mpi"
+
+
+SCALING = blocks(ROOT / "docs" / "scaling.md")
+
+
+def test_commands_for_several_processes_can_be_parsed():
+    """Their options exist; mpiexec and Slurm are not started."""
+    lines = "".join(block.text for block in SCALING if block.language in ("sh", "bash")).splitlines()
+    found = [line.partition(" eqnp ")[2].split("#")[0] for line in lines if line.startswith(("mpiexec ", "srun "))]
+    assert len(found) >= 8
+    for name, *words in map(shlex.split, found):
+        command = commands_of_eqnp.get_command(None, name)
+        command.make_context(name, words)
+
+
+@pytest.mark.parametrize("script", [block.text for block in SCALING if block.language == "bash"])
+def test_batch_scripts_are_bash(script):
+    bash = shutil.which("bash") or pytest.skip("no bash")
+    assert subprocess.run([bash, "-n"], input=script, text=True, capture_output=True).returncode == 0
+    assert "#SBATCH --nodes=4\n" in script and "\nsrun " in script
 
 
 def test_names_in_the_symbol_table_exist():

@@ -11,9 +11,12 @@ from places import ROOT
 LADDER = [
     "shown errors __init__ clone lazy",
     "backends.system",
-    "backends.limits backends.device",
+    "backends.limits backends.device backends.launcher",
     "backends.backend",
-    "inputs backends.workspace backends.blocks backends.products backends.mkl backends.sharding backends.cuda backends",
+    "inputs backends.workspace backends.blocks backends.products backends.mkl backends.sharding backends.cuda "
+    "backends.flat backends.peers backends.notices",
+    "backends.world backends.nccl",
+    "backends.mpi backends",
     "ops",
     "connections.layers",
     "connections.contract",
@@ -55,7 +58,7 @@ LADDER = [
     "runs.configfile",
     "runs.origins",
     "runs.template",
-    "runs.history runs.runfolder runs.experiment runs.launchers runs",
+    "runs.history runs.runfolder runs.experiment runs",
     "data",
     "from_scratch",
     "api sklearn",

@@ -21,7 +21,7 @@ from forking import forking, without_curves
 from eqnp.api import signals
 from eqnp.api.report import Report
 from eqnp.api.signals import StopRequest, name_of_signal
-from eqnp.runs.launchers import launched, local_rank, without_launcher
+from eqnp.backends.launcher import launched, local_rank, without_launcher
 from eqnp.sweeps import child as sweepchild
 from eqnp.sweeps import here as sweeping
 from eqnp.sweeps.file import read_sweep
@@ -176,7 +176,7 @@ def test_a_run_is_no_rank_and_takes_no_settings_from_variables(monkeypatch):
     monkeypatch.setattr(os, "environ", {"OMP_NUM_THREADS": "2"})
     assert sweepchild._environment(3)["OMP_NUM_THREADS"] == "2" and "OMP_NUM_THREADS" in sweepchild._environment(None)
     assert without_launcher(given) == {"EQNP_TRAINING_EPOCHS": "9"}
-    assert (launched({}), launched(given), local_rank({"SLURM_LOCALID": "2"}), local_rank({})) == (1, 4, 2, 0)
+    assert (launched({}).size, launched(given).size, local_rank({"SLURM_LOCALID": "2"}), local_rank({})) == (1, 4, 2, 0)
 
 
 def test_the_cores_are_shared_out(sweep, whole):
