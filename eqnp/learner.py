@@ -72,6 +72,7 @@ class Learner:
     update: Update
     seed: int
     threads: int
+    smoothing: float = 0.0  # of the labels in training
 
     def __post_init__(self) -> None:
         if self.bptt is None:

@@ -20,7 +20,8 @@ from eqnp.dynamics import Relaxation, relax
 from eqnp.errors import DivergedError
 from eqnp.inputs import require_labels
 from eqnp.learner import PARAMETERS, Learner
-from eqnp.losses import one_hot, predict
+from eqnp.losses import one_hot, predict, smooth
+from eqnp.optim import AVERAGE
 from eqnp.prepared import PreparedNetwork, PreparedWeights
 
 
@@ -90,21 +91,34 @@ class State:
         """The number of samples of the epoch that are done."""
         return self.tally.samples
 
+    @property
+    def evaluated(self) -> dict[str, Array]:
+        """The parameters that are evaluated and used: their average over updates if there is one, else the last."""
+        average: dict[str, Array] | None = self.optimizer.get(AVERAGE)
+        return self.parameters if average is None else average
+
 
 def initial_state(learner: Learner, gain: float, dtype: str) -> State:
     """Draw parameters from the run's seed, on the host, and start the optimiser."""
     generator = np.random.default_rng([learner.seed, PARAMETERS])
     drawn = learner.network.architecture.initial_parameters(generator, gain, dtype)
     parameters = {name: learner.backend.asarray(p) for name, p in drawn.items()}
-    return State(parameters, learner.update.optimizer.init(parameters))
+    return State(parameters, learner.update.init(parameters))
 
 
 def train_batch(
-    learner: Learner, state: State, x: np.ndarray, labels: np.ndarray, run: Map, measure: bool = False
+    learner: Learner,
+    state: State,
+    x: np.ndarray,
+    labels: np.ndarray,
+    run: Map,
+    measure: bool = False,
+    time: float | None = None,
 ) -> State:
     """Return the state after one update on a batch x (N, ...), labels (N,); its sums are added.
 
-    ``measure`` also measures the update (``eqnp.watching``), which changes no number of it.
+    ``measure`` also measures the update (``eqnp.watching``), which changes no number of it. ``time``, in epochs, sets
+    the learning rate; None: the start of the epoch.
 
     Raises:
         DivergedError: the loss or a state is no longer finite, or the loss is above ``largest_sensible``; the state
@@ -117,6 +131,8 @@ def train_batch(
 
     def work(shard: slice) -> tuple[dict[str, Array], Tally, watching.Counts]:
         xs, target, ys = _to_backend(learner, x[shard], labels[shard])
+        if learner.smoothing:
+            target = smooth(target, learner.smoothing)
         own = masks and [None if m is None else learner.backend.asarray(m[shard]) for m in masks]
         result = learner.gradient(weights, xs, target, stencil, own)
         counts = watching.units_at_bounds(learner.network, result.free.states, own) if measure else []
@@ -129,7 +145,8 @@ def train_batch(
     for g in gradient.values():
         g /= len(x)
     norms = watching.norms(gradient) if measure else {}  # before the optimiser overwrites it
-    parameters, optimizer = learner.update.take(gradient, state.optimizer, state.parameters, state.epoch)
+    time = state.epoch if time is None else time
+    parameters, optimizer = learner.update.take(gradient, state.optimizer, state.parameters, time)
     after = replace(state, parameters=parameters, optimizer=optimizer, batch=state.batch + 1, tally=state.tally + tally)
     if not measure:
         return after
@@ -186,7 +203,8 @@ def train_epoch(learner: Learner, state: State, batches: Batches, run: Map) -> I
     """
     for x, labels in _ahead(learner, batches, state.epoch, state.batch, state.position):
         is_last = state.position + len(x) >= batches.samples
-        state = train_batch(learner, state, x, labels, run, measure=is_last)
+        time = state.epoch + state.position / batches.samples
+        state = train_batch(learner, state, x, labels, run, measure=is_last, time=time)
         yield state
 
 

@@ -218,7 +218,7 @@ class _Run:
             return
         test = self.session.ordered_batches("test")
         show = partial(self._show_evaluation, stop, test.count)
-        result = evaluate(self.session.learner, chosen.parameters, test, run, show)
+        result = evaluate(self.session.learner, chosen.evaluated, test, run, show)
         self.report.clear()
         measured = {"test_loss": result.loss, "test_error_percent": result.error, "test_residual": result.residual}
         self.folder.append_rows(self.folder.test_path, [row | measured | {"samples": result.samples}])
@@ -248,7 +248,7 @@ class _Run:
                         self._save(state)
                         saved = time.monotonic()
                 show = partial(self._show_evaluation, stop, self.judge.count)
-                result = evaluate(learner, state.parameters, self.judge, run, show)
+                result = evaluate(learner, state.evaluated, self.judge, run, show)
                 require_finite(learner, state, result, self.chooses)
                 checked = self._check(state)
             return self._finish_epoch(state, result, checked)
