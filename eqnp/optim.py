@@ -168,7 +168,7 @@ class Update:
     def take(
         self, gradient: Mapping[str, Array], state: State, parameters: Mapping[str, Array], time: float
     ) -> tuple[Parameters, State]:
-        """Return the parameters after one update at a time in epochs, and the new state; ``gradient`` is overwritten."""
+        """Return the parameters after an update at ``time`` in epochs, and the new state; overwrites ``gradient``."""
         if self.clip_norm:
             clip_by_norm(gradient, self.clip_norm)
         parameters, after = self.optimizer.update(gradient, state, parameters, self.rates(time), self.decays)

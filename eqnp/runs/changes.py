@@ -159,8 +159,8 @@ def comparable(changes: Sequence[Change], validation: bool) -> Change | None:
 def keep_schedule(before: Config, after: Config, epoch: int, overrides: Sequence[str]) -> Config:
     """Return ``after`` with the learning-rate schedule of ``before``, of which ``epoch`` epochs are done.
 
-    A cosine or one-cycle over all epochs (``optimizer.T_max = 0``) would jump if the number of epochs changes. So it keeps the first
-    number, unless one of the ``overrides`` sets ``optimizer.T_max``.
+    A cosine or one-cycle over all epochs (``optimizer.T_max = 0``) would jump if the number of epochs changes. So it
+    keeps the first number, unless one of the ``overrides`` sets ``optimizer.T_max``.
 
     Raises:
         ConfigurationError: the learning rate would be 0 in the added epochs.
@@ -174,7 +174,7 @@ def keep_schedule(before: Config, after: Config, epoch: int, overrides: Sequence
     if new > max(T_max, old) and after.optimizer.minimum_rate == 0:
         raise ConfigurationError(
             f"training.epochs: from epoch {max(T_max, old) + 1} on the learning rate is optimizer.minimum_rate = 0, "
-            f"since its {after.optimizer.schedule} ends after {T_max} epochs; add --set optimizer.T_max={new} (the rate then jumps up) "
-            "or --set optimizer.minimum_rate=..."
+            f"since its {after.optimizer.schedule} ends after {T_max} epochs; add --set optimizer.T_max={new} (the "
+            "rate then jumps up) or --set optimizer.minimum_rate=..."
         )
     return replace(after, optimizer=replace(after.optimizer, T_max=T_max))
