@@ -352,8 +352,8 @@ def check(config: Config) -> None:
             raise ConfigurationError(f"optimizer.{what}: {getattr(optimizer, what)} is not below 1")
     if config.training.label_smoothing >= 1:
         raise ConfigurationError(f"training.label_smoothing: {config.training.label_smoothing} is not below 1")
-    length = optimizer.T_max or config.training.epochs
-    if optimizer.schedule == "one-cycle" and optimizer.warmup and optimizer.warmup >= length:
+    length = optimizer.T_max or max(config.training.epochs, 1)
+    if optimizer.schedule == "one-cycle" and optimizer.warmup >= length:
         raise ConfigurationError(
             f"optimizer.warmup: {optimizer.warmup:g} epochs are not below the {length} epochs of the whole one-cycle"
         )

@@ -397,3 +397,11 @@ POSTER = {
     "vf-bptt": (READOUT, "symmetric", "bptt", 30, 1),
     "vf-asymmetric": (READOUT, "symmetric", "ep", 30, 1),
 }
+
+
+def test_a_warm_up_ends_before_its_one_cycle():
+    cycle = ["optimizer.schedule=one-cycle", "training.epochs=4"]
+    with pytest.raises(ConfigurationError, match=r"optimizer.warmup: 4 epochs are not below the 4 epochs"):
+        load("digits", [*cycle, "optimizer.warmup=4"])
+    assert load("digits", [*cycle, "optimizer.warmup=4", "optimizer.T_max=5"]).optimizer.warmup == 4
+    assert load("digits", [*cycle, "optimizer.warmup=0.5", "training.epochs=0"]).training.epochs == 0
