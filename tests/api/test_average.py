@@ -52,3 +52,14 @@ def test_an_evaluation_uses_the_average_and_says_so(capsys, folders):
         for folder in folders
     ]
     assert losses[0] != losses[1]
+
+
+def test_an_exported_run_that_is_imported_has_the_average_as_its_weights(folders, tmp_path):
+    averaged, _ = folders
+    (file, *_) = eqnp.export_run(eqnp.open_run(averaged, checkpoint="last"), tmp_path / "weights.npz", card=False)
+    eqnp.import_run(file, tmp_path / "imported")
+    weights, found = last(averaged)["optimizer"]["average"], last(tmp_path / "imported")
+    opened = eqnp.open_run(tmp_path / "imported", checkpoint="last")
+    for name, p in weights.items():
+        for other in (found["parameters"][name], found["optimizer"]["average"][name], opened.parameters[name]):
+            np.testing.assert_array_equal(other, p)
