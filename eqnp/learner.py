@@ -73,6 +73,7 @@ class Learner:
     update: Update
     seed: int
     threads: int
+    smoothing: float = 0.0  # of the labels in training
     cuts: int = 0  # the number of shards of a batch; 0: one a thread on a CPU, the whole batch on a GPU
 
     def __post_init__(self) -> None:

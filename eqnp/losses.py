@@ -25,6 +25,15 @@ def one_hot(labels: Array, classes: int, dtype: object) -> Array:
     return (labels[:, None] == xp.arange(classes)).astype(dtype)
 
 
+def smooth(target: Array, smoothing: float) -> Array:
+    """Return the target with smoothed labels: (1 - e) y + e / K, where e is ``smoothing``: (N, K) -> (N, K).
+
+    Its entries still sum to 1, so value and gradient of both losses keep their form. The cross-entropy becomes
+    (1 - e) times that of the label plus e times its mean over all classes.
+    """
+    return target * (1 - smoothing) + smoothing / target.shape[1]
+
+
 def predict(o: Array) -> Array:
     """Return the class of the largest output: (N, K) -> (N,)."""
     return o.argmax(axis=1)

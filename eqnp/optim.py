@@ -17,6 +17,8 @@ from eqnp.backends.blocks import blocks
 
 Parameters = dict[str, Array]
 State = dict[str, Any]  # nested dictionaries of arrays and numbers: what a checkpoint holds
+AVERAGE, AVERAGED = "average", "averaged"  # names in the state: the average of the parameters, and of how many updates
+_START = 0.04  # the share of the learning rate with which a warm-up starts
 
 
 class Optimizer(ABC):
@@ -142,24 +144,49 @@ class Adam(Optimizer):
 
 @dataclass(frozen=True)
 class Update:
-    """How the parameters of a run are updated: the optimiser, the learning rates by epoch, and the weight decays.
+    """How the parameters of a run are updated: the optimiser, the learning rates over time, and the weight decays.
 
-    ``rates`` maps an epoch (from 0) to the rate of every parameter by name; ``decays`` are by name too. ``clip_norm``
-    is the largest norm of the whole gradient (``clip_by_norm``), before weight decay is added; 0: not clipped.
+    ``rates`` maps a time in epochs (2.5: in the middle of the third) to the rate of every parameter by name; ``decays``
+    are by name too. ``clip_norm`` is the largest norm of the whole gradient (``clip_by_norm``), before weight decay is
+    added; 0: not clipped. ``average`` is the decay rate per update of a moving average of the parameters
+    (``moved_average``), which is part of the state; 0: none.
     """
 
     optimizer: Optimizer
-    rates: Callable[[int], Mapping[str, float]]
+    rates: Callable[[float], Mapping[str, float]]
     decays: Mapping[str, float]
     clip_norm: float = 0.0
+    average: float = 0.0
+
+    def init(self, parameters: Mapping[str, Array]) -> State:
+        """Return the state before the first update: the optimiser's, and the average."""
+        state = self.optimizer.init(parameters)
+        if self.average:
+            state |= {AVERAGE: {name: theta.copy() for name, theta in parameters.items()}, AVERAGED: 0}
+        return state
 
     def take(
-        self, gradient: Mapping[str, Array], state: State, parameters: Mapping[str, Array], epoch: int
+        self, gradient: Mapping[str, Array], state: State, parameters: Mapping[str, Array], time: float
     ) -> tuple[Parameters, State]:
-        """Return the parameters after one update in ``epoch``, and the new state; ``gradient`` is overwritten."""
+        """Return the parameters after an update at ``time`` in epochs, and the new state; overwrites ``gradient``."""
         if self.clip_norm:
             clip_by_norm(gradient, self.clip_norm)
-        return self.optimizer.update(gradient, state, parameters, self.rates(epoch), self.decays)
+        parameters, after = self.optimizer.update(gradient, state, parameters, self.rates(time), self.decays)
+        if self.average:
+            count = state[AVERAGED] + 1
+            after |= {AVERAGE: moved_average(state[AVERAGE], parameters, self.average, count), AVERAGED: count}
+        return parameters, after
+
+
+def moved_average(average: Parameters, parameters: Parameters, decay: float, count: int) -> Parameters:
+    """Return the moving average of the parameters after update number ``count``, from the one before it.
+
+        a <- a + (1 - d) (theta - a),    d = min(decay, count / (count + 10))
+
+    The smaller d of the first updates forgets the initial parameters. Nothing passed in is changed.
+    """
+    move = 1 - min(decay, count / (count + 10))
+    return {name: a + move * (parameters[name] - a) for name, a in average.items()}
 
 
 def clip_by_norm(gradient: Mapping[str, Array], largest: float) -> None:
@@ -199,7 +226,7 @@ def _zeros_like(parameters: Mapping[str, Array]) -> Parameters:
     return {name: array_module(theta).zeros_like(theta) for name, theta in parameters.items()}
 
 
-def cosine(epoch: int, rate: float, minimum: float, t_max: int) -> float:
+def cosine(epoch: float, rate: float, minimum: float, t_max: float) -> float:
     """Return the rate in an epoch (from 0): minimum + (rate - minimum) (1 + cos(pi epoch / T_max)) / 2, then minimum.
 
     It stays at the minimum after T_max, where the formula would rise again.
@@ -207,3 +234,18 @@ def cosine(epoch: int, rate: float, minimum: float, t_max: int) -> float:
     if epoch >= t_max:
         return minimum
     return minimum + (rate - minimum) * (1 + math.cos(math.pi * epoch / t_max)) / 2
+
+
+def one_cycle(time: float, rate: float, minimum: float, t_max: float, warmup: float) -> float:
+    """Return the rate at a time in epochs: up during ``warmup`` (``warm_up``), then down by a cosine.
+
+    With w for ``warmup``: minimum + (rate - minimum) (1 + cos(pi (time - w) / (T_max - w))) / 2, then minimum.
+    """
+    if time < warmup:
+        return rate * warm_up(time, warmup)
+    return cosine(time - warmup, rate, minimum, t_max - warmup)
+
+
+def warm_up(time: float, length: float) -> float:
+    """Return the factor of a linear warm-up at a time in epochs: from 0.04 at 0 to 1 at ``length``, then 1."""
+    return _START + (1 - _START) * time / length if time < length else 1.0

@@ -157,7 +157,7 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
 
     def _take(self, state: State) -> None:
         self._state = state
-        self.parameters_ = state.parameters
+        self.parameters_ = state.evaluated
         self.n_iter_ = state.epoch
 
     def _outputs(self, X: Any) -> np.ndarray:

@@ -22,7 +22,8 @@ from eqnp.dynamics import Relaxation, relax
 from eqnp.errors import DivergedError
 from eqnp.inputs import require_labels
 from eqnp.learner import PARAMETERS, Learner
-from eqnp.losses import one_hot, predict
+from eqnp.losses import one_hot, predict, smooth
+from eqnp.optim import AVERAGE
 from eqnp.prepared import PreparedNetwork, PreparedWeights
 
 
@@ -105,13 +106,19 @@ class State:
         """The number of samples of the epoch that are done."""
         return self.tally.samples
 
+    @property
+    def evaluated(self) -> dict[str, Array]:
+        """The parameters that are evaluated and used: their average over updates if there is one, else the last."""
+        average: dict[str, Array] | None = self.optimizer.get(AVERAGE)
+        return self.parameters if average is None else average
+
 
 def initial_state(learner: Learner, gain: float, dtype: str) -> State:
     """Draw parameters from the run's seed, on the host, and start the optimiser."""
     generator = np.random.default_rng([learner.seed, PARAMETERS])
     drawn = learner.network.architecture.initial_parameters(generator, gain, dtype)
     parameters = {name: learner.backend.asarray(p) for name, p in drawn.items()}
-    return State(parameters, learner.update.optimizer.init(parameters))
+    return State(parameters, learner.update.init(parameters))
 
 
 @dataclass(frozen=True)
@@ -145,11 +152,13 @@ def train_batch(
     run: Map,
     measure: bool = False,
     share: Share | None = None,
+    time: float | None = None,
 ) -> State:
     """Return the state after one update on a batch x (N, ...), labels (N,); its sums are added.
 
     ``measure`` also measures the update (``eqnp.watching``), which changes no number of it. ``share`` says that x and
-    labels are a part of the batch, of which other processes have the rest (None: they are the batch).
+    labels are a part of the batch, of which other processes have the rest (None: they are the batch). ``time``, in
+    epochs, sets the learning rate; None: the start of the epoch.
 
     Raises:
         DivergedError: the loss or a state is no longer finite, or the loss is above ``largest_sensible``; the state
@@ -164,6 +173,8 @@ def train_batch(
 
     def work(shard: slice) -> tuple[dict[str, Array], list[float]]:
         xs, target, ys = _to_backend(learner, x[shard], labels[shard])
+        if learner.smoothing:
+            target = smooth(target, learner.smoothing)
         own = masks and [None if m is None else learner.backend.asarray(m[shard]) for m in masks]
         result = learner.gradient(weights, xs, target, stencil, own)
         counts = watching.units_at_bounds(learner.network, result.free.states, own) if measure else []
@@ -188,7 +199,8 @@ def train_batch(
     for g in gradient.values():
         g /= samples
     norms = watching.norms(gradient) if measure else {}  # before the optimiser overwrites it
-    parameters, optimizer = learner.update.take(gradient, state.optimizer, state.parameters, state.epoch)
+    time = state.epoch if time is None else time
+    parameters, optimizer = learner.update.take(gradient, state.optimizer, state.parameters, time)
     after = replace(state, parameters=parameters, optimizer=optimizer, batch=state.batch + 1, tally=state.tally + tally)
     if not measure:
         return after
@@ -262,7 +274,8 @@ def train_epoch(
     world = world or Alone()
     for x, labels, share in _ahead(learner, batches, world, state.epoch, state.batch, state.position):
         is_last = state.position + share.samples >= batches.samples
-        state = train_batch(learner, state, x, labels, run, measure=is_last, share=share)
+        time = state.epoch + state.position / batches.samples
+        state = train_batch(learner, state, x, labels, run, measure=is_last, share=share, time=time)
         yield state
 
 

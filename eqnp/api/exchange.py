@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +23,7 @@ from eqnp.runs.layouts import from_published, to_published
 from eqnp.runs.runfolder import RunFolder
 from eqnp.runs.storage import read_bounded, require_place, write_atomic
 from eqnp.runs.weights import TORCH, from_file, to_bytes
+from eqnp.training import State
 
 # What a user can export to, and the endings of its files. The first ending of each is its own.
 FORMATS = {
@@ -111,7 +111,7 @@ def import_run(
     config = with_lasting_folder(with_threads(_configuration(file, note, source, overrides)), search=False)
     session = Session.start(config, get_backend("numpy"), trains=False, read=outline_of)
     parameters = _parameters(file, arrays, note, session)
-    state = replace(session.initial_state(), parameters=parameters)
+    state = State(parameters, session.learner.update.init(parameters))
     with RunFolder.create(out, to_toml(config)) as folder:
         folder.write_environment(describe_environment("numpy"))
         checkpoint.save(folder.last_path, to_content(state) | {CONFIG: to_toml(config)}, kind=KIND)

@@ -66,7 +66,8 @@ def progress_of(state: State) -> str:
 
 def which_weights(path: Path, session: Session, state: State, checkpoint: str, split: str) -> list[tuple[str, str]]:
     """Return rows that name the evaluated weights, and how they were chosen."""
-    line = f"{checkpoint}.h5 after {progress_of(state)}"
+    average = session.config.optimizer.average
+    line = f"{checkpoint}.h5 after {progress_of(state)}{', averaged over updates' if average else ''}"
     if checkpoint == "last":
         return [("weights", line)]
     rows = [("weights", f"{line}, with the {_word(session)} {session.chooses} error")]

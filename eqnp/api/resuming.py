@@ -16,7 +16,7 @@ from eqnp.runs.runfolder import RunFolder
 from eqnp.training import State
 
 KEPT = (
-    "the cosine schedule of the learning rate keeps its length of {} epochs, so that the rate does not jump; "
+    "the schedule of the learning rate keeps its length of {} epochs, so that the rate does not jump; "
     "--set optimizer.T_max=... changes it"
 )
 
@@ -76,6 +76,6 @@ def nothing_to_do(state: State, written: Config, asked: Config, run: str) -> str
         return f"nothing to do: {done}{left}; `eqnp train --resume {run}` continues to epoch {written.training.epochs}"
     more, o = max(2 * state.epoch, 1), written.optimizer
     options = f"--set training.epochs={more}"
-    if o.schedule == "cosine" and not o.minimum_rate and state.epoch and (o.T_max or written.training.epochs) < more:
+    if o.schedule != "constant" and not o.minimum_rate and state.epoch and (o.T_max or written.training.epochs) < more:
         options += f" --set optimizer.T_max={more}"  # otherwise the rate would be 0
     return f"nothing to do: {done}{left}; `eqnp train --resume {run} {options}` continues"

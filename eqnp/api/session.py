@@ -157,7 +157,7 @@ def load_content(path: Path, config: Config) -> dict[str, Any]:
     known = outline(d.name, d.shape, model.layers[-1].dense)
     architecture = make_architecture(model, known.train_images.shape[1:], len(known.classes))
     weights = sum(map(math.prod, architecture.parameter_shapes().values()))
-    most = _SPARE_BYTES + 4 * weights * np.dtype(config.training.dtype).itemsize  # Adam has two numbers a weight
+    most = _SPARE_BYTES + 5 * weights * np.dtype(config.training.dtype).itemsize  # Adam: 2 a weight; their average: 1
     return checkpoint.load(path, kind=KIND, most=most)
 
 
@@ -174,6 +174,7 @@ def open_run(
     file = folder.best_path if which == "best" else folder.last_path
     content = load_content(file, written)
     state = session.state_in(file, content)
+    state = replace(state, parameters=state.evaluated)
     require_readable(differences(config_in(file, content) or written, written), quoted(path))
     return session, state
 

@@ -306,7 +306,7 @@ class _Run:
             return
         test = self.session.ordered_batches("test")
         show = partial(self._show_evaluation, stop, test.count)
-        result = evaluate(self.session.learner, chosen.parameters, test, run, show, **self._shared)
+        result = evaluate(self.session.learner, chosen.evaluated, test, run, show, **self._shared)
         self.report.clear()
         if not self.leads:
             return
@@ -355,7 +355,7 @@ class _Run:
                         self._save(state)
                         saved = time.monotonic()
                 show = partial(self._show_evaluation, stop, self.judge.count)
-                result = evaluate(learner, state.parameters, self.judge, run, show, **self._shared)
+                result = evaluate(learner, state.evaluated, self.judge, run, show, **self._shared)
                 require_finite(learner, state, result, self.chooses)
                 checked = self._check(state)
             return self._finish_epoch(state, result, checked)

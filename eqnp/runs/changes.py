@@ -59,6 +59,13 @@ _OF_UPDATES = (
 )
 
 
+# Keys whose state is in the checkpoints only if they are not 0.
+_STATE_OF = {
+    "optimizer.momentum": "the checkpoints hold velocities only with momentum",
+    "optimizer.average": "the checkpoints hold an average only if it was computed from the start",
+}
+
+
 @dataclass(frozen=True)
 class Change:
     """A key, its old and its new value; None if the key is not in that configuration."""
@@ -129,8 +136,8 @@ def describe(change: Change) -> str:
 def _require(changes: Sequence[Change], fixed: Mapping[str, str], run: str, overrides: Sequence[str]) -> None:
     for change in changes:
         reason = next((why for key, why in fixed.items() if change.key.startswith(key)), "")
-        if change.key == "optimizer.momentum" and not (change.old and change.new):
-            reason = "the checkpoints hold velocities only with momentum"
+        if change.key in _STATE_OF and not (change.old and change.new):
+            reason = _STATE_OF[change.key]
         if reason:
             by = f" (by {variable})" if (variable := origin_of(change.key, overrides)) else ""
             raise ConfigurationError(
@@ -152,22 +159,22 @@ def comparable(changes: Sequence[Change], validation: bool) -> Change | None:
 def keep_schedule(before: Config, after: Config, epoch: int, overrides: Sequence[str]) -> Config:
     """Return ``after`` with the learning-rate schedule of ``before``, of which ``epoch`` epochs are done.
 
-    A cosine over all epochs (``optimizer.T_max = 0``) would jump if the number of epochs changes. So it keeps the first
-    number, unless one of the ``overrides`` sets ``optimizer.T_max``.
+    A cosine or one-cycle over all epochs (``optimizer.T_max = 0``) would jump if the number of epochs changes. So it
+    keeps the first number, unless one of the ``overrides`` sets ``optimizer.T_max``.
 
     Raises:
         ConfigurationError: the learning rate would be 0 in the added epochs.
     """
     old, new = before.training.epochs, after.training.epochs
     named = "optimizer.T_max" in map(key_of, overrides)
-    both = before.optimizer.schedule == after.optimizer.schedule == "cosine"
-    if not both or named or old == new or not epoch:
+    both = before.optimizer.schedule == after.optimizer.schedule
+    if not both or after.optimizer.schedule == "constant" or named or old == new or not epoch:
         return after
     T_max = after.optimizer.T_max or max(old, 1)
     if new > max(T_max, old) and after.optimizer.minimum_rate == 0:
         raise ConfigurationError(
             f"training.epochs: from epoch {max(T_max, old) + 1} on the learning rate is optimizer.minimum_rate = 0, "
-            f"since its cosine ends after {T_max} epochs; add --set optimizer.T_max={new} (the rate then jumps up) "
-            "or --set optimizer.minimum_rate=..."
+            f"since its {after.optimizer.schedule} ends after {T_max} epochs; add --set optimizer.T_max={new} (the "
+            "rate then jumps up) or --set optimizer.minimum_rate=..."
         )
     return replace(after, optimizer=replace(after.optimizer, T_max=T_max))

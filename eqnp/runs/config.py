@@ -256,6 +256,9 @@ class Training:
     patience: int = key(
         0, "stop once the error that chooses best.h5 has not been lower for N epochs in a row; 0: never", low=0
     )
+    label_smoothing: float = key(
+        0.0, "in training, targets are (1 - e) times one-hot plus e / classes, e below 1; 0: no smoothing", low=0
+    )
     max_minutes: float = key(0.0, "stop N minutes after this start or resume, with the state saved; 0: never", low=0)
     check_every: int = key(
         0,
@@ -283,9 +286,25 @@ class Optimizer:
         "most this; 0: no clipping",
         low=0,
     )
-    schedule: str = key("constant", "learning-rate schedule, by epoch", choices=("constant", "cosine"))
-    T_max: int = key(0, "cosine: epochs until the learning rate is minimum_rate, where it stays; 0: all epochs", low=0)
-    minimum_rate: float = key(0.0, "cosine: the final learning rate", low=0)
+    schedule: str = key(
+        "constant",
+        "learning-rate schedule; cosine: falls from epoch to epoch; one-cycle: rises during the warm-up, then falls by "
+        "a cosine, both from update to update",
+        choices=("constant", "cosine", "one-cycle"),
+    )
+    warmup: float = key(
+        0.0, "the learning rate rises linearly, from update to update, for the first N epochs; 0: no warm-up", low=0
+    )
+    T_max: int = key(
+        0, "cosine, one-cycle: epochs until the learning rate is minimum_rate, where it stays; 0: all epochs", low=0
+    )
+    minimum_rate: float = key(0.0, "cosine, one-cycle: the final learning rate", low=0)
+    average: float = key(
+        0.0,
+        "decay rate per update, below 1, of a moving average of the weights (EMA), which is then what is evaluated and "
+        "used; 0: no average",
+        low=0,
+    )
 
 
 @dataclass(frozen=True)
@@ -337,9 +356,16 @@ def check(config: Config) -> None:
         )
     check_data(config.data)
     _check_kind(config)
-    for what in ("momentum", "beta1", "beta2"):
+    for what in ("momentum", "beta1", "beta2", "average"):
         if getattr(optimizer, what) >= 1:
             raise ConfigurationError(f"optimizer.{what}: {getattr(optimizer, what)} is not below 1")
+    if config.training.label_smoothing >= 1:
+        raise ConfigurationError(f"training.label_smoothing: {config.training.label_smoothing} is not below 1")
+    length = optimizer.T_max or max(config.training.epochs, 1)
+    if optimizer.schedule == "one-cycle" and optimizer.warmup >= length:
+        raise ConfigurationError(
+            f"optimizer.warmup: {optimizer.warmup:g} epochs are not below the {length} epochs of the whole one-cycle"
+        )
     if optimizer.momentum and optimizer.name != "sgd":
         raise ConfigurationError("optimizer.momentum: only for sgd; adam has beta1 and beta2")
     if optimizer.nesterov and not optimizer.momentum:

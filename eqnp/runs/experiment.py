@@ -23,7 +23,7 @@ from eqnp.dynamics import Phases
 from eqnp.errors import BackendError, CheckpointError, ConfigurationError
 from eqnp.learner import BPTT, Learner
 from eqnp.networks import Network, SymmetricNetwork, VectorFieldNetwork
-from eqnp.optim import SGD, Adam, Optimizer, Update, cosine
+from eqnp.optim import SGD, Adam, Optimizer, Update, cosine, one_cycle, warm_up
 from eqnp.reference import plan_segments
 from eqnp.runs.checkpoint import restore_into
 from eqnp.runs.config import Config, Model, Training
@@ -93,9 +93,11 @@ def make_learner(
             _rates(config, architecture),
             per_parameter(architecture, config.optimizer.weight_decay),
             config.optimizer.clip_norm,
+            config.optimizer.average,
         ),
         seed=training.seed,
         threads=training.threads,
+        smoothing=training.label_smoothing,
         cuts=training.shards,
         # Steps of a dense net are so short that calling them costs; those of a convolution better stay in the cache.
         joint=backend.name == "cupy" or not has_convolutions(config.model),
@@ -323,13 +325,22 @@ def _optimizer(config: Config) -> Optimizer:
     return SGD(o.momentum, o.nesterov) if o.name == "sgd" else Adam(o.beta1, o.beta2, o.epsilon)
 
 
-def _rates(config: Config, architecture: Architecture) -> Callable[[int], dict[str, float]]:
-    """Return the learning rate of every parameter as a function of the epoch (from 0)."""
-    o, base = config.optimizer, per_parameter(architecture, config.optimizer.rates)
-    if o.schedule == "constant":
-        return lambda epoch: base
+def _rates(config: Config, architecture: Architecture) -> Callable[[float], dict[str, float]]:
+    """Return the learning rate of every parameter as a function of the time in epochs."""
+    base = per_parameter(architecture, config.optimizer.rates)
+    at = _rate_at(config)
+    return lambda time: {name: at(time, rate) for name, rate in base.items()}
+
+
+def _rate_at(config: Config) -> Callable[[float, float], float]:
+    """Return the learning-rate schedule as a function of the time in epochs and the configured rate."""
+    o = config.optimizer
     t_max = o.T_max or max(config.training.epochs, 1)
-    return lambda epoch: {name: cosine(epoch, rate, o.minimum_rate, t_max) for name, rate in base.items()}
+    if o.schedule == "one-cycle":
+        return lambda time, rate: one_cycle(time, rate, o.minimum_rate, t_max, o.warmup)
+    if o.schedule == "cosine":
+        return lambda time, rate: cosine(math.floor(time), rate, o.minimum_rate, t_max) * warm_up(time, o.warmup)
+    return lambda time, rate: rate * warm_up(time, o.warmup)
 
 
 def per_parameter(architecture: Architecture, value: float | tuple[float, ...]) -> dict[str, float]:

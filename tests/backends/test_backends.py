@@ -50,6 +50,7 @@ WAYS = [
     ["training.algorithm=bptt", "model.kind=vector-field", "model.layers.0.keep=0.8", "model.activation=sigmoid"],
     ["optimizer.name=adam", "optimizer.momentum=0", "model.activation=centered_hard_sigmoid"],
     ["optimizer.nesterov=true", "optimizer.clip_norm=0.1", "model.activation=relu6"],
+    ["optimizer.average=0.9", "optimizer.schedule=one-cycle", "optimizer.warmup=0.5", "training.label_smoothing=0.1"],
     ["model.activation=relu", "dynamics.schedule=even-odd", "dynamics.omega=1.6", "optimizer.clip_norm=0.1"],
     ["training.estimator=circle", "model.activation=tanh", "model.layers.0.pool=average", "model.layers.1.keep=0.8"],
     [

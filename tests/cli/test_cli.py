@@ -66,18 +66,27 @@ def test_without_out_the_folder_is_named_after_run_and_time(capsys, tmp_path, mo
 
 def same_weights(a, b):
     one, two = (checkpoint.load(folder / "last.h5", kind="training") for folder in (a, b))
-    for name, value in one["parameters"].items():
-        np.testing.assert_array_equal(value, two["parameters"][name], err_msg=name)
+    for weights, others in ((one["parameters"], two["parameters"]), *_averages(one, two)):
+        for name, value in weights.items():
+            np.testing.assert_array_equal(value, others[name], err_msg=name)
     return one, two
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "nesterov", "adam"])
+def _averages(one, two):
+    return [(one["optimizer"]["average"], two["optimizer"]["average"])] if "average" in one["optimizer"] else []
+
+
+NEW = ("optimizer.schedule=one-cycle", "optimizer.warmup=0.4", "optimizer.average=0.9", "training.label_smoothing=0.1")
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "nesterov", "adam", "averaged"])
 @pytest.mark.parametrize("estimator", ["symmetric", "random-sign"])
 def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(capsys, tmp_path, optimizer, estimator):
     extra = overrides(f"training.estimator={estimator}", "data.flip=true", "data.crop=2")
     extra += overrides("optimizer.name=adam") if optimizer == "adam" else []
     extra += overrides("optimizer.nesterov=true", "optimizer.clip_norm=0.05") if optimizer == "nesterov" else []
     extra += overrides("optimizer.T_max=2")  # more epochs do not stretch a cosine
+    extra += overrides(*NEW) if optimizer == "averaged" else []
     extra += overrides("optimizer.momentum=0") if optimizer == "adam" else []
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert train_small(capsys, whole, *extra).code == 0

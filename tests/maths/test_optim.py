@@ -14,7 +14,7 @@ from tolerances import ORACLE
 
 from eqnp.backends.backend import array_module, to_host
 from eqnp.backends.sharding import serial_map
-from eqnp.optim import SGD, Adam, Update, clip_by_norm, cosine
+from eqnp.optim import SGD, Adam, Update, clip_by_norm, cosine, moved_average, one_cycle, warm_up
 from eqnp.training import initial_state, train_batch
 
 RATES, DECAYS = {"w": 0.1, "b": 0.02}, {"w": 0.03, "b": 0.0}
@@ -181,3 +181,55 @@ def test_cosine_falls_to_the_minimum_and_stays():
     assert rates[25] == pytest.approx(1e-5 + (0.25 - 1e-5) * (1 + math.cos(math.pi / 4)) / 2)
     assert all(a > b for a, b in pairwise(rates[:101]))
     assert rates[100:] == [1e-5] * 20
+
+
+def test_one_cycle_rises_in_a_line_then_falls_as_a_cosine():
+    rates = [one_cycle(t / 10, 0.5, 1e-3, 10, 2) for t in range(120)]
+    assert rates[0] == pytest.approx(0.02) and rates[10] == pytest.approx(0.26) and rates[20] == 0.5
+    assert all(a < b for a, b in pairwise(rates[:21])) and all(a > b for a, b in pairwise(rates[20:101]))
+    assert rates[60] == pytest.approx((0.5 + 1e-3) / 2) and rates[100:] == [1e-3] * 20
+    assert [one_cycle(t, 0.5, 1e-3, 10, 0.0) for t in range(12)] == [cosine(t, 0.5, 1e-3, 10) for t in range(12)]
+
+
+def test_a_warm_up_scales_any_schedule_and_ends():
+    assert [warm_up(t, 2.0) for t in (0, 1, 2, 3)] == pytest.approx([0.04, 0.52, 1, 1]) and warm_up(0, 0.0) == 1
+    for schedule, rate in (("constant", 0.1), ("cosine", cosine(1, 0.1, 0.005, 4))):
+        made = learner([f"optimizer.schedule={schedule}", "optimizer.warmup=2.0", "training.epochs=4"])
+        assert made.update.rates(1.5)["readout.weight"] == pytest.approx(rate * 0.76)
+    plain = learner(["optimizer.schedule=cosine"]).update.rates
+    assert plain(1.5) == plain(1)  # from epoch to epoch, as before
+
+
+def test_the_rates_of_one_cycle_move_within_an_epoch():
+    made = learner(["optimizer.schedule=one-cycle", "optimizer.minimum_rate=0", "training.epochs=2"])
+    x, labels = batch()
+    state = initial_state(made, 1.0, "float32")
+    ends = [train_batch(made, state, x, labels, serial_map, time=time).parameters for time in (0.0, 1.0, 2.0)]
+    moves = [norm({k: p - state.parameters[k] for k, p in end.items()}) for end in ends]
+    assert moves[1] == pytest.approx(moves[0] / 2, rel=1e-4) and moves[2] == 0
+
+
+def test_the_average_is_that_of_its_formula_and_the_optimiser_does_not_see_it():
+    start, gradients = problem()
+    update, plain = (Update(Adam(), lambda time: RATES, DECAYS, average=a) for a in (0.3, 0.0))
+    one, two, parameters, others = update.init(start), plain.init(start), start, start
+    expected, path = dict(start), []
+    for count, g in enumerate(gradients, start=1):
+        parameters, one = update.take({k: a.copy() for k, a in g.items()}, one, parameters, 0)
+        others, two = plain.take({k: a.copy() for k, a in g.items()}, two, others, 0)
+        decay = min(0.3, count / (count + 10))
+        expected = {k: decay * a + (1 - decay) * parameters[k] for k, a in expected.items()}
+        path.append(one["averaged"])
+    assert path == [*range(1, 8)] and set(one) - set(two) == {"average", "averaged"}
+    for name, theta in others.items():
+        np.testing.assert_array_equal(parameters[name], theta)
+        np.testing.assert_allclose(one["average"][name], expected[name], rtol=0, atol=ORACLE[np.float64])
+
+
+def test_an_average_of_weights_that_stay_is_those_weights():
+    start, _ = problem()
+    average = moved_average({k: np.zeros_like(p) for k, p in start.items()}, start, 0.99, 1)
+    for count in range(2, 3000):
+        average = moved_average(average, start, 0.99, count)
+    for name, theta in start.items():
+        np.testing.assert_allclose(average[name], theta, rtol=1e-6)

@@ -161,6 +161,10 @@ MISTAKES = [
     ("optimizer.weight_decay=-1", ["optimizer.weight_decay", "at least 0"]),
     ("optimizer.momentum=1", ["optimizer.momentum", "below 1"]),
     ("optimizer.name=adam", ["optimizer.momentum", "only for sgd"]),
+    ("optimizer.average=1", ["optimizer.average", "below 1"]),
+    ("training.label_smoothing=1.0", ["training.label_smoothing", "below 1"]),
+    ("optimizer.schedule=one_cycle", ["optimizer.schedule", "one-cycle"]),
+    ("optimizer.warmup=-1", ["optimizer.warmup", "at least 0"]),
     ("optimizer.clip_norm=-1", ["optimizer.clip_norm", "at least 0"]),
     ("optimizer.clip_norm=inf", ["optimizer.clip_norm", "finite number"]),
     ("optimizer.nesterov=1", ["optimizer.nesterov", "true"]),
@@ -393,3 +397,11 @@ POSTER = {
     "vf-bptt": (READOUT, "symmetric", "bptt", 30, 1),
     "vf-asymmetric": (READOUT, "symmetric", "ep", 30, 1),
 }
+
+
+def test_a_warm_up_ends_before_its_one_cycle():
+    cycle = ["optimizer.schedule=one-cycle", "training.epochs=4"]
+    with pytest.raises(ConfigurationError, match=r"optimizer.warmup: 4 epochs are not below the 4 epochs"):
+        load("digits", [*cycle, "optimizer.warmup=4"])
+    assert load("digits", [*cycle, "optimizer.warmup=4", "optimizer.T_max=5"]).optimizer.warmup == 4
+    assert load("digits", [*cycle, "optimizer.warmup=0.5", "training.epochs=0"]).training.epochs == 0

@@ -33,7 +33,7 @@ VALUES = {
     "optimizer.rates": [0.2, [0.1, 0.2, 0.3], 0.3],
     "optimizer.weight_decay": [0.2, [0.1, 0.2, 0.3], 0.3],
 }
-BELOW_ONE = ("keep", "validation", "momentum", "beta1", "beta2")
+BELOW_ONE = ("keep", "validation", "momentum", "beta1", "beta2", "average", "label_smoothing")
 
 
 def all_keys(kind=Config, prefix=""):

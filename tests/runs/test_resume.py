@@ -47,6 +47,7 @@ def folder(capsys, tmp_path):
         ("data.normalisation=published", ["data.normalisation"]),
         ("data.validation=10", ["data.validation"]),
         ("optimizer.momentum=0", ["optimizer.momentum", "velocities"]),
+        ("optimizer.average=0.9", ["optimizer.average", "from the start"]),
     ],
 )
 def test_what_says_what_the_weights_are_cannot_change(capsys, folder, setting, words):
@@ -194,6 +195,16 @@ def test_fewer_epochs_do_not_move_the_rate_of_a_cosine_either(capsys, folder, tm
     checkpoint.save(folder / "last.h5", state, kind="training")
     assert run(capsys, "train", "--resume", folder, *overrides("training.epochs=3")).code == 0
     assert rates(folder)[2] == rates(tmp_path / "long")[2]
+
+
+def test_more_epochs_do_not_move_the_rate_of_a_one_cycle(capsys, tmp_path):
+    cycle = overrides("optimizer.schedule=one-cycle", "optimizer.warmup=0.5")
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert train_small(capsys, whole, *cycle).code == 0
+    assert train_small(capsys, parts, *cycle).code == 0
+    result = run(capsys, "train", "--resume", parts, *overrides("training.epochs=3"))
+    assert result.code == 0 and "the rate does not jump" in result.err, result.err
+    assert rates(parts) == [*rates(whole), 0.005] and rates(whole)[1] > rates(whole)[0] > 0
 
 
 def test_epochs_at_a_rate_of_zero_are_refused_with_what_to_do(capsys, tmp_path):
