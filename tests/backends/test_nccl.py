@@ -17,10 +17,11 @@ needs_compiler = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler")
 # Every process has the stand-in in CuPy's place.
 STANDIN = "import conftest, standin\nsys.modules['cupy'] = standin\n"
 REPORT = """
-import atexit, fakecuda
+import atexit, sys, fakecuda
 def report():
     for made in fakecuda.COMMUNICATORS:
-        print("calls", RANK, fakecuda.Device.current, len(made.calls), *{(n, d.__name__) for n, d in made.calls})
+        kinds = " ".join(map(str, {(n, d.__name__) for n, d in made.calls}))
+        sys.stdout.write(f"calls {RANK} {fakecuda.Device.current} {len(made.calls)} {kinds}\\n")  # whole, between two
 atexit.register(report)
 """
 EPOCH = overrides("data.train_samples=60", "training.epochs=1", "training.shards=2")

@@ -185,6 +185,7 @@ def test_a_mistake_on_the_command_line_is_one_line(capsys, nowhere, words, code,
 def test_mpiexec_is_noticed(capsys, monkeypatch):
     Path("s.toml").write_text("")
     monkeypatch.setenv("PMI_SIZE", "3")
+    monkeypatch.setenv("PMI_RANK", "0")
     assert_fails(run(capsys, "sweep", "s.toml"), 2, "mpiexec started 3", "--executor mpi")
     assert run(capsys, "sweep", "s.toml", "--dry-run", "--no-time").code == 0
 

@@ -147,7 +147,7 @@ def test_the_validation_set_wherever_there_are_splits(capsys, tmp_path):
     assert run(capsys, "states", folder, "--out", tmp_path / "s.h5", *there, "--samples", "49").code == 0
     assert "2 validation samples" in run(capsys, "check", folder, *there, "--samples", "0:2").out
     plain = ["check", "digits", *SMALL_OPTIONS, *there]
-    assert_fails(run(capsys, *plain), 2, "--split validation", "data.validation = 0")
+    assert_fails(run(capsys, *plain), 2, "--split validation", "no samples are held out")
     quick = ["--runs", "1", "--steps", "1", *overrides("data.validation=0.5", "data.train_samples=0")]
     out = tmp_path / "bench.json"
     assert run(capsys, "bench", "digits", *SMALL_OPTIONS, *quick, "--out", out).code == 0

@@ -158,6 +158,7 @@ def test_a_run_is_no_rank_and_takes_no_settings_from_variables(monkeypatch):
         "PMI_RANK": "1",
         "PMIX_RANK": "1",
         "OMPI_COMM_WORLD_SIZE": "4",
+        "OMPI_COMM_WORLD_RANK": "1",
         "SLURM_PROCID": "3",
         "SLURM_NTASKS": "4",
         "EQNP_TRAINING_EPOCHS": "9",
