@@ -73,6 +73,10 @@ class Ended:
         """The lines of eqnp's errors."""
         return [line for line in self.err.splitlines() if line.startswith("eqnp: ")]
 
+    def ended_by(self, code: int) -> bool:
+        """Whether an error with this exit code ended all. mpiexec may give that of a process that it killed, 9."""
+        return self.code == code or (self.code == 9 and "BAD TERMINATION" in self.out)
+
 
 def environment() -> dict[str, str]:
     """Return an environment without a launcher's variables, in which more processes than cores may start, unseen."""

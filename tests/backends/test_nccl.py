@@ -87,7 +87,7 @@ def test_a_process_without_a_gpu_is_one_line(tmp_path):
     words = ["train", "--quiet", "--out", tmp_path / "run", *SMALL, "--backend", "cupy"]
     ended = together(3, words, before=STANDIN)
     (line,) = ended.lines
-    assert ended.code == 4 and "rank 2 of 3" in line and "process 3 of this host has no GPU" in line, ended.err
+    assert ended.ended_by(4) and "rank 2 of 3" in line and "process 3 of this host has no GPU" in line, ended.err
 
 
 def test_trees_come_back_from_bytes():
