@@ -83,11 +83,6 @@ def transform_strided_weights(w: Array, tiling: Tiling, products: Products | Non
     )
 
 
-def _full(tiling: Tiling) -> int:
-    """Return how many components along an axis have all ``taps`` weights."""
-    return tiling.r - tiling.stride * (tiling.taps - 1)
-
-
 def _all_components(w: Array, tiling: Tiling, g: np.ndarray) -> Array:
     """Return (G x G) w_fg of all components: (r, r, C, K) -> (t, t, S^2 C, K), channels in the order (g, f, C)."""
     xp, (c, k), s, taps = array_module(w), w.shape[2:], tiling.stride, tiling.taps
@@ -100,7 +95,7 @@ def _all_components(w: Array, tiling: Tiling, g: np.ndarray) -> Array:
 
 def _parts(tiling: Tiling, c: int) -> Iterator[tuple[int, slice, slice]]:
     """Yield (row, columns, channels): entries of a tile, and the components that are not zero there."""
-    t, s, full = tiling.t, tiling.stride, _full(tiling)
+    t, s, full = tiling.t, tiling.stride, tiling.full
     sides = [(slice(0, t), s)] if full == s else [(slice(0, t - 1), s), (slice(t - 1, t), full)]
     for row in range(t):
         across = full if row == t - 1 else s
@@ -111,7 +106,7 @@ def _parts(tiling: Tiling, c: int) -> Iterator[tuple[int, slice, slice]]:
 def _component(b: np.ndarray, tiling: Tiling, axis: int, f: int, like: Array) -> Component:
     """Return the transform of component ``f`` along an axis: B^T at its inputs in each tile."""
     size, count, s, t, padding = tiling.size[axis], tiling.counts[axis], tiling.stride, tiling.t, tiling.padding
-    points = t if f < _full(tiling) else t - 1
+    points = t if f < tiling.full else t - 1
     first = (f - padding) % s
     laid = np.zeros((count, points, max(s * ((count - 1) * tiling.m + t), padding + size)))
     for tile in range(count):
@@ -137,7 +132,7 @@ def strided_outputs(x: Array, kernel: StridedKernel, tiling: Tiling, space: Work
         for g, col in enumerate(kernel.cols):
             out = v[: row.points, : col.points * q, :, g, f].transpose(2, 0, 1, 3)
             xp.matmul(col.matrix.there, lines[:, :, col.inputs], out=out)
-    v[t - 1, :, :, :, _full(tiling) :] = 0  # products read these four of 85, with weights that are zero
+    v[t - 1, :, :, :, tiling.full :] = 0  # products read these four of 85, with weights that are zero
     v = v.reshape(t, t, q * n * p, s * s * c)
     m = space.take("even stages", (t, t, q * n * p, k), x)
     for part in kernel.parts:

@@ -37,11 +37,15 @@ class Tiling:
         return self.m + self.taps - 1
 
     @cached_property
+    def full(self) -> int:
+        """How many of the S components along an axis have all ``taps`` weights; see ``eqnp.ops.strided``."""
+        return self.r - self.stride * (self.taps - 1)
+
+    @cached_property
     def entries(self) -> int:
         """Multiplications of a tile for each input and output channel: t^2 with stride 1; see ``eqnp.ops.strided``."""
-        full = self.r - self.stride * (self.taps - 1)
-        inner = self.t if full == self.stride else self.t - 1
-        along = [self.stride] * inner + [full] * (self.t - inner)
+        inner = self.t if self.full == self.stride else self.t - 1
+        along = [self.stride] * inner + [self.full] * (self.t - inner)
         return sum((columns - 1) * self.stride + rows for rows in along for columns in along)
 
     @cached_property
