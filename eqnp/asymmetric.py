@@ -69,8 +69,12 @@ class TurnedLink(Link):
             d += self.constant
         return d, self.winner
 
-    def feedback_winners(self, s: Array) -> Winner:
+    def winners(self, s: Array) -> Winner:
         """Return where the way down puts its values, whatever s is."""
+        return self.winner
+
+    def feedback_winners(self, s: Array) -> Winner:
+        """Return the same, for a network whose feedback has winners of its own."""
         return self.winner
 
 

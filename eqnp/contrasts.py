@@ -60,7 +60,7 @@ def vector_field_contrast(prepared: PreparedNetwork, free: States, terms: Terms,
     Target (N, K). Forward weights pool with the winners of the free steady state. Backward weights correlate with the
     nudged states, each with its own winners, as the published code does.
     """
-    _, winners = prepared.drives(free)
+    winners = prepared.winners(free)
     gradient: Gradient = {}
     for e, edge in enumerate(prepared.network.edges):
         difference = _difference(terms, edge.upper - 1)
@@ -77,7 +77,7 @@ def asymmetric_contrast(prepared: PreparedNetwork, free: States, terms: Terms, t
     the free steady state, since dF/dtheta is a derivative at that state. In ``vector_field_contrast`` the backward
     weights have the winners of every nudged state, which differ where a pool switches.
     """
-    _, winners = prepared.drives(free)
+    winners = prepared.winners(free)
     places = prepared.feedback_winners(free, winners)
     difference = [_difference(terms, n) for n in range(len(free))]
     return field_gradient(prepared, free, difference, winners, places) | _readout(prepared, terms, target)
@@ -174,7 +174,7 @@ def _real_part(a: Array) -> Array:
 
 def _backward(prepared: PreparedNetwork, lower: States, upper: States) -> Gradient:
     """Return d(s . f(v)) by the backward weight of every edge: s and the winners of ``lower``, v of ``upper``."""
-    _, winners = prepared.drives(lower)
+    winners = () if prepared.network.own_winners else prepared.winners(lower)
     places = prepared.feedback_winners(lower, winners)
     gradient: Gradient = {}
     for e, edge in enumerate(prepared.network.edges):

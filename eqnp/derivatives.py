@@ -112,8 +112,8 @@ def dphi_dtheta(network: PreparedNetwork, states: States, edges: Sequence[int] |
     """Return dPhi/dw and dPhi/db at ``states``, each (N, ...), for all or the given ``edges``."""
     gradient: Gradient = {}
     for e in range(len(network.links)) if edges is None else edges:
-        _, winner = network.drive(e, states)
-        gradient |= forward_gradient(network, e, network.below(e, states), network.above(e, states), winner)
+        below, above = network.below(e, states), network.above(e, states)
+        gradient |= forward_gradient(network, e, below, above, network.winner(e, states))
     return gradient
 
 

@@ -8,6 +8,7 @@ from functools import partial
 
 from eqnp.backends.backend import Array, array_module
 from eqnp.backends.blocks import blocks
+from eqnp.connections.contract import Winner
 from eqnp.holomorphic import ComplexNetwork
 from eqnp.inputs import require_beta, require_count, require_pace
 from eqnp.networks import States
@@ -172,9 +173,15 @@ def complex_relaxation(of_pairs: Relaxation) -> Relaxation:
 
 
 def _sweeps(network: PreparedNetwork, states: States) -> Callable[..., list[Array]]:
-    """Return an even/odd sweep as a step. It keeps the winners from one sweep to the next."""
-    _, winners = network.drives(states)
+    """Return a sweep by colours as a step. It keeps the winners from one sweep to the next.
 
+    An edge needs winners at the start only if its lower state moves before its upper one, whose drive finds new ones.
+    """
+    when = {n: k for k, colour in enumerate(network.colours) for n in colour}
+    winners: list[Winner] = [None] * len(network.network.edges)
+    for e, edge in enumerate(network.network.edges):
+        if edge.lower and when[edge.lower - 1] < when[edge.upper - 1] and not network.network.own_winners:
+            winners[e] = network.winner(e, states)
     return partial(sweep, network, winners)
 
 

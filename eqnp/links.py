@@ -41,11 +41,11 @@ class Link:
 
     def drive(self, s: Array) -> tuple[Array, Winner]:
         """Return d(s), of the shape of v, and the winners that it found."""
-        if not self._own_winners:
-            return self.connection.drive(self.up, self.bias, s, self.space)
-        norms = self.connection.norms(self.up, s, self.space)
-        self._known = s, norms
-        return self.connection.drive(self.up, self.bias, s, self.space, norms)
+        return self.connection.drive(self.up, self.bias, s, self.space, self._norms(s))
+
+    def winners(self, s: Array) -> Winner:
+        """Return the winners of d(s), or None, without computing more than they need."""
+        return self.connection.winners(self.up, s, self.space, self._norms(s))
 
     def feedback_winners(self, s: Array) -> Winner:
         """Return the winners that the feedback's own weights choose at s."""
@@ -90,3 +90,13 @@ class Link:
     def bias_gradient(self, v: Array) -> Array:
         """Return the derivative of v . d(s) by the bias, summed over samples."""
         return self.connection.bias_gradient(v)
+
+    # ---- inside
+
+    def _norms(self, s: Array) -> Array | None:
+        """Return the norms of s and keep them, if the feedback's winners will need them too."""
+        if not self._own_winners:
+            return None
+        norms = self.connection.norms(self.up, s, self.space)
+        self._known = s, norms
+        return norms

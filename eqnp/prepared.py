@@ -182,6 +182,14 @@ class PreparedNetwork:
         found = [self.drive(e, states) for e in range(len(self.links))]
         return [d for d, _ in found], [winner for _, winner in found]
 
+    def winner(self, e: int, states: States) -> Winner:
+        """Return the winners of the drive along edge ``e`` (N, ...), None if it has no maximum."""
+        return self.from_input[e][1] if e in self.from_input else self.links[e].winners(self.below(e, states))
+
+    def winners(self, states: States) -> list[Winner]:
+        """Return the winners of the drive along every edge, without the drives that no winner needs."""
+        return [self.winner(e, states) for e in range(len(self.links))]
+
     def feedback_winner(self, e: int, states: States, winners: Sequence[Winner]) -> Winner:
         """Return where the feedback along ``e`` puts its values: at the drive's ``winners``, or at its own."""
         if e in self.from_input:

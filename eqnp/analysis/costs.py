@@ -18,7 +18,7 @@ from eqnp.connections.forms import CPU, FORMS, GPU, cost, suits
 from eqnp.connections.layers import ConvLayer, DenseLayer, Layer, Shape
 from eqnp.connections.merged import MergedConnection
 from eqnp.connections.winograd import WinogradConnection
-from eqnp.contrasts import common_contrast
+from eqnp.contrasts import asymmetric_contrast, common_contrast
 from eqnp.learner import Learner
 from eqnp.networks import Network
 from eqnp.ops.pairs import is_complex
@@ -140,19 +140,32 @@ class Costs:
         return sum(each.products for each in self._edges if each.connection is None)
 
     @property
-    def _own_winners(self) -> int:
-        """Of the search for the winners of the backward weights, which is one more drive."""
-        if not self.learner.network.own_winners:
-            return 0
+    def _winners(self) -> int:
+        """Of one search for the winners between states: a drive of every connection with a maximum."""
         return sum(each.products for each in self._edges if each.lower > 0 and each.pools_maxima)
+
+    @property
+    def _own_winners(self) -> int:
+        """Of the search for the winners of the backward weights."""
+        return self._winners if self.learner.network.own_winners else 0
+
+    @property
+    def _first_winners(self) -> int:
+        """Of the winners that a phase of sweeps begins with, where the lower state moves before the upper one."""
+        network = self.learner.network
+        if self.learner.phases.schedule == "synchronous" or network.own_winners:
+            return 0
+        when = {n + 1: k for k, colour in enumerate(network.colours) for n in colour}
+        edges = (each for each in self._edges if each.lower > 0 and each.pools_maxima)
+        return sum(each.products for each in edges if when[each.lower] < when[each.upper])
 
     @property
     def _step(self) -> int:
         return 2 * self._inner + self._own_winners
 
     def _free(self, steps: int) -> int:
-        """Of a phase of free steps; sweeps begin with one drive of every connection."""
-        return steps * self._step + (self._inner if self.learner.phases.schedule == "even-odd" else 0)
+        """Of a phase of free steps."""
+        return steps * self._step + self._first_winners
 
     def _ep(self) -> int:
         points = self.learner.stencil(0, 0).points
@@ -160,13 +173,17 @@ class Costs:
         phases, inner = self.learner.phases, self._inner
         relaxing = self._free(phases.T1) + nudged * (self._free(phases.T2) + phases.T2 * 2 * self._readout)
         contrast = self._input + nudged * 2 * self._readout
-        by_backward = 2 * inner + self._own_winners  # a drive for the winners, and a weight gradient
+        by_weights = self._winners + inner  # a weight gradient, and the winners that it needs
         if not self.learner.network.vector_field:
-            # Real: a drive, for winners, and a weight gradient; complex: the weight gradient of a pair.
-            return relaxing + contrast + len(points) * 2 * inner
+            pairs = sum(is_complex(beta) for beta, _ in points)  # a complex weight gradient is that of a pair
+            return relaxing + contrast + (len(points) - pairs) * by_weights + pairs * 2 * inner
         if self.learner.contrast is common_contrast:
-            return relaxing + contrast + len(points) * (2 * inner + by_backward)
-        return relaxing + contrast + 2 * inner + len(points) * by_backward
+            return relaxing + contrast + 2 * len(points) * by_weights
+        if self.learner.contrast is asymmetric_contrast:
+            # Before the nudged phases, a step and an adjoint; their winners are known. Both weights at the free state.
+            turning = 4 * inner + self._own_winners - nudged * (self._first_winners + phases.T2 * self._own_winners)
+            return relaxing + contrast + turning + self._winners + self._own_winners + 2 * inner
+        return relaxing + contrast + (1 + len(points)) * by_weights
 
     def _bptt(self) -> int:
         phases, bptt, inner = self.learner.phases, self.learner.bptt, self._inner

@@ -31,12 +31,14 @@ def interleave(
     seconds: float = float("inf"),
     progress: Callable[[str, int], None] = lambda name, done: None,
     over: Callable[[bool], bool] = lambda late: late,
+    rest: float = 0.0,
 ) -> dict[str, list[float]]:
     """Return the seconds of every run of every function, interleaved. The first ``warm_up`` rounds are not counted.
 
     A round runs each function once. No round begins after ``seconds``, but one is always counted.
     ``progress(name, done)`` is called before each run. ``over(late)`` decides whether it ends, if several processes
-    measure together.
+    measure together. ``rest`` seconds pass before each run: threads of another library may spin for a while after
+    their work, and take a core from what runs next.
     """
     times: dict[str, list[float]] = {name: [] for name in work}
     start = time.perf_counter()
@@ -45,6 +47,7 @@ def interleave(
             break
         for name, function in work.items():
             progress(name, turn)
+            time.sleep(rest)
             began = time.perf_counter()
             function()
             times[name].append(time.perf_counter() - began)

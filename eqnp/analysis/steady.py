@@ -273,7 +273,7 @@ class SettledPhases:
         """Return the activity pattern, arrays (N, ...): winners of all pools, and which units are saturated."""
         states = self.nudged(beta).states
         network, _ = nudged_network(self.contrast, self.prepared, self.free.states)  # if asymmetric, pools are fixed
-        _, winners = network.drives(states)
+        winners = network.winners(states)
         places = network.feedback_winners(states, winners)
         pattern = [w.copy() for w in (*winners, *places) if w is not None]
         field = vector_field(network, states, *((beta, self.target) if beta else ()))
