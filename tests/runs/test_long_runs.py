@@ -58,9 +58,9 @@ def test_memory_does_not_grow_with_the_epochs(tmp_path):
 @linux
 @pytest.mark.slow
 def test_memory_does_not_grow_in_minutes(tmp_path):
-    """SOAK_SECONDS=3600 for an hour. Longer runs have longer epochs, as in reality."""
+    """SOAK_SECONDS=3600 for an hour. Longer runs have longer epochs, as in reality; there are 5,000 samples."""
     seconds = float(os.environ.get("SOAK_SECONDS", 120))
-    assert soak(tmp_path / "run", seconds, 5 * int(seconds)) <= 0.01
+    assert soak(tmp_path / "run", seconds, min(5 * int(seconds), 4900)) <= 0.01
 
 
 # ---- determinism
