@@ -27,6 +27,9 @@ from eqnp.optim import AVERAGE
 from eqnp.prepared import PreparedNetwork, PreparedWeights
 
 
+ENOUGH = 20  # samples of a batch in which units that are all at a bound are no accident
+
+
 class Batches(Protocol):
     """Batches as functions of (epoch, index, first sample), so that a resumed run needs no replay."""
 
@@ -161,8 +164,8 @@ def train_batch(
     epochs, sets the learning rate; None: the start of the epoch.
 
     Raises:
-        DivergedError: the loss or a state is no longer finite, or the loss is above ``largest_sensible``; the state
-            passed in is still valid.
+        DivergedError: the loss or a state is no longer finite, or the loss is above ``largest_sensible``, or, if it
+            is measured, the network can no longer learn; the state passed in is still valid.
         ValueError: a label is not one of the classes.
     """
     share = share or Share(Alone(), len(x))
@@ -206,6 +209,7 @@ def train_batch(
         return after
     updates = watching.relative_updates(parameters, state.parameters)
     counts = [watching.counts_of(row[len(fields(Tally)) :]) for row in rows]
+    _require_alive(learner, where, after.tally, samples, watching.dead_state(learner.network, norms, counts), x.dtype)
     return replace(after, measured=watching.columns(norms, updates, counts))
 
 
@@ -256,6 +260,17 @@ def _require_sensible(
         return
     found = blame()
     raise _diverged(learner, f"{where}: {what}{f' ({found})' if found else ''}", dtype)
+
+
+def _require_alive(learner: Learner, where: str, epoch: Tally, samples: int, dead: str, dtype: np.dtype) -> None:
+    """Check that the network can still learn, if all units of a state are at a bound in a batch of ``samples``.
+
+    It cannot if the whole ``epoch`` is no better than guessing: a net that fits its batch exactly has no gradient either.
+    """
+    guessing = 1 - 1 / learner.network.architecture.classes
+    if dead and samples >= ENOUGH and epoch.mistakes >= 0.9 * guessing * epoch.samples:
+        what = f"every unit of {dead} is at a bound, so no weight below the outputs has a gradient, and it only guesses"
+        raise _diverged(learner, f"{where}: {what}", dtype)
 
 
 def _diverged(learner: Learner, where: str, dtype: np.dtype) -> DivergedError:

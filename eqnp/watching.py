@@ -80,6 +80,18 @@ def shares_at_bounds(shards: Sequence[Counts]) -> dict[str, float]:
     return shares
 
 
+def dead_state(network: Network, gradient: Mapping[str, float], shards: Sequence[Counts]) -> str:
+    """Return the highest state all of whose units are at a bound, ``s1``, ..., if only the outputs still learn.
+
+    That is: the ``gradient``, its norms by layer, is exactly 0 for every edge but those into the outputs. Else "".
+    """
+    outputs = len(network.activations) + (1 if network.architecture.readout else 0)
+    below = [edge.name for edge in network.edges if edge.upper < outputs]
+    if not below or any(gradient[name] for name in below):
+        return ""
+    return next((name for name, share in reversed(shares_at_bounds(shards).items()) if share == 100), "")
+
+
 def columns(gradient: Mapping[str, float], updates: Mapping[str, float], shards: Sequence[Counts]) -> dict[str, float]:
     """Return the columns of metrics.csv for norms of the ``gradient``, relative ``updates`` and counts of shards."""
     return {

@@ -15,7 +15,7 @@ from eqnp.analysis.settling import check_settling
 from eqnp.backends.sharding import serial_map
 from eqnp.dynamics import Phase, relax, residual
 from eqnp.errors import ConfigurationError, DivergedError
-from eqnp.losses import one_hot
+from eqnp.losses import one_hot, predict
 from eqnp.prepared import PreparedNetwork
 from eqnp.training import Tally, initial_state, largest_sensible, require_finite, train_batch
 
@@ -100,6 +100,45 @@ def test_saturated_units_are_no_divergence():
     after = train_batch(made, state, *batch(), serial_map)
     assert after.tally.loss > 100
     require_finite(made, after, after.tally)
+
+
+def relu6(shift, guesses=True):
+    """Return a learner, a state with the biases of s2 moved by ``shift``, and a batch with labels that it misses."""
+    made = learner(["model.activation=relu6", "training.batch_size=20"])
+    state = initial_state(made, 1.0, "float32")
+    state.parameters["forward.1.bias"][...] += np.float32(shift)
+    x, labels = batch(20)
+    wrong = (predict(outputs_of(made, state, x)) + 1) % 10
+    return made, state, (x, wrong if guesses else predict(outputs_of(made, state, x)))
+
+
+def outputs_of(made, state, x):
+    prepared = PreparedNetwork(made.network, state.parameters, x)
+    return made.network.outputs(state.parameters, relax(prepared, prepared.zero_states(), made.phases.free).states)
+
+
+def test_a_layer_with_all_units_at_a_bound_ends_the_run():
+    for shift in (-100, 100):
+        made, state, (x, labels) = relu6(shift)
+        with pytest.raises(DivergedError, match="batch 1: every unit of s2 is at a bound.*guesses; lower optimizer.rates"):
+            train_batch(made, state, x, labels, serial_map, measure=True)
+        train_batch(made, state, x, labels, serial_map)  # only the last batch of an epoch is looked at
+
+
+def test_neither_few_samples_nor_a_good_fit_nor_other_units_at_a_bound_end_a_run():
+    made, state, (x, labels) = relu6(-100)
+    train_batch(made, state, x[:19], labels[:19], serial_map, measure=True)
+    made, state, (x, labels) = relu6(-100, guesses=False)
+    train_batch(made, state, x, labels, serial_map, measure=True)
+    made, state, (x, labels) = relu6(0)
+    train_batch(made, state, x, labels, serial_map, measure=True)
+
+
+def test_a_run_whose_units_die_is_exit_6(capsys, tmp_path):
+    dying = overrides("model.activation=relu6", "optimizer.rates=100", "optimizer.momentum=0", "training.batch_size=20")
+    result = train_small(capsys, tmp_path / "run", *dying)
+    assert (result.code, result.err.count("\n")) == (6, 2), result.err  # what begins, and why it ended
+    assert "every unit of s" in result.err and "continues from last.h5" in result.err
 
 
 def test_infinite_variance_comes_from_a_gradient_whose_square_overflows():
