@@ -38,7 +38,7 @@ class CudaWinograd(WinogradConnection, CudaConvPool):
     @cached_property
     def _winograd(self) -> Kernels:
         g = self.tiling
-        a, _, b = ops.toom_cook(g.m, g.r)
+        a, _, b = g.transforms
         p, q = g.counts
         h, w, c = self.below
         sizes: dict[str, int | str] = {"H": h, "W": w, "C": c, "K": self.layer.channels, "D": self.padding}

@@ -31,7 +31,6 @@ from eqnp.backends.backend import Array, array_module
 from eqnp.backends.products import Products
 from eqnp.backends.workspace import Workspace
 from eqnp.ops.tiles import Tiling
-from eqnp.ops.toom_cook import toom_cook
 from eqnp.ops.winograd import Transform, as_transform, pooled, spread_outputs, transform_products
 
 
@@ -66,7 +65,7 @@ class StridedKernel(NamedTuple):
 
 def transform_strided_weights(w: Array, tiling: Tiling, products: Products | None = None) -> StridedKernel:
     """Return U of w (r, r, C, K) for all components, and the transforms of inputs and outputs, in the dtype of w."""
-    a, g, b = toom_cook(tiling.m, tiling.taps)
+    a, g, b = tiling.transforms
     products = products or Products()
     u = _all_components(w, tiling, g)
     parts = []

@@ -8,10 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+
 from eqnp.backends.backend import Array
 from eqnp.backends.workspace import Workspace
 from eqnp.ops.conv import Size, output_size
 from eqnp.ops.ties import Axis
+from eqnp.ops.toom_cook import toom_cook
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,11 @@ class Tiling:
     def t(self) -> int:
         """Inputs of a tile along each axis: m + taps - 1."""
         return self.m + self.taps - 1
+
+    @cached_property
+    def transforms(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """A^T (m, t), G (t, taps) and B^T (t, t), along each axis."""
+        return toom_cook(self.m, self.taps)
 
     @cached_property
     def full(self) -> int:

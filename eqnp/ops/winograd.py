@@ -36,7 +36,6 @@ from eqnp.backends.workspace import Workspace
 from eqnp.ops.pooling import max_of_windows
 from eqnp.ops.ties import Ties, prepare_ties, tie_margin
 from eqnp.ops.tiles import Tiling
-from eqnp.ops.toom_cook import toom_cook
 
 
 class Transform(NamedTuple):
@@ -62,7 +61,7 @@ class Kernel(NamedTuple):
 def transform_weights(w: Array, tiling: Tiling, products: Products | None = None) -> Kernel:
     """Return U = (G x G) w for w (r, r, C, K), and the transforms of inputs and outputs, in the dtype of w."""
     xp, t = array_module(w), tiling.t
-    a, g, b = toom_cook(tiling.m, tiling.r)
+    a, g, b = tiling.transforms
     a = pooled(a, tiling.pool)
     (h, wide), (p, q) = tiling.size, tiling.counts
     rows = _laid(b, tiling, p, h)  # (P, t, H)
