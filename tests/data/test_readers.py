@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import gzip
+import io
+import struct
+import zipfile
 
+import datafiles
 import hostile
 import numpy as np
 import pytest
 
+from eqnp.backends.limits import Limit
 from eqnp.data import packed
 from eqnp.data.cifar import CIFAR10, PIXELS, read_cifar_binary, read_cifar_python
 from eqnp.data.idx import read_idx
@@ -35,7 +40,7 @@ def refused(read, data, words):
 # ---- gzip
 
 
-def test_a_limit_on_unpacked_bytes_is_kept_exactly():
+def test_a_bound_on_unpacked_bytes_is_kept_exactly():
     text = bytes(range(200)) * 500
     whole = gzip.compress(text)
     assert gunzip(whole, len(text)) == text
@@ -45,13 +50,15 @@ def test_a_limit_on_unpacked_bytes_is_kept_exactly():
     assert gunzip(gzip.compress(b""), 0) == b""
 
 
-def test_parts_share_the_limit_and_their_number_has_one(monkeypatch):
+def test_parts_share_the_bound_and_their_number_has_one(monkeypatch):
     parts = gzip.compress(b"a" * 1000) + gzip.compress(b"b" * 1000)
     assert gunzip(parts, 2000) == b"a" * 1000 + b"b" * 1000
     with pytest.raises(DamagedError, match="more than 1999"):
         gunzip(parts, 1999)
     monkeypatch.setattr(packed, "MOST_PARTS", 2)
     assert len(gunzip(parts, 2000)) == 2000
+    with pytest.raises(DamagedError, match="more than 2 parts"):
+        gunzip(parts + gzip.compress(b""), 2000)
     with pytest.raises(DamagedError, match="more than 2 parts"):
         gunzip(parts + gzip.compress(b"c"), 9999)
 
@@ -80,11 +87,23 @@ def test_large_chunks_are_unpacked_whole():
     assert packed.begin_of_gzip(b"no gzip", 5) == b""
 
 
+def test_the_bound_holds_over_several_chunks():
+    """The first chunk is unpacked in several pieces, and so are the bytes after it."""
+    data = bytes(20 * packed.CHUNK)
+    whole = gzip.compress(data + np.random.default_rng(0).bytes(packed.CHUNK))
+    assert len(gunzip(whole, 21 * packed.CHUNK)) == 21 * packed.CHUNK
+    for most in (packed.CHUNK, 20 * packed.CHUNK, 21 * packed.CHUNK - 1):
+        with pytest.raises(DamagedError, match=f"more than {most} bytes"):
+            gunzip(whole, most)
+
+
 # ---- IDX
 
 
 def test_headers_of_idx_at_their_ends():
     refused(read_idx, hostile.idx_header(3, 2)[:-1], "header is cut short")
+    refused(read_idx, hostile.idx_header(3)[:4], "header is cut short")
+    refused(read_idx, hostile.idx_header(3)[:3], "not an IDX file")
     refused(read_idx, hostile.idx_header(3, 2), "truncated: 0 bytes where its header says 6")
     refused(read_idx, hostile.idx_header(3, 2) + bytes(7), "too long: 7 bytes where its header says 6")
     refused(read_idx, hostile.idx_header(0, 5), r"gives the shape \(0, 5\)")
@@ -169,6 +188,49 @@ def test_what_differs_is_named(changes, words):
         read(hostile.batch(**changes))
 
 
+def array(version=b"K\x01", shape=b"K\x00M\x00\x0c\x86", dtype=None, fortran=b"\x89", data=b"U\x00"):
+    """Return the pickle of an array of no rows, with one part of its state changed."""
+    known = hostile.DTYPE + b"(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+    return hostile.NUMPY + b"(" + version + shape + (known if dtype is None else dtype) + fortran + data + b"tb"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"version": b"K\x02"}, "C order"),
+        ({"dtype": b"K\x07"}, "C order"),
+        ({"fortran": b"\x88"}, "C order"),
+        ({"fortran": b"K\x01"}, "C order"),
+        ({"data": b"K\x00"}, "C order"),
+        ({"data": b"]"}, "C order"),
+        ({"shape": b"K\x00\x85"}, "size of its shape"),
+        ({"shape": b"K\x00M\x00\x0cK\x01\x87"}, "size of its shape"),
+        ({"shape": b"NM\x00\x0c\x86"}, "size of its shape"),
+        ({"shape": b"K\x00U\x00\x86"}, "size of its shape"),
+        ({"shape": b"K\x00J\x00\xf4\xff\xff\x86"}, "size of its shape"),
+        ({"shape": b"J\xff\xff\xff\xffJ\xff\xff\xff\xff\x86", "data": b"U\x01x"}, "size of its shape"),
+    ],
+)
+def test_every_part_of_an_array_is_checked(changes, words):
+    empty = {"labels": b"]", "filenames": b"]"}
+    for right in ({}, {"fortran": b"K\x00"}):
+        assert read(hostile.batch(data=array(**right), **empty))[0].shape == (0, 32, 32, 3)
+    with pytest.raises(DataError, match=words):
+        read(hostile.batch(data=array(**changes), **empty))
+
+
+def test_calls_and_dictionaries_that_differ_a_little():
+    call = hostile.NUMPY.replace(b"K\x00\x85", b"K\x01\x85")
+    assert call != hostile.NUMPY
+    with pytest.raises(DataError, match="it calls numpy.core.multiarray _reconstruct"):
+        read(hostile.batch(data=call))
+    refused(read_cifar_python, b"\x80\x02}U\x01aK\x01s.", "KeyError: b'labels'")  # SETITEM
+    refused(read_cifar_python, b"\x80\x02}K\x01s.", "keys are not strings")
+    refused(read_cifar_python, b"\x80\x02}(U\x01au.", "do not fit together|damaged|zip")  # a key without a value
+    refused(read_cifar_python, b"\x80\x02}}.", "it is not a dictionary")
+    refused(read_cifar_python, b"\x80\x02K\x01.", "it is not a dictionary")
+
+
 def test_an_array_of_no_rows_and_a_mark_below():
     empty = hostile.NUMPY + b"(K\x01K\x00M\x00\x0c\x86" + hostile.DTYPE
     empty += b"(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89U\x00tb"
@@ -233,4 +295,67 @@ def test_a_member_with_a_wrong_checksum_or_length_is_damaged(tmp_path):
     data[2_500_000] ^= 1
     path.write_bytes(data)
     with pytest.raises(DataError, match=r"damaged or not a .npz file .*CRC"):
+        read_npz(path, ["a"])
+
+
+@pytest.mark.parametrize("version", [(1, 0), (2, 0)])
+def test_both_versions_of_headers_are_read(tmp_path, version):
+    file = io.BytesIO()
+    np.lib.format.write_array(file, np.arange(5.0), version)
+    (tmp_path / "a.npz").write_bytes(hostile.npz(x_train=file.getvalue()))
+    np.testing.assert_array_equal(read_npz(tmp_path / "a.npz", ["x_train"])["x_train"], np.arange(5.0))
+
+
+def test_versions_and_records_that_are_not_read(tmp_path):
+    path, file = tmp_path / "a.npz", io.BytesIO()
+    np.lib.format.write_array(file, np.arange(5.0), (3, 0))
+    records = datafiles.npy(np.zeros(3, [("a", "f4")]))
+    for member, words in (
+        (file.getvalue(), r"version \(3, 0\) of the .npy format"),
+        (b"\x93NUMPY\x02\x01" + file.getvalue()[8:], r"version \(2, 1\)"),
+        (records, "x_train holds records"),
+    ):
+        path.write_bytes(hostile.npz(x_train=member))
+        with pytest.raises(DataError, match=words):
+            read_npz(path, ["x_train"])
+
+
+def test_large_arrays_come_in_several_pieces(tmp_path):
+    values = np.random.default_rng(0).integers(0, 256, 2_500_000, dtype=np.uint8)
+    for save in (np.savez, np.savez_compressed):
+        np.testing.assert_array_equal(read_npz(archive(tmp_path, save, a=values), ["a"])["a"], values)
+
+
+def test_a_member_shorter_than_its_header_says_is_damaged(tmp_path):
+    """The archive itself says how long it is, so a cut member shows when it is read."""
+    path = archive(tmp_path, a=np.zeros(20_000, np.uint8))
+    data, whole = bytearray(path.read_bytes()), 20_000 + 128
+    for place in range(len(data) - 4):
+        if data[place : place + 4] == struct.pack("<I", whole):
+            data[place : place + 4] = struct.pack("<I", whole - 10)
+    path.write_bytes(data)
+    with pytest.raises(DataError, match="a is damaged: its header says .* but 19990 bytes follow"):
+        read_npz(path, ["a"])
+
+
+def test_arrays_beyond_the_memory_are_refused_and_an_unknown_memory_is_none(tmp_path, monkeypatch):
+    path = archive(tmp_path, a=np.zeros(100, np.uint8))
+    monkeypatch.setattr("eqnp.data.npz.limits.memory", lambda: Limit(100, "a test"))
+    assert read_npz(path, ["a"])["a"].shape == (100,)
+    monkeypatch.setattr("eqnp.data.npz.limits.memory", lambda: Limit(99, "a test"))
+    with pytest.raises(DataError, match=rf"{path}: its arrays take 1e-07 GB, but only 9.9e-08 GB .*\(a test\)"):
+        read_npz(path, ["a"])
+    monkeypatch.setattr("eqnp.data.npz.limits.memory", lambda: None)
+    assert read_npz(path, ["a"])["a"].shape == (100,)
+
+
+def test_the_compression_that_is_believed_is_exact(tmp_path, monkeypatch):
+    monkeypatch.setattr("eqnp.data.npz.LARGE", 1)
+    path = archive(tmp_path, np.savez_compressed, a=np.zeros(90_000, np.uint8))
+    with zipfile.ZipFile(path) as file:
+        (info,) = file.infolist()
+    monkeypatch.setattr("eqnp.data.npz.FACTOR", 90_000 / info.compress_size)
+    assert read_npz(path, ["a"])["a"].shape == (90_000,)
+    monkeypatch.setattr("eqnp.data.npz.FACTOR", 89_999 / info.compress_size)
+    with pytest.raises(DataError, match="would unpack"):
         read_npz(path, ["a"])
