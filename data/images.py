@@ -1,12 +1,11 @@
 """A folder of images as a dataset: ``train/CLASS/*`` and ``test/CLASS/*``, PNG or JPEG, read by Pillow (optional).
 
-Sizes come from the headers of the files, before any pixel is decoded.
+Sizes come from the headers of the files, before any pixel is decoded. ``eqnp.data.pictures`` reads each file.
 """
 
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Sequence
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -14,23 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from eqnp.data.imagefiles import require_pillow
 from eqnp.data.npz import require_memory
+from eqnp.data.pictures import ENDINGS, Header, read_header, read_pixels, require_pillow
 from eqnp.errors import DataError
 
-ENDINGS = (".png", ".jpg", ".jpeg")
 OTHER_IMAGES = (".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".npy")
-MOST_PIXELS = 1 << 26  # of one image; a file of a few kilobytes may claim more
-_GREY, _COLOUR = ("1", "L", "LA"), ("RGB", "RGBA", "P", "CMYK", "YCbCr")  # Pillow's names of pixel formats
-_TURNED = (5, 6, 7, 8)  # values of the EXIF orientation that swap height and width
-
-
-class _Header(NamedTuple):
-    """What the header of an image file says."""
-
-    path: Path
-    size: tuple[int, int]  # (H, W)
-    grey: bool
 
 
 class ImageFolder(NamedTuple):
@@ -54,18 +41,17 @@ def read_images(folder: Path, resize: tuple[int, int] = (0, 0)) -> ImageFolder:
         BackendError: Pillow is not installed.
         DataError: no such folders, no images, images of different sizes, or one that cannot be read.
     """
-    image = require_pillow("data.name = folder: reading images needs Pillow; `pip install pillow`")
+    require_pillow("data.name = folder: reading images needs Pillow; `pip install pillow`")
     train = _classes(folder, "train")
     test = _classes(folder, "test")
     if unknown := [name for name in test if name not in train]:
         raise DataError(f"{folder / 'test' / unknown[0]}: this class is not in train, which has {_some(train)}")
-    with warnings.catch_warnings(action="ignore"):  # of Pillow, about what is checked here
-        listed = [_in_turn(train), _in_turn({name: test.get(name, []) for name in train})]
-        headers = [[_header(image, path) for path, _ in each] for each in listed]
-        size = resize if any(resize) else _one_size([*headers[0], *headers[1]])
-        channels = 1 if all(header.grey for header in chain(*headers)) else 3
-        require_memory(folder, sum(map(len, headers)) * size[0] * size[1] * channels)
-        x, tx = (_decode(image, each, size, channels) for each in headers)
+    listed = [_in_turn(train), _in_turn({name: test.get(name, []) for name in train})]
+    headers = [[read_header(path) for path, _ in each] for each in listed]
+    size = resize if any(resize) else _one_size([*headers[0], *headers[1]])
+    channels = 1 if all(header.grey for header in chain(*headers)) else 3
+    require_memory(folder, sum(map(len, headers)) * size[0] * size[1] * channels)
+    x, tx = (_decode(each, size, channels) for each in headers)
     y, ty = (np.array([label for _, label in each], np.int64) for each in listed)
     return ImageFolder(x, y, tx, ty, tuple(train))
 
@@ -117,36 +103,7 @@ def _in_turn(classes: dict[str, list[Path]]) -> list[tuple[Path, int]]:
     return [each for each in chain(*zip_longest(*labelled)) if each is not None]
 
 
-def _header(image: Any, path: Path) -> _Header:
-    """Return what the header of a file says, if the image can be read.
-
-    Raises:
-        DataError: it cannot.
-    """
-    with _opened(image, path) as picture:
-        width, height = picture.size
-        mode = picture.mode
-        if width * height > MOST_PIXELS:
-            raise DataError(f"{path}: {width} x {height} pixels are too many; make the image smaller")
-        if mode not in (*_GREY, *_COLOUR):
-            raise DataError(f"{path}: pixels of the format {mode} are not read; save it with 8 bits for each channel")
-        turned = picture.format == "JPEG" and picture.getexif().get(0x0112) in _TURNED
-        return _Header(path, (width, height) if turned else (height, width), mode in _GREY)
-
-
-def _opened(image: Any, path: Path) -> Any:
-    try:
-        return image.open(path, formats=("PNG", "JPEG"))
-    except Exception as error:
-        raise _unreadable(path, error) from None
-
-
-def _unreadable(path: Path, error: Exception) -> DataError:
-    reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:100]
-    return DataError(f"{path}: not a PNG or JPEG image that can be read ({reason}); remove or replace it")
-
-
-def _one_size(headers: Sequence[_Header]) -> tuple[int, int]:
+def _one_size(headers: Sequence[Header]) -> tuple[int, int]:
     first = headers[0]
     for other in headers:
         if other.size != first.size:
@@ -158,37 +115,12 @@ def _one_size(headers: Sequence[_Header]) -> tuple[int, int]:
     return first.size
 
 
-def _decode(image: Any, headers: Sequence[_Header], size: tuple[int, int], channels: int) -> np.ndarray:
+def _decode(headers: Sequence[Header], size: tuple[int, int], channels: int) -> np.ndarray:
     """Return the pixels of the files: (N, H, W, C) uint8."""
     pixels = np.empty((len(headers), *size, channels), np.uint8)
     for n, header in enumerate(headers):
-        with _opened(image, header.path) as picture:
-            try:
-                pixels[n] = _pixels(image, picture, size, channels)
-            except (OSError, ValueError, SyntaxError, MemoryError) as error:  # what Pillow raises on damaged files
-                raise _unreadable(header.path, error) from None
+        pixels[n] = read_pixels(header, size, channels)
     return pixels
-
-
-def _pixels(image: Any, picture: Any, size: tuple[int, int], channels: int) -> np.ndarray:
-    """Return the pixels of an image, upright and resized: (H, W, C).
-
-    Raises:
-        ValueError: it has transparent pixels, whose colour would depend on the background.
-    """
-    from PIL import ImageOps
-
-    if picture.mode in ("LA", "RGBA") or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-        if picture.getchannel("A").getextrema()[0] < 255:
-            raise ValueError("it has transparent pixels; put it on a background")
-    elif picture.format == "JPEG":
-        picture = ImageOps.exif_transpose(picture)
-    picture = picture.convert("L" if channels == 1 else "RGB")
-    height, width = size
-    if picture.size != (width, height):
-        picture = picture.resize((width, height), image.Resampling.BILINEAR)
-    return np.asarray(picture, np.uint8).reshape(height, width, channels)
 
 
 def _some(names: Sequence[str] | dict[str, Any]) -> str:

@@ -12,7 +12,8 @@ from tolerances import ORACLE, relative_error
 
 import eqnp
 from eqnp.cli.main import main
-from eqnp.data import load
+from eqnp.data import load, load_folder
+from eqnp.data.imagefiles import read_images
 from eqnp.losses import softmax
 
 Image = pytest.importorskip("PIL.Image")
@@ -83,6 +84,25 @@ def test_resize_scales_pictures_and_turns_them_upright(capsys, trained, tmp_path
     assert one["scores"] == two["scores"] and len(row["scores"]) == 10
 
 
+def test_a_picture_has_the_pixels_that_training_gives_it(tmp_path):
+    """Resized, turned, grey or not: `predict` reads a file as training on its folder does."""
+    rng = np.random.default_rng(0)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for channels, ending in ((1, ".png"), (3, ".png"), (3, ".jpg")):
+        folder = tmp_path / f"{channels}{ending}"
+        for part in ("train", "test"):
+            (folder / part / "a").mkdir(parents=True)
+            pixels = rng.integers(0, 256, (20, 30, channels), dtype=np.uint8).squeeze()
+            Image.fromarray(pixels).save(folder / part / "a" / f"0{ending}", exif=exif)
+        dataset = load_folder(folder, (8, 6))
+        (seen,) = read_images(folder / "train" / "a" / f"0{ending}", (8, 6, channels), resize=True)
+        np.testing.assert_array_equal(seen, dataset.train_images[0])
+        upright = load_folder(folder).train_images[0]
+        assert upright.shape == (30, 20, channels)
+        np.testing.assert_array_equal(read_images(folder / "train" / "a" / f"0{ending}", upright.shape)[0], upright)
+
+
 def broken(tmp_path):
     """Yield a file that cannot be predicted, and words of its message."""
     yield tmp_path / "none.png", ["no such file"]
@@ -97,7 +117,7 @@ def broken(tmp_path):
         yield tmp_path / name, words
     deep = Image.fromarray(DIGITS[0, ..., 0].astype(np.uint16) * 256)
     deep.save(tmp_path / "deep.png")
-    yield tmp_path / "deep.png", ["more than 8 bits"]
+    yield tmp_path / "deep.png", ["8 bits for each channel"]
     clear = Image.fromarray(DIGITS[0, ..., 0]).convert("RGBA")
     clear.putalpha(100)
     clear.save(tmp_path / "clear.png")

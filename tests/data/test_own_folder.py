@@ -149,10 +149,10 @@ def broken(root, how):
     if how == "cut":
         data = (cat / "1.png").read_bytes()
         (cat / "1.png").write_bytes(data[: len(data) // 2])
-        return ["train/cat/1.png", "not a PNG or JPEG image that can be read", "remove or replace it"]
+        return ["train/cat/1.png", "damaged or not a PNG or JPEG picture", "replace it"]
     if how == "text":
         (cat / "1.png").write_text("hello")
-        return ["train/cat/1.png", "not a PNG or JPEG image"]
+        return ["train/cat/1.png", "not a PNG or JPEG picture"]
     if how == "another format":
         Image.fromarray(picture(1)).save(cat / "1.gif")
         return ["train/cat/1.gif", "only PNG and JPEG are read"]
