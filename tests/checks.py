@@ -246,6 +246,15 @@ def winograd_feedback(v, winner, kernel, tiling, space=None):
     return ops.winograd_inputs(y, kernel, tiling, space)
 
 
+def winograd_weights(x, v, winner, tiling, space=None):
+    space = space or Workspace()
+    y = ops.to_tiles(v, tiling, "v", space)
+    if winner is not None:
+        y = ops.winograd_unpool(y, ops.to_tiles(winner, tiling, "winner", space), space)
+    products = ops.winograd_weight_products(x, y, ops.tile_transforms(tiling, x), tiling, space)
+    return ops.winograd_weight_gradient(products, tiling)
+
+
 def check_winograd(case, xp=np, dtype=np.float64):
     """Against the direct form, adjoint to each other, and with ties as there."""
     x, w, tiling, kernel = winograd_case(case, xp, dtype)
@@ -262,6 +271,8 @@ def check_winograd(case, xp=np, dtype=np.float64):
     if pool != "none":
         unpooled = ops.max_unpool(v, places, u.shape[1:3]) if pool == "max" else ops.average_unpool(v, u.shape[1:3])
     assert_winograd(back, to_host(ops.conv2d_transpose(unpooled, w, size, 1, padding)), dtype)
+    dw = winograd_weights(x, v, winner, tiling)
+    assert_winograd(dw, to_host(ops.conv2d_weight_gradient(x, unpooled, w.shape[:2], 1, padding)), dtype)
     y = ops.winograd_outputs(x, kernel, tiling)
     g = xp.asarray(numbers(y.shape, 4, dtype))
     assert_adjoint(

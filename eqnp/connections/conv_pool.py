@@ -87,14 +87,14 @@ class ConvPoolConnection(Connection):
     def feedback_blocks(self, w: Prepared, v: Array, winner: Winner, space: Workspace) -> Iterator[tuple[slice, Array]]:
         """Yield (block, w~ * P^{-1}(v) of these samples): (N, P, Q, K) -> (B, H, W, C) for blocks of B samples."""
         for block in self._blocks(v):
-            yield block, self._feedback(w, v[block], _part(winner, block), space.scratch)
+            yield block, self._feedback(w, v[block], part_of(winner, block), space.scratch)
 
     def drive_at_winners(self, w: Prepared, s: Array, winner: Winner, space: Workspace | None = None) -> Array:
         """Return P(w * s) with the maximum at given winners (N, P, Q, K): (N, H, W, C) -> (N, P, Q, K)."""
         space = space or Workspace()
         out = space.take("drive at winners", (len(s), *self.above), s)
         for block in self._blocks(s):
-            self._drive_at_winners(w, s[block], _part(winner, block), space.scratch, out[block])
+            self._drive_at_winners(w, s[block], part_of(winner, block), space.scratch, out[block])
         return out
 
     def weight_gradient(self, s: Array, v: Array, winner: Winner, space: Workspace | None = None) -> Array:
@@ -102,9 +102,9 @@ class ConvPoolConnection(Connection):
         space = (space or Workspace()).scratch
         least = -(-ROWS // (self.conv_size[0] * self.conv_size[1]))
         cut = blocks(s, self._columns_per_sample() * s.dtype.itemsize, least)
-        dw = self._weight_gradient(s[cut[0]], v[cut[0]], _part(winner, cut[0]), space)
+        dw = self._weight_gradient(s[cut[0]], v[cut[0]], part_of(winner, cut[0]), space)
         for block in cut[1:]:
-            dw += self._weight_gradient(s[block], v[block], _part(winner, block), space)
+            dw += self._weight_gradient(s[block], v[block], part_of(winner, block), space)
         return dw
 
     def bias_gradient(self, v: Array) -> Array:
@@ -181,12 +181,12 @@ class ConvPoolConnection(Connection):
         out = space.take("drive", shape, s)
         winner = space.take("winners", shape, s, dtype=array_module(s).uint8) if is_maximum else None
         for block in self._blocks(s):
-            part = _part(norms, block)
+            part = part_of(norms, block)
             if is_maximum and part is None:
                 part = self._norms(w, s[block], space.scratch)
-            self._drive(w, b, s[block], space.scratch, out[block], _part(winner, block), part)
+            self._drive(w, b, s[block], space.scratch, out[block], part_of(winner, block), part)
         return out, winner
 
 
-def _part(a: Array | None, block: slice) -> Array | None:
+def part_of(a: Array | None, block: slice) -> Array | None:
     return None if a is None else a[block]

@@ -34,6 +34,7 @@ class CudaWinograd(WinogradConnection, CudaConvPool):
 
     def __init__(self, below: Shape, layer: ConvLayer, m: int, device: Device) -> None:
         super().__init__(below, layer, m, Uncopied(), device=device)
+        self.by_tiles = False  # not measured on a GPU
 
     @cached_property
     def _winograd(self) -> Kernels:

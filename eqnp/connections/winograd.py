@@ -5,12 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from eqnp import ops
-from eqnp.backends.backend import Array
+from eqnp.backends.backend import Array, array_module
+from eqnp.backends.blocks import blocks
 from eqnp.backends.products import Products
 from eqnp.backends.workspace import Workspace
 from eqnp.connections.contract import Prepared, Winner
-from eqnp.connections.conv_pool import ConvPoolConnection
+from eqnp.connections.conv_pool import ConvPoolConnection, part_of
 from eqnp.connections.layers import ConvLayer, Shape
+
+CHANNELS = 16  # with fewer, below or above, the product of columns is faster than the transforms
+TILES = 256  # of a block of the weight gradient, at least
 
 
 class WinogradConnection(ConvPoolConnection):
@@ -23,6 +27,8 @@ class WinogradConnection(ConvPoolConnection):
         super().__init__(below, layer, **more)
         self.products = products
         self.tiling = ops.Tiling(m, layer.kernel[0], layer.pool, self.size, self.padding, self.stride)
+        self.by_tiles = self.stride == 1 and min(below[2], layer.channels) >= CHANNELS
+        """Whether the weight gradient is computed by tiles, too."""
 
     @property
     def reach(self) -> tuple[ops.Axis, ops.Axis]:
@@ -54,9 +60,27 @@ class WinogradConnection(ConvPoolConnection):
             out += b
 
     def _feedback(self, w: ops.Kernel, v: Array, winner: Winner, space: Workspace) -> Array:
+        return self._inputs(w, self._unpool_tiles(v, winner, space), space)
+
+    def weight_gradient(self, s: Array, v: Array, winner: Winner, space: Workspace | None = None) -> Array:
+        """Return P^{-1}(v) correlated with s, by tiles: (N, H, W, C), (N, P, Q, K) -> (r, r, C, K)."""
+        if not self.by_tiles:
+            return super().weight_gradient(s, v, winner, space)
+        space = (space or Workspace()).scratch
+        transforms = ops.tile_transforms(self.tiling, s)
+        least = -(-TILES // self.tiling.count)  # to read and write the sum of a block costs as much as some tiles
+        total: Array | None = None
+        for block in blocks(s, self._numbers_per_sample() * s.dtype.itemsize, least):
+            y = self._unpool_tiles(v[block], part_of(winner, block), space)
+            part = ops.winograd_weight_products(s[block], y, transforms, self.tiling, space)
+            total = part if total is None else array_module(s).add(total, part, out=total)
+        assert total is not None
+        return ops.winograd_weight_gradient(total, self.tiling)
+
+    def _unpool_tiles(self, v: Array, winner: Winner, space: Workspace) -> Array:
+        """Return P^{-1}(v) as tiles: (N, P, Q, K) -> (outputs, outputs, Q, N, P, K)."""
         y = ops.to_tiles(v, self.tiling, "values", space)
-        y = ops.winograd_unpool(y, self._winners_of_tiles(winner, space), space) if self.pool == "max" else y
-        return self._inputs(w, y, space)
+        return ops.winograd_unpool(y, self._winners_of_tiles(winner, space), space) if self.pool == "max" else y
 
     def _drive_at_winners(self, w: ops.Kernel, s: Array, winner: Winner, space: Workspace, out: Array) -> None:
         y = self._outputs(w, s, space)

@@ -39,12 +39,15 @@ from eqnp.ops.tiles import Tiling, from_tiles, to_tiles
 from eqnp.ops.toom_cook import toom_cook
 from eqnp.ops.winograd import (
     Kernel,
+    tile_transforms,
     transform_weights,
     winograd_inputs,
     winograd_max_pool,
     winograd_outputs,
     winograd_pick,
     winograd_unpool,
+    winograd_weight_gradient,
+    winograd_weight_products,
 )
 
 __all__ = [
@@ -77,6 +80,7 @@ __all__ = [
     "strided_inputs",
     "strided_outputs",
     "tie_margin",
+    "tile_transforms",
     "to_tiles",
     "toom_cook",
     "transform_strided_weights",
@@ -86,4 +90,6 @@ __all__ = [
     "winograd_outputs",
     "winograd_pick",
     "winograd_unpool",
+    "winograd_weight_gradient",
+    "winograd_weight_products",
 ]

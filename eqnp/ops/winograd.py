@@ -60,27 +60,35 @@ class Kernel(NamedTuple):
 
 def transform_weights(w: Array, tiling: Tiling, products: Products | None = None) -> Kernel:
     """Return U = (G x G) w for w (r, r, C, K), and the transforms of inputs and outputs, in the dtype of w."""
-    xp, t = array_module(w), tiling.t
-    a, g, b = tiling.transforms
-    a = pooled(a, tiling.pool)
-    (h, wide), (p, q) = tiling.size, tiling.counts
-    rows = _laid(b, tiling, p, h)  # (P, t, H)
-    cols = _laid(b, tiling, q, wide).swapaxes(0, 1)  # (t, Q, W)
-    c, k = w.shape[2:]
-    g = xp.asarray(np.kron(g, g), dtype=w.dtype)
-    u = xp.matmul(g, w.reshape(tiling.r**2, c * k)).reshape(t * t, c, k)
+    t, (c, k) = tiling.t, w.shape[2:]
+    u = array_module(w).matmul(_of_weights(tiling, w), w.reshape(tiling.r**2, c * k)).reshape(t * t, c, k)
     ties = prepare_ties(w, *tiling.reach, points=t) if tiling.pool == "max" else None
     products = products or Products()
     return Kernel(
         (c, k),
         products.prepare(u),
         products.prepare(u.swapaxes(1, 2)),
-        as_transform(rows.reshape(p * t, h), w),
-        as_transform(cols.reshape(t * q, wide), w),
-        as_transform(a, w),
+        *tile_transforms(tiling, w),
         products,
         ties,
     )
+
+
+def tile_transforms(tiling: Tiling, like: Array) -> tuple[Transform, Transform, Transform]:
+    """Return R (P t, H), S (t Q, W) and A^T (outputs, t) with the module and dtype of ``like``."""
+    a, _, b = tiling.transforms
+    (h, w), (p, q), t = tiling.size, tiling.counts, tiling.t
+    rows = _laid(b, tiling, p, h)  # (P, t, H)
+    cols = _laid(b, tiling, q, w).swapaxes(0, 1)  # (t, Q, W)
+    matrices = rows.reshape(p * t, h), cols.reshape(t * q, w), pooled(a, tiling.pool)
+    rows, cols, outputs = (as_transform(matrix, like) for matrix in matrices)
+    return rows, cols, outputs
+
+
+def _of_weights(tiling: Tiling, like: Array) -> Array:
+    """Return G x G, the transform of the weights of a tile: (t^2, r^2)."""
+    _, g, _ = tiling.transforms
+    return array_module(like).asarray(np.kron(g, g), dtype=like.dtype)
 
 
 def pooled(a: np.ndarray, pool: str) -> np.ndarray:
@@ -115,16 +123,49 @@ def winograd_outputs(x: Array, kernel: Kernel, tiling: Tiling, space: Workspace 
 
     The result lies in the workspace and is valid until the next call with it. Adjoint: ``winograd_inputs``.
     """
-    xp, space = array_module(x), space or Workspace()
-    (c, k), (p, q), (n, h, w) = kernel.channels, tiling.counts, x.shape[:3]
-    t, tiles = tiling.t, q * n * p
-    r = space.take("even stages", (n, p * t, w * c), x)
-    xp.matmul(kernel.rows.there, x.reshape(n, h, w * c), out=r)
-    v = space.take("odd stages", (t, t * q, n * p, c), x)
-    xp.matmul(kernel.cols.there, r.reshape(n * p, t, w, c), out=v.transpose(2, 0, 1, 3))
-    m = space.take("even stages", (t * t, tiles, k), x)
-    kernel.products.matmul(v.reshape(t * t, tiles, c), kernel.u, out=m)
+    space = space or Workspace()
+    (p, q), n = tiling.counts, len(x)
+    v = transform_inputs(x, kernel.rows, kernel.cols, tiling, space)
+    m = space.take("even stages", (*v.shape[:2], kernel.channels[1]), x)
+    kernel.products.matmul(v, kernel.u, out=m)
     return transform_products(m, kernel.outputs, (q, n, p), space)
+
+
+def transform_inputs(
+    x: Array,
+    rows: Transform,
+    cols: Transform,
+    tiling: Tiling,
+    space: Workspace,
+    stages: tuple[str, str] = ("even stages", "odd stages"),
+) -> Array:
+    """Return V = R x S^T: (N, H, W, C) -> (t^2, Q N P, C). It lies in the second of two buffers, ``stages``."""
+    xp, (n, h, w, c), (p, q), t = array_module(x), x.shape, tiling.counts, tiling.t
+    r = space.take(stages[0], (n, p * t, w * c), x)
+    xp.matmul(rows.there, x.reshape(n, h, w * c), out=r)
+    v = space.take(stages[1], (t, t * q, n * p, c), x)
+    xp.matmul(cols.there, r.reshape(n * p, t, w, c), out=v.transpose(2, 0, 1, 3))
+    return v.reshape(t * t, q * n * p, c)
+
+
+def winograd_weight_products(
+    x: Array, y: Array, transforms: tuple[Transform, Transform, Transform], tiling: Tiling, space: Workspace
+) -> Array:
+    """Return dU^i = (V^i)^T M^i for the entries i of a tile: (N, H, W, C), Y of its outputs -> (t^2, C, K).
+
+    ``transforms`` are those of ``tile_transforms``. The sum of dU over parts of a batch is as good as that of the whole.
+    """
+    rows, cols, outputs = transforms
+    m = spread_outputs(y, outputs, space)  # in the buffer "even stages"
+    v = transform_inputs(x, rows, cols, tiling, space, ("odd stages", "inputs of tiles"))
+    return array_module(x).matmul(v.swapaxes(1, 2), m)
+
+
+def winograd_weight_gradient(products: Array, tiling: Tiling) -> Array:
+    """Return dw = (G x G)^T dU, the adjoint of ``winograd_outputs`` in w: (t^2, C, K) -> (r, r, C, K)."""
+    c, k = products.shape[1:]
+    g = _of_weights(tiling, products)
+    return array_module(products).matmul(g.T, products.reshape(-1, c * k)).reshape(tiling.r, tiling.r, c, k)
 
 
 def transform_products(m: Array, transform: Transform, tiles: tuple[int, int, int], space: Workspace) -> Array:

@@ -58,6 +58,11 @@ def blocks_scaled(factor):
     return lambda original: lambda *args: ((block, a * factor) for block, a in original(*args))
 
 
+def flipped_kernel_of_result(original):
+    """The gradient of a true convolution's weights where those of a cross-correlation are meant."""
+    return lambda *args, **kwargs: original(*args, **kwargs)[::-1, ::-1]
+
+
 def flipped_kernel(original):
     """A true convolution where a cross-correlation is meant, and the other way round."""
     return lambda x, w, *args, **kwargs: original(x, w[::-1, ::-1], *args, **kwargs)
@@ -197,6 +202,9 @@ OPS = [
     ("transform_strided_weights", broken_field("outputs", "back"), check_strided),
     ("strided_outputs", scaled(-1), check_strided),
     ("strided_inputs", scaled(-1), check_strided),
+    ("winograd_weight_products", scaled(-1), check_winograd),
+    ("winograd_weight_gradient", scaled(2), check_winograd),
+    ("winograd_weight_gradient", flipped_kernel_of_result, check_winograd),
     ("winograd_outputs", scaled(-1), check_winograd),
     ("winograd_inputs", scaled(-1), check_winograd),
     ("winograd_max_pool", scaled(2), check_winograd),

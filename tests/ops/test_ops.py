@@ -164,6 +164,8 @@ def test_a_workspace_changes_nothing_in_winograd():
         np.testing.assert_array_equal(winner, other)
         back, expected = (checks.winograd_feedback(p, winner, kernel, tiling, s) for s in (space, None))
         np.testing.assert_array_equal(back, expected)
+        dw, expected = (checks.winograd_weights(x, p, winner, tiling, s) for s in (space, None))
+        np.testing.assert_array_equal(dw, expected)
 
 
 @pytest.mark.parametrize(("m", "r"), [(2, 3), (4, 3), (2, 5), (4, 5), (3, 2), (2, 7)])
