@@ -13,7 +13,7 @@ from eqnp.connections.contract import Prepared, Winner
 from eqnp.connections.conv_pool import ConvPoolConnection, part_of
 from eqnp.connections.layers import ConvLayer, Shape
 
-CHANNELS = 16  # with fewer, below or above, the product of columns is faster than the transforms
+CHANNELS = 32  # with fewer, below or above, the product of columns is faster than the transforms
 TILES = 256  # of a block of the weight gradient, at least
 
 
