@@ -13,7 +13,8 @@ from eqnp.connections.contract import Prepared, Winner
 from eqnp.connections.conv_pool import ConvPoolConnection, part_of
 from eqnp.connections.layers import ConvLayer, Shape
 
-CHANNELS = 32  # with fewer, below or above, the product of columns is faster than the transforms
+CHANNELS = 32  # for the weight gradient by tiles, at least, below and above
+PAIRS_FOR_A_TILE = 64  # of channels below and above: with fewer its transforms cost more than they save (measured)
 TILES = 256  # of a block of the weight gradient, at least
 
 
@@ -27,7 +28,8 @@ class WinogradConnection(ConvPoolConnection):
         super().__init__(below, layer, **more)
         self.products = products
         self.tiling = ops.Tiling(m, layer.kernel[0], layer.pool, self.size, self.padding, self.stride)
-        self.by_tiles = self.stride == 1 and min(below[2], layer.channels) >= CHANNELS
+        c, k = below[2], layer.channels
+        self.by_tiles = self.stride == 1 and min(c, k) >= CHANNELS and c * k >= PAIRS_FOR_A_TILE * self.tiling.count
         """Whether the weight gradient is computed by tiles, too."""
 
     @property
