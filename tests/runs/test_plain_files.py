@@ -73,3 +73,80 @@ def test_a_bound_on_the_size_is_kept_exactly(tmp_path, most):
             checkpoint.load(path, kind="training", most=size - 1)
     else:
         assert checkpoint.load(path, kind="training", most=None if most is None else size)["a"].tolist() == [0, 1, 2]
+
+
+def nested(levels):
+    return {"a": nested(levels - 1)} if levels else {"n": 1}
+
+
+def test_depth_and_names_are_bounded_exactly(tmp_path, monkeypatch):
+    path = tmp_path / "a.h5"
+    deepest = nested(checkpoint.MOST_LEVELS - 1)
+    checkpoint.save(path, deepest, kind="training")
+    assert checkpoint.load(path, kind="training") == deepest
+    with pytest.raises(ValueError, match=r"^a\.a\..*: dictionaries are nested deeper than \d+ levels$"):
+        checkpoint.save(path, nested(checkpoint.MOST_LEVELS), kind="training")
+    keys = {"ä" * 5: 1, "b": 2}  # of 10 and 1 bytes
+    monkeypatch.setattr(checkpoint, "MOST_NAMES", 10 + 1 + 2 * 22)
+    checkpoint.save(path, keys, kind="training")
+    monkeypatch.setattr(checkpoint, "MOST_NAMES", 10 + 1 + 2 * 22 - 1)
+    with pytest.raises(ValueError, match=r"^: 2 keys are too many for one dictionary$"):
+        checkpoint.save(path, keys, kind="training")
+    assert checkpoint.load(path, kind="training") == keys
+
+
+def test_whole_numbers_are_stored_as_such_as_long_as_they_fit(tmp_path):
+    path = tmp_path / "a.h5"
+    numbers = {f"n{n}": n for n in (0, 126, 2**63 - 1, -(2**63), 2**63, -(2**63) - 1, 2**127)}
+    checkpoint.save(path, numbers, kind="training")
+    with h5py.File(path) as file:
+        kinds = {int(name[1:]): file[name].dtype for name in numbers}
+    assert [n for n, kind in kinds.items() if kind == np.int64] == [0, 126, 2**63 - 1, -(2**63)]
+    assert checkpoint.load(path, kind="training") == numbers
+    counts = checkpoint.integers(n for n in (3, 5))
+    assert counts.dtype == np.int64 and counts.tolist() == [3, 5]
+
+
+def test_what_cannot_be_saved_is_named(tmp_path):
+    for value, words in (
+        (np.zeros(2, "U3"), "a.b: cannot save an array of <U3;"),
+        (np.zeros(2, object), "a.b: cannot save an array of object;"),
+        (None, "a.b: cannot save NoneType;"),
+        ([1], "a.b: cannot save list;"),
+    ):
+        with pytest.raises(TypeError) as error:
+            checkpoint.save(tmp_path / "a.h5", {"a": {"b": value}}, kind="training")
+        assert str(error.value).startswith(words)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_differs_from_a_template_is_described():
+    for expected, actual, words in (
+        (1, 2.0, "a.b is one float in the checkpoint, but one int is needed"),
+        (True, 1, "a.b is one int in the checkpoint, but one bool is needed"),
+        ("", np.zeros((2, 3)), r"a.b is an array \(2, 3\) of float64 in the checkpoint, but one str is needed"),
+        ({}, None, "a.b is one NoneType in the checkpoint, but a group is needed"),
+        (np.zeros(1), np.float64(1), r"a.b is one float in the checkpoint, but an array \(1,\) of float64 is needed"),
+    ):
+        with pytest.raises(CheckpointError, match=words):
+            checkpoint.restore_into({"a": {"b": expected}}, {"a": {"b": actual}})
+
+
+def test_a_link_is_followed_unless_it_must_not(tmp_path):
+    target, link = tmp_path / "target.h5", tmp_path / "link.h5"
+    target.touch()
+    link.symlink_to(target)
+    checkpoint.save(link, {"n": 1}, kind="training")
+    assert link.is_symlink() and checkpoint.load(target, kind="training") == {"n": 1}
+    checkpoint.save(link, {"n": 2}, kind="training", follow=False)
+    assert not link.is_symlink() and checkpoint.load(target, kind="training") == {"n": 1}
+
+
+def test_text_and_bytes_of_one_axis_are_not_mistaken_for_each_other(tmp_path):
+    """A bytes-like array comes back as an array, odd text as text; three different truth values are refused."""
+    path = tmp_path / "a.h5"
+    content = {"array": np.frombuffer(b"abc", np.uint8), "odd": "a\0b", "none": np.zeros(0, bool), "numbers": np.arange(3)}
+    checkpoint.save(path, content, kind="training")
+    loaded = checkpoint.load(path, kind="training")
+    assert loaded["odd"] == "a\0b" and loaded["array"].tobytes() == b"abc" and loaded["none"].dtype == bool
+    assert loaded["numbers"].tolist() == [0, 1, 2] and loaded["none"].shape == (0,)
