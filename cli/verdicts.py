@@ -114,11 +114,21 @@ def _cure(v: Mapping[str, Any], s: Mapping[str, Any], command: Sequence[str]) ->
     if not words:
         return [_row("cure", f"none found: none of {tried} other settings is better")]
     limit = "" if cure["enough"] else f", the best of {tried} tried; none reaches {v['goal']:.2f}"
-    options = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
     return [
         _row("cure", f"{', '.join(words)}: cosine {cure['cosine']:.3f}{limit}"),
-        "  " + " ".join(map(shlex.quote, [*command, *options])),
+        "  " + " ".join(map(shlex.quote, _with_settings(command, settings))),
     ]
+
+
+def _with_settings(command: Sequence[str], settings: Mapping[str, str]) -> list[str]:
+    """Return a command with these settings in the place of its own for the same keys."""
+    kept: list[str] = []
+    for word in command:
+        if kept[-1:] == ["--set"] and word.partition("=")[0] in settings:
+            kept.pop()
+        else:
+            kept.append(word)
+    return kept + [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
 
 
 def percent(share: float) -> str:

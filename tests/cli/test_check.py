@@ -41,7 +41,9 @@ def test_a_cure_is_a_command_that_trains(capsys, tmp_path):
     assert "verdict  good" not in out and "\ncause    " in out and "\ncure     " in out
     (command,) = [line.strip() for line in out.splitlines() if line.startswith("  eqnp train ")]
     words = shlex.split(command)
-    assert words[:3] == ["eqnp", "train", str(finished / "config.toml")] and words[3 : 3 + len(bad)] == bad
+    assert words[:3] == ["eqnp", "train", str(finished / "config.toml")] and set(words[3::2]) == {"--set"}
+    keys = [word.partition("=")[0] for word in words[4::2]]
+    assert {"dynamics.T1", "dynamics.T2"} <= set(keys) and len(keys) == len(set(keys)), "each key once"
     result = run(capsys, *words[1:], *overrides("training.epochs=1"), "--out", tmp_path / "cured")
     assert result.code == 0, result.err
 
