@@ -123,11 +123,11 @@ def _cure(v: Mapping[str, Any], s: Mapping[str, Any], command: Sequence[str]) ->
 def _with_settings(command: Sequence[str], settings: Mapping[str, str]) -> list[str]:
     """Return a command with these settings in the place of its own for the same keys."""
     kept: list[str] = []
-    for word in command:
-        if kept[-1:] == ["--set"] and word.partition("=")[0] in settings:
+    for given in command:
+        if kept[-1:] == ["--set"] and given.partition("=")[0] in settings:
             kept.pop()
         else:
-            kept.append(word)
+            kept.append(given)
     return kept + [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
 
 

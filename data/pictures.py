@@ -17,7 +17,8 @@ ENDINGS = (".png", ".jpg", ".jpeg")
 MOST_PIXELS = 1 << 26  # of one picture; a file of a few kilobytes may claim more
 _GREY, _COLOUR = ("1", "L", "LA"), ("RGB", "RGBA", "P", "PA", "CMYK", "YCbCr")  # Pillow's names of pixel formats
 _MODES = {1: "L", 3: "RGB"}  # the format of uint8 pixels, by the number of channels
-_ORIENTATION = 0x0112  # the tag of EXIF that says how a picture is turned; from 5 on, height and width swap
+_ORIENTATION = 0x0112  # the tag of EXIF that says how a picture is turned
+_TURNED = (5, 6, 7, 8)  # its values that swap height and width
 
 
 class Header(NamedTuple):
@@ -56,7 +57,7 @@ def read_header(path: Path) -> Header:
                 f"{path}: pixels of the format {picture.mode} are not read; save it with 8 bits for each channel"
             )
         try:
-            turned = picture.getexif().get(_ORIENTATION, 1) >= 5
+            turned = picture.getexif().get(_ORIENTATION) in _TURNED
         except Exception as error:  # Pillow raises anything on damaged bytes
             raise _unreadable(path, error) from None
         return Header(path, (width, height) if turned else (height, width), picture.mode in _GREY)
@@ -73,7 +74,7 @@ def read_pixels(header: Header, size: tuple[int, int], channels: int) -> np.ndar
     with _opened(header.path) as picture:
         try:
             upright = ImageOps.exif_transpose(picture)
-            clear = upright.has_transparency_data and upright.convert("RGBA").getchannel("A").getextrema()[0] < 255
+            clear = upright.has_transparency_data and np.asarray(upright.convert("RGBA"))[..., 3].min() < 255
             pixels = upright.convert(_MODES[channels])
         except MemoryError:
             raise
@@ -82,7 +83,7 @@ def read_pixels(header: Header, size: tuple[int, int], channels: int) -> np.ndar
     if clear:
         raise DataError(f"{header.path}: it has transparent pixels; put it on a background")
     if pixels.size[::-1] != header.size:  # an orientation after the pixels
-        raise DataError(f"{header.path}: is {pixels.width} x {pixels.height} once it is turned upright; save it upright")
+        raise DataError(f"{header.path}: is {pixels.width} x {pixels.height} when turned upright; save it upright")
     height, width = size
     if header.size != size:
         pixels = pixels.resize((width, height), Image.Resampling.BILINEAR)

@@ -26,7 +26,6 @@ from eqnp.losses import one_hot, predict, smooth
 from eqnp.optim import AVERAGE
 from eqnp.prepared import PreparedNetwork, PreparedWeights
 
-
 ENOUGH = 20  # samples of a batch in which units that are all at a bound are no accident
 
 
@@ -265,7 +264,7 @@ def _require_sensible(
 def _require_alive(learner: Learner, where: str, epoch: Tally, samples: int, dead: str, dtype: np.dtype) -> None:
     """Check that the network can still learn, if all units of a state are at a bound in a batch of ``samples``.
 
-    It cannot if the whole ``epoch`` is no better than guessing: a net that fits its batch exactly has no gradient either.
+    A net that fits its batch exactly has no gradient either, so the whole ``epoch`` must be no better than guessing.
     """
     guessing = 1 - 1 / learner.network.architecture.classes
     if dead and samples >= ENOUGH and epoch.mistakes >= 0.9 * guessing * epoch.samples:

@@ -189,4 +189,5 @@ class ConvPoolConnection(Connection):
 
 
 def part_of(a: Array | None, block: slice) -> Array | None:
+    """Return a block of the samples of an array (N, ...) that may be missing."""
     return None if a is None else a[block]

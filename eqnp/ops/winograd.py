@@ -80,9 +80,11 @@ def tile_transforms(tiling: Tiling, like: Array) -> tuple[Transform, Transform, 
     (h, w), (p, q), t = tiling.size, tiling.counts, tiling.t
     rows = _laid(b, tiling, p, h)  # (P, t, H)
     cols = _laid(b, tiling, q, w).swapaxes(0, 1)  # (t, Q, W)
-    matrices = rows.reshape(p * t, h), cols.reshape(t * q, w), pooled(a, tiling.pool)
-    rows, cols, outputs = (as_transform(matrix, like) for matrix in matrices)
-    return rows, cols, outputs
+    return (
+        as_transform(rows.reshape(p * t, h), like),
+        as_transform(cols.reshape(t * q, w), like),
+        as_transform(pooled(a, tiling.pool), like),
+    )
 
 
 def _of_weights(tiling: Tiling, like: Array) -> Array:
@@ -153,7 +155,7 @@ def winograd_weight_products(
 ) -> Array:
     """Return dU^i = (V^i)^T M^i for the entries i of a tile: (N, H, W, C), Y of its outputs -> (t^2, C, K).
 
-    ``transforms`` are those of ``tile_transforms``. The sum of dU over parts of a batch is as good as that of the whole.
+    ``transforms`` are those of ``tile_transforms``. dU of a batch is the sum of that of its parts.
     """
     rows, cols, outputs = transforms
     m = spread_outputs(y, outputs, space)  # in the buffer "even stages"

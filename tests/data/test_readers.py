@@ -222,7 +222,7 @@ def test_every_part_of_an_array_is_checked(changes, words):
 def test_calls_and_dictionaries_that_differ_a_little():
     call = hostile.NUMPY.replace(b"K\x00\x85", b"K\x01\x85")
     assert call != hostile.NUMPY
-    with pytest.raises(DataError, match="it calls numpy.core.multiarray _reconstruct"):
+    with pytest.raises(DataError, match=r"it calls numpy\.core\.multiarray _reconstruct"):
         read(hostile.batch(data=call))
     refused(read_cifar_python, b"\x80\x02}U\x01aK\x01s.", "KeyError: b'labels'")  # SETITEM
     refused(read_cifar_python, b"\x80\x02}K\x01s.", "keys are not strings")
@@ -334,7 +334,7 @@ def test_a_member_shorter_than_its_header_says_is_damaged(tmp_path):
         if data[place : place + 4] == struct.pack("<I", whole):
             data[place : place + 4] = struct.pack("<I", whole - 10)
     path.write_bytes(data)
-    with pytest.raises(DataError, match="a is damaged: its header says .* but 19990 bytes follow"):
+    with pytest.raises(DataError, match=r"a is damaged: its header says .* but 19990 bytes follow"):
         read_npz(path, ["a"])
 
 

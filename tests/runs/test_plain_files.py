@@ -143,9 +143,14 @@ def test_a_link_is_followed_unless_it_must_not(tmp_path):
 
 
 def test_text_and_bytes_of_one_axis_are_not_mistaken_for_each_other(tmp_path):
-    """A bytes-like array comes back as an array, odd text as text; three different truth values are refused."""
+    """An array of bytes comes back as an array, and text that is stored as bytes as text."""
     path = tmp_path / "a.h5"
-    content = {"array": np.frombuffer(b"abc", np.uint8), "odd": "a\0b", "none": np.zeros(0, bool), "numbers": np.arange(3)}
+    content = {
+        "array": np.frombuffer(b"abc", np.uint8),
+        "odd": "a\0b",
+        "none": np.zeros(0, bool),
+        "numbers": np.arange(3),
+    }
     checkpoint.save(path, content, kind="training")
     loaded = checkpoint.load(path, kind="training")
     assert loaded["odd"] == "a\0b" and loaded["array"].tobytes() == b"abc" and loaded["none"].dtype == bool
