@@ -83,7 +83,7 @@ NEW = ("optimizer.schedule=one-cycle", "optimizer.warmup=0.4", "optimizer.averag
 @pytest.mark.parametrize("estimator", ["symmetric", "random-sign"])
 def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(capsys, tmp_path, optimizer, estimator):
     extra = overrides(f"training.estimator={estimator}", "data.flip=true", "data.crop=2")
-    extra += overrides("optimizer.name=adam") if optimizer == "adam" else []
+    extra += overrides("optimizer.name=adam", "optimizer.rates=0.01") if optimizer == "adam" else []
     extra += overrides("optimizer.nesterov=true", "optimizer.clip_norm=0.05") if optimizer == "nesterov" else []
     extra += overrides("optimizer.T_max=2")  # more epochs do not stretch a cosine
     extra += overrides(*NEW) if optimizer == "averaged" else []
