@@ -173,15 +173,10 @@ def complex_relaxation(of_pairs: Relaxation) -> Relaxation:
 
 
 def _sweeps(network: PreparedNetwork, states: States) -> Callable[..., list[Array]]:
-    """Return a sweep by colours as a step. It keeps the winners from one sweep to the next.
-
-    An edge needs winners at the start only if its lower state moves before its upper one, whose drive finds new ones.
-    """
-    when = {n: k for k, colour in enumerate(network.colours) for n in colour}
+    """Return a sweep by colours as a step. It keeps the winners from one sweep to the next."""
     winners: list[Winner] = [None] * len(network.network.edges)
-    for e, edge in enumerate(network.network.edges):
-        if edge.lower and when[edge.lower - 1] < when[edge.upper - 1] and not network.network.own_winners:
-            winners[e] = network.winner(e, states)
+    for e in network.network.first_winners(network.colours):
+        winners[e] = network.winner(e, states)
     return partial(sweep, network, winners)
 
 

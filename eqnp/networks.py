@@ -103,6 +103,16 @@ class Network(ABC):
     def feedback_name(self, edge: Edge) -> str:
         """Return the name of the weights with which the layer above an edge feeds back to the layer below it."""
 
+    def first_winners(self, colours: Sequence[Sequence[int]]) -> list[int]:
+        """Return the edges whose winners a phase of sweeps needs at its start, if states move by ``colours``.
+
+        Their lower state moves before the upper one, whose drive finds new winners. None if the feedback finds its own.
+        """
+        if self.own_winners:
+            return []
+        when = {n + 1: k for k, colour in enumerate(colours) for n in colour}
+        return [e for e, edge in enumerate(self.edges) if edge.lower and when[edge.lower] < when[edge.upper]]
+
     def zero_states(self, x: Array) -> list[Array]:
         """Return the states at the start of a free phase: zeros (N, ...) for the samples of x (N, ...)."""
         xp = array_module(x)

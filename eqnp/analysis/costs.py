@@ -151,13 +151,11 @@ class Costs:
 
     @property
     def _first_winners(self) -> int:
-        """Of the winners that a phase of sweeps begins with, where the lower state moves before the upper one."""
-        network = self.learner.network
-        if self.learner.phases.schedule == "synchronous" or network.own_winners:
+        """Of the winners that a phase of sweeps begins with."""
+        network, edges = self.learner.network, self._edges
+        if self.learner.phases.schedule == "synchronous":
             return 0
-        when = {n + 1: k for k, colour in enumerate(network.colours) for n in colour}
-        edges = (each for each in self._edges if each.lower > 0 and each.pools_maxima)
-        return sum(each.products for each in edges if when[each.lower] < when[each.upper])
+        return sum(edges[e].products for e in network.first_winners(network.colours) if edges[e].pools_maxima)
 
     @property
     def _step(self) -> int:

@@ -31,7 +31,7 @@ from eqnp.backends.backend import Array, array_module
 from eqnp.backends.products import Products
 from eqnp.backends.workspace import Workspace
 from eqnp.ops.tiles import Tiling
-from eqnp.ops.winograd import Transform, as_transform, pooled, spread_outputs, transform_products
+from eqnp.ops.winograd import Transform, as_transform, pooled, spread_outputs, transform_products, weight_transform
 
 
 class Part(NamedTuple):
@@ -65,9 +65,9 @@ class StridedKernel(NamedTuple):
 
 def transform_strided_weights(w: Array, tiling: Tiling, products: Products | None = None) -> StridedKernel:
     """Return U of w (r, r, C, K) for all components, and the transforms of inputs and outputs, in the dtype of w."""
-    a, g, b = tiling.transforms
+    a, _, b = tiling.transforms
     products = products or Products()
-    u = _all_components(w, tiling, g)
+    u = _all_components(w, tiling)
     parts = []
     for row, columns, channels in _parts(tiling, w.shape[2]):
         each = u[row, columns, channels]
@@ -82,14 +82,13 @@ def transform_strided_weights(w: Array, tiling: Tiling, products: Products | Non
     )
 
 
-def _all_components(w: Array, tiling: Tiling, g: np.ndarray) -> Array:
+def _all_components(w: Array, tiling: Tiling) -> Array:
     """Return (G x G) w_fg of all components: (r, r, C, K) -> (t, t, S^2 C, K), channels in the order (g, f, C)."""
     xp, (c, k), s, taps = array_module(w), w.shape[2:], tiling.stride, tiling.taps
     whole = xp.zeros((s * taps, s * taps, c, k), dtype=w.dtype)
     whole[: tiling.r, : tiling.r] = w
     apart = whole.reshape(taps, s, taps, s, c, k).transpose(0, 2, 3, 1, 4, 5).reshape(taps**2, -1)
-    g = xp.asarray(np.kron(g, g), dtype=w.dtype)
-    return xp.matmul(g, apart).reshape(tiling.t, tiling.t, s * s * c, k)
+    return xp.matmul(weight_transform(tiling, w), apart).reshape(tiling.t, tiling.t, s * s * c, k)
 
 
 def _parts(tiling: Tiling, c: int) -> Iterator[tuple[int, slice, slice]]:

@@ -61,7 +61,7 @@ class Kernel(NamedTuple):
 def transform_weights(w: Array, tiling: Tiling, products: Products | None = None) -> Kernel:
     """Return U = (G x G) w for w (r, r, C, K), and the transforms of inputs and outputs, in the dtype of w."""
     t, (c, k) = tiling.t, w.shape[2:]
-    u = array_module(w).matmul(_of_weights(tiling, w), w.reshape(tiling.r**2, c * k)).reshape(t * t, c, k)
+    u = array_module(w).matmul(weight_transform(tiling, w), w.reshape(tiling.r**2, c * k)).reshape(t * t, c, k)
     ties = prepare_ties(w, *tiling.reach, points=t) if tiling.pool == "max" else None
     products = products or Products()
     return Kernel(
@@ -87,8 +87,8 @@ def tile_transforms(tiling: Tiling, like: Array) -> tuple[Transform, Transform, 
     )
 
 
-def _of_weights(tiling: Tiling, like: Array) -> Array:
-    """Return G x G, the transform of the weights of a tile: (t^2, r^2)."""
+def weight_transform(tiling: Tiling, like: Array) -> Array:
+    """Return G x G, the transform of the weights of a tile: (t^2, taps^2), with the module and dtype of ``like``."""
     _, g, _ = tiling.transforms
     return array_module(like).asarray(np.kron(g, g), dtype=like.dtype)
 
@@ -166,7 +166,7 @@ def winograd_weight_products(
 def winograd_weight_gradient(products: Array, tiling: Tiling) -> Array:
     """Return dw = (G x G)^T dU, the adjoint of ``winograd_outputs`` in w: (t^2, C, K) -> (r, r, C, K)."""
     c, k = products.shape[1:]
-    g = _of_weights(tiling, products)
+    g = weight_transform(tiling, products)
     return array_module(products).matmul(g.T, products.reshape(-1, c * k)).reshape(tiling.r, tiling.r, c, k)
 
 
