@@ -19,14 +19,14 @@ def equal_parts(samples: int, count: int) -> list[slice]:
 
 
 def blocks(s: Array, bytes_per_sample: int, least: int = 1) -> Sequence[slice]:
-    """Cut the samples of s (N, ...) into blocks; each takes at most a core's cache.
+    """Cut the samples of s (N, ...) into blocks; each takes at most a third of a core's cache.
 
     ``bytes_per_sample`` is the memory that one sample needs. A block may be larger if it would have fewer than
     ``least`` samples. On a GPU there is one block, because a GPU is fastest with few and large calls.
     """
     if not isinstance(s, np.ndarray):
         return (slice(0, len(s)),)
-    return _cut(len(s), max(least, cache_of_a_core() // max(1, bytes_per_sample)))
+    return _cut(len(s), max(least, cache_of_a_core() // (3 * max(1, bytes_per_sample))))
 
 
 @lru_cache(maxsize=256)  # the steps of a phase repeat the same call
