@@ -14,7 +14,7 @@ from eqnp.inputs import require_beta, require_count, require_pace
 from eqnp.networks import States
 from eqnp.ops.pairs import from_pair, is_complex, to_pair
 from eqnp.prepared import Beta, Moves, PreparedNetwork
-from eqnp.step import step, sweep
+from eqnp.step import Order, step, sweep
 
 Way = tuple[str, float]  # schedule and omega
 # Schedules and omegas that measurements compare, by name.
@@ -33,10 +33,17 @@ class Phase:
     The phase ends after ``steps`` steps, or earlier once the residual is at most ``tolerance`` (0: never earlier). The
     residual is checked every ``every`` steps: to read a number from a GPU is to wait for it.
 
-    ``schedule`` is ``synchronous`` (all layers at once) or ``even-odd`` (every second layer, then the others). Both
-    have the same steady states and cost the same per step; the second settles in fewer. ``omega`` (``eqnp.ops.moves``)
-    scales how far a state moves; somewhat above 1 the network usually settles in fewer steps still. A network with
-    max-pooling has several steady states, and each schedule may settle to another one.
+    ``schedule`` says in which order a step moves the layers:
+
+        synchronous   all at once
+        even-odd      every second layer, then the others
+        up-down       one after the other: in a free phase from the input up, in a nudged phase from the output down
+
+    All have the same steady states and cost the same per step. Even-odd sweeps settle in fewer steps than synchronous
+    ones. One sweep up carries the input through all layers to the output, as the forward pass of backpropagation does;
+    one sweep down carries a nudge of the output to all layers, as its backward pass does. ``omega``
+    (``eqnp.ops.moves``) scales how far a state moves; somewhat above 1 the network usually settles in fewer steps
+    still. A network with max-pooling has several steady states, and each schedule may settle to another one.
 
     Raises:
         ValueError: a setting is out of its range.
@@ -106,7 +113,7 @@ def residual(new: States, old: States) -> float:
 
 def relax(
     network: PreparedNetwork,
-    states: States,
+    states: States | None,
     phase: Phase | int,
     beta: Beta = 0.0,
     target: Array | None = None,
@@ -114,6 +121,7 @@ def relax(
 ) -> Relaxation:
     """Repeat s <- sigma(dPhi/ds - beta dl/ds) from ``states`` s^1 .. s^L, each (N, ...), which are not changed.
 
+    ``states`` None starts from zeros, and costs less in the first sweep: a state that is zero sends no feedback.
     ``phase`` says how; a number of steps stands for ``Phase(steps)``. A free phase has no ``target``; a nudged phase
     starts from the free steady state and has a target (N, K) and a beta, a number or one per sample (N, 1).
     ``observe(t, states)`` is called after step t = 1, 2, ...; it must copy what it keeps.
@@ -128,6 +136,8 @@ def relax(
     if not isinstance(phase, Phase):
         phase = Phase(phase)
     require_beta(beta, target, len(network.x))
+    at_rest = states is None
+    states = network.zero_states() if states is None else states
     if is_complex(beta) and not isinstance(network, ComplexNetwork):
         return _relax_complex(network, states, phase, beta, target, observe)
     network.require_states(states)
@@ -136,7 +146,11 @@ def relax(
     old: States = states
     buffers = [_like(states), _like(states)]  # a step reads one and writes the other: memory does not grow with steps
     unchecked = [Moves(phase.omega, buffer) for buffer in buffers]
-    move_all = partial(step, network) if phase.schedule == "synchronous" else _sweeps(network, states)
+    if phase.schedule == "synchronous":
+        move_all: Callable[..., list[Array]] = partial(step, network)
+    else:
+        order = sweep_order(network.colours, phase.schedule, target is not None)
+        move_all = _sweeps(network, None if at_rest else states, order)
     del states  # if the caller keeps no reference, the first step frees them
     size, t = float("inf"), 0
     for t in range(1, phase.steps + 1):
@@ -172,12 +186,25 @@ def complex_relaxation(of_pairs: Relaxation) -> Relaxation:
     return Relaxation([from_pair(pair) for pair in of_pairs.states], of_pairs.residual, of_pairs.steps)
 
 
-def _sweeps(network: PreparedNetwork, states: States) -> Callable[..., list[Array]]:
-    """Return a sweep by colours as a step. It keeps the winners from one sweep to the next."""
+def _sweeps(network: PreparedNetwork, states: States | None, order: Order) -> Callable[..., list[Array]]:
+    """Return a sweep as a step, for a phase from ``states`` or from zeros. It keeps what one sweep tells the next."""
     winners: list[Winner] = [None] * len(network.network.edges)
-    for e in network.network.first_winners(network.colours):
-        winners[e] = network.winner(e, states)
-    return partial(sweep, network, winners)
+    if states is not None:
+        for e in network.network.first_winners(order):
+            winners[e] = network.winner(e, states)
+    at_rest = set(range(len(network.network.activations))) if states is None else set()
+    return partial(sweep, network, order, winners, at_rest)
+
+
+def sweep_order(colours: Order, schedule: str, is_nudged: bool) -> Order:
+    """Return the states in sets that move at once, in the order in which a sweep of a free or nudged phase does.
+
+    ``colours`` are the network's own, the order of even-odd sweeps.
+    """
+    if schedule == "even-odd":
+        return colours
+    up = sorted((n,) for layers in colours for n in layers)
+    return up[::-1] if is_nudged else up
 
 
 def _like(states: States) -> list[Array]:

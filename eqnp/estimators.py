@@ -68,7 +68,7 @@ def estimate(
         require_holomorphic(network)
     prepared = PreparedNetwork(network, parameters, x, masks)
     prepared.require_target(target)
-    free = relax(prepared, prepared.zero_states(), phases.free)
+    free = relax(prepared, None, phases.free)
     betas = [beta for beta, _ in stencil.points if beta != 0]
     at: dict[complex, States] = {0.0: free.states}
     found: dict[complex, Relaxation] = {}

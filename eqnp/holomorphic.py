@@ -14,7 +14,7 @@ Only the bias is not linear: it is added to the real parts alone. A complex step
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from eqnp.backends.backend import Array, array_module
 from eqnp.connections.contract import Winner
@@ -102,7 +102,7 @@ class ComplexNetwork(PreparedNetwork):
         n: int,
         states: States,
         drives: Sequence[Array],
-        places: Sequence[Winner],
+        places: Mapping[int, Winner],
         nudge: Array | None,
         moves: Moves,
     ) -> Array:

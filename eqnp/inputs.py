@@ -18,7 +18,7 @@ from eqnp.backends.backend import Array, array_module
 
 Shape = tuple[int, ...]
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
-SCHEDULES = ("synchronous", "even-odd")
+SCHEDULES = ("synchronous", "even-odd", "up-down")
 
 
 def whole(value: Any) -> int | None:

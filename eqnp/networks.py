@@ -103,14 +103,16 @@ class Network(ABC):
     def feedback_name(self, edge: Edge) -> str:
         """Return the name of the weights with which the layer above an edge feeds back to the layer below it."""
 
-    def first_winners(self, colours: Sequence[Sequence[int]]) -> list[int]:
-        """Return the edges whose winners a phase of sweeps needs at its start, if states move by ``colours``.
+    def first_winners(self, order: Sequence[Sequence[int]]) -> list[int]:
+        """Return the edges whose winners a phase of sweeps needs at its start, if states move in this ``order``.
 
         Their lower state moves before the upper one, whose drive finds new winners. None if the feedback finds its own.
         """
-        if self.own_winners:
-            return []
-        when = {n + 1: k for k, colour in enumerate(colours) for n in colour}
+        return [] if self.own_winners else self.lower_first(order)
+
+    def lower_first(self, order: Sequence[Sequence[int]]) -> list[int]:
+        """Return the edges between states of which the lower one moves before the upper one in this ``order``."""
+        when = {n + 1: k for k, layers in enumerate(order) for n in layers}
         return [e for e, edge in enumerate(self.edges) if edge.lower and when[edge.lower] < when[edge.upper]]
 
     def zero_states(self, x: Array) -> list[Array]:

@@ -7,7 +7,7 @@ differentiates a step. ``eqnp.dropout`` explains the masks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 
@@ -214,33 +214,34 @@ class PreparedNetwork:
     def field(self, n: int, states: States, drives: Sequence[Array], places: Sequence[Winner]) -> Array:
         """Return F of state n (N, ...), its drives plus its feedbacks; ``drives`` and winners ``places`` by edge."""
         into, out_of = self.network.into[n], self.network.out_of[n]
-        return self._sum(n, states, [drives[e] for e in into], [places[e] for e in out_of])
+        return self._sum(n, states, [drives[e] for e in into], {e: places[e] for e in out_of})
 
     def move(
         self,
         n: int,
         states: States,
         drives: Sequence[Array],
-        places: Sequence[Winner],
+        places: Mapping[int, Winner],
         nudge: Array | None,
         moves: Moves,
     ) -> Array:
         """Return state n (N, ...) moved by its drives, its feedbacks and the ``nudge``.
 
-        ``drives`` are those of the edges into it; ``places`` are the winners of the feedback, of those out of it. The
-        sum and sigma are taken block by block, while the feedback of one edge is in the cache. A state that is nudged
-        is never over-relaxed: the loss adds its curvature to that of the energy.
+        ``drives`` are those of the edges into it; ``places`` has the edges out of it that feed something back, and the
+        winners of this feedback. The sum and sigma are taken block by block, while the feedback of one edge is in the
+        cache. A state that is nudged is never over-relaxed: the loss adds its curvature to that of the energy.
         """
         omega, is_last = self._omega(n, moves, nudge), n + 1 == len(states)
         out = array_module(states[n]).empty_like(states[n]) if moves.out is None else moves.out[n]
         old = states[n] if moves.omega == 1 else self._before_mask(n, states[n])
         measured = moves.sizes is not None and self._mask_of(n) is None
         move = Move(self.network.activations[n], old, out, omega, measured)
-        addends, out_of = list(drives), self.network.out_of[n]
-        for e, place in zip(out_of[1:], places[1:], strict=True):
-            addends.append(self.links[e].feedback(self.above(e, states), place))
-        if out_of:
-            size = self.links[out_of[0]].move_below(self.above(out_of[0], states), places[0], addends, move)
+        addends, heard = list(drives), list(places)
+        for e in heard[1:]:
+            addends.append(self.links[e].feedback(self.above(e, states), places[e]))
+        if heard:
+            e = heard[0]
+            size = self.links[e].move_below(self.above(e, states), places[e], addends, move)
         else:
             size = self.links[self.network.into[n][0]].move_above(addends, nudge if is_last else None, move)
         self._mask_layer(n, out)
@@ -259,14 +260,14 @@ class PreparedNetwork:
         self.links = self._weights.links()
         self._space = Workspace()
 
-    def _sum(self, n: int, states: States, drives: Sequence[Array], places: Sequence[Winner]) -> Array:
-        """Return the ``drives`` of the edges into state n plus the feedbacks of those out of it, at ``places``."""
+    def _sum(self, n: int, states: States, drives: Sequence[Array], places: Mapping[int, Winner]) -> Array:
+        """Return the ``drives`` of the edges into state n plus the feedbacks along the edges of ``places``, there."""
         xp = array_module(states[n])
         u = self._space.take(n, states[n].shape, states[n])
         u[...] = drives[0]
         for d in drives[1:]:
             u += d
-        for e, place in zip(self.network.out_of[n], places, strict=True):
+        for e, place in places.items():
             for block, f in self.links[e].feedback_blocks(self.above(e, states), place):
                 xp.add(u[block], f, out=u[block])
         return u

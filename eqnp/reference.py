@@ -51,7 +51,7 @@ def trajectory(prepared: PreparedNetwork, T1: int, T2: int, segment: int = 0) ->
     require_count("T1", T1, 1)
     require_count("T2", T2, 1, T1, why=": BPTT goes back through at most the T1 free steps")
     require_count("segment", segment, 0)
-    start = relax(prepared, prepared.zero_states(), T1 - T2).states
+    start = relax(prepared, None, T1 - T2).states
     lengths = [min(segment or T2, T2 - done) for done in range(0, T2, segment or T2)]
     starts = [start]
     for length in lengths[:-1]:

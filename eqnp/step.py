@@ -11,7 +11,6 @@ parts in place. Only the last state is nudged: dl/ds^n = 0 for the others.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
 
 from eqnp.backends.backend import Array
 from eqnp.connections.contract import Winner
@@ -19,7 +18,7 @@ from eqnp.networks import States
 from eqnp.prepared import Beta, Moves, PreparedNetwork
 
 ALL_THE_WAY = Moves()
-T = TypeVar("T")
+Order = Sequence[Sequence[int]]  # sets of states that no edge joins, all states together
 
 
 def vector_field(
@@ -56,37 +55,38 @@ def step(
     places = network.feedback_winners(states, winners)
     nudge, graph = network.nudge(states, beta, target), network.network
     return [
-        network.move(n, states, _of(drives, graph.into[n]), _of(places, graph.out_of[n]), nudge, moves)
-        for n in range(len(states))
+        network.move(n, states, [drives[e] for e in into], {e: places[e] for e in out_of}, nudge, moves)
+        for n, (into, out_of) in enumerate(zip(graph.into, graph.out_of, strict=True))
     ]
 
 
 def sweep(
     network: PreparedNetwork,
+    order: Order,
     winners: list[Winner],
+    at_rest: set[int],
     states: States,
     beta: Beta = 0.0,
     target: Array | None = None,
     moves: Moves = ALL_THE_WAY,
 ) -> list[Array]:
-    """Return the states after one sweep: colour by colour, each from the newest states of the layers joined to it.
+    """Return the states after one sweep: set by set of ``order``, each from the newest states of the layers around it.
 
-    The layers of one colour are not joined, so all of them move at once. In a chain, s^2, s^4, ... move first, then
-    s^1, s^3, .... ``winners`` hold those of every edge at ``states``, as ``PreparedNetwork.drives`` gives them, and are
-    updated. The drive along an edge is computed once per sweep, when the layer above it moves; the winners that it
-    finds serve the feedback until the layer below it moves. So a sweep costs what a synchronous step does.
+    The layers of one set are not joined, so all of them move at once. ``winners`` hold those of every edge at
+    ``states``, as ``PreparedNetwork.drives`` gives them, and are updated. The drive along an edge is computed once per
+    sweep, when the layer above it moves; the winners that it finds serve the feedback until the layer below it moves.
+    So a sweep costs what a synchronous step does. The states ``at_rest`` are zero and have not moved yet: they send no
+    feedback, which is not computed. A state that moves is taken out.
     """
     new, nudge, graph = list(states), network.nudge(states, beta, target), network.network
-    for colour in network.colours:
-        for n in colour:
+    for layers in order:
+        for n in layers:
             drives = []
             for e in graph.into[n]:
                 d, winners[e] = network.drive(e, new)
                 drives.append(d)
-            places = [network.feedback_winner(e, new, winners) for e in graph.out_of[n]]
+            heard = [e for e in graph.out_of[n] if graph.edges[e].upper - 1 not in at_rest]
+            places = {e: network.feedback_winner(e, new, winners) for e in heard}
             new[n] = network.move(n, new, drives, places, nudge, moves)
+            at_rest.discard(n)
     return new
-
-
-def _of(each: Sequence[T], edges: Sequence[int]) -> list[T]:
-    return [each[e] for e in edges]

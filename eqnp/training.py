@@ -351,7 +351,7 @@ def evaluate(
     def work(shard: slice) -> list[float]:
         xs, target, ys = _to_backend(learner, x[shard], labels[shard])
         prepared = PreparedNetwork(network, weights, xs)
-        free = relax(prepared, prepared.zero_states(), learner.phases.free)
+        free = relax(prepared, None, learner.phases.free)
         outputs = network.outputs(parameters, free.states)
         return _tally(network.loss.value(outputs, target), outputs, ys, free).numbers()
 

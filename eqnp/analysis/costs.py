@@ -19,6 +19,7 @@ from eqnp.connections.layers import ConvLayer, DenseLayer, Layer, Shape
 from eqnp.connections.merged import MergedConnection
 from eqnp.connections.winograd import WinogradConnection
 from eqnp.contrasts import asymmetric_contrast, common_contrast
+from eqnp.dynamics import sweep_order
 from eqnp.learner import Learner
 from eqnp.networks import Network
 from eqnp.ops.pairs import is_complex
@@ -112,7 +113,7 @@ class Costs:
     @property
     def evaluation(self) -> int:
         """Of a free phase and its outputs, if it takes all its steps."""
-        return 2 * (self._input + self._free(self.learner.phases.T1) + self._readout)
+        return 2 * (self._input + self._free() + self._readout)
 
     @property
     def gradient(self) -> int:
@@ -150,26 +151,34 @@ class Costs:
         return self._winners if self.learner.network.own_winners else 0
 
     @property
-    def _first_winners(self) -> int:
-        """Of the winners that a phase of sweeps begins with."""
-        network, edges = self.learner.network, self._edges
-        if self.learner.phases.schedule == "synchronous":
-            return 0
-        return sum(edges[e].products for e in network.first_winners(network.colours) if edges[e].pools_maxima)
-
-    @property
     def _step(self) -> int:
         return 2 * self._inner + self._own_winners
 
-    def _free(self, steps: int) -> int:
-        """Of a phase of free steps."""
-        return steps * self._step + self._first_winners
+    def _free(self) -> int:
+        """Of the free phase. In its first sweep, from zeros, no layer hears one above that has not moved yet."""
+        network, phases, edges = self.learner.network, self.learner.phases, self._edges
+        products = phases.T1 * self._step
+        if phases.schedule == "synchronous":
+            return products
+        silent = [edges[e] for e in network.lower_first(sweep_order(network.colours, phases.schedule, False))]
+        return products - sum(each.products * (1 + (network.own_winners and each.pools_maxima)) for each in silent)
+
+    def _nudged(self) -> int:
+        """Of a nudged phase: also the winners that its first sweep begins with, and the readout of every step."""
+        network, phases, edges = self.learner.network, self.learner.phases, self._edges
+        products = phases.T2 * (self._step + 2 * self._readout)
+        if self.learner.contrast is asymmetric_contrast:
+            return products - phases.T2 * self._own_winners  # all winners are those of the free state
+        if phases.schedule == "synchronous":
+            return products
+        first = network.first_winners(sweep_order(network.colours, phases.schedule, True))
+        return products + sum(edges[e].products for e in first if edges[e].pools_maxima)
 
     def _ep(self) -> int:
         points = self.learner.stencil(0, 0).points
         nudged = sum(1 + is_complex(beta) for beta, _ in points if beta != 0)  # a complex state is two real ones
-        phases, inner = self.learner.phases, self._inner
-        relaxing = self._free(phases.T1) + nudged * (self._free(phases.T2) + phases.T2 * 2 * self._readout)
+        inner = self._inner
+        relaxing = self._free() + nudged * self._nudged()
         contrast = self._input + nudged * 2 * self._readout
         by_weights = self._winners + inner  # a weight gradient, and the winners that it needs
         if not self.learner.network.vector_field:
@@ -178,8 +187,8 @@ class Costs:
         if self.learner.contrast is common_contrast:
             return relaxing + contrast + 2 * len(points) * by_weights
         if self.learner.contrast is asymmetric_contrast:
-            # Before the nudged phases, a step and an adjoint; their winners are known. Both weights at the free state.
-            turning = 4 * inner + self._own_winners - nudged * (self._first_winners + phases.T2 * self._own_winners)
+            # Before the nudged phases, a step and an adjoint. Both weights at the free state.
+            turning = 4 * inner + self._own_winners
             return relaxing + contrast + turning + self._winners + self._own_winners + 2 * inner
         return relaxing + contrast + (1 + len(points)) * by_weights
 

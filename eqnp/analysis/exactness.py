@@ -33,7 +33,7 @@ def angle_with_exact(learner: Learner, state: State, x: np.ndarray, labels: np.n
     prepared = PreparedNetwork(network, weights, xs)
     still = 16 * float(np.finfo(x.dtype).eps)
     way = learner.phases.way  # another schedule may settle in another steady state
-    free = relax(prepared, prepared.zero_states(), Phase(STEPS, still, *way, every=learner.phases.every))
+    free = relax(prepared, None, Phase(STEPS, still, *way, every=learner.phases.every))
     exact = implicit_gradient(prepared, free.states, target, STEPS, still, omega=way[1])
     share = max(-1.0, min(1.0, cosine(estimate.gradient, exact.gradient)))
     return {

@@ -113,7 +113,7 @@ def estimate_rounding(learner: Learner, parameters: Mapping[str, Array], x: np.n
     """
     single, double = (_prepare(learner, parameters, x, dtype) for dtype in (np.float32, np.float64))
     target = learner.backend.asarray(one_hot(labels, learner.network.architecture.classes, np.float64))
-    settled = relax(single, single.zero_states(), learner.phases.free)
+    settled = relax(single, None, learner.phases.free)
     eps = float(np.finfo(x.dtype).eps)
     if not settled.residual <= 1 and not all(sigma.bounded for sigma in learner.network.activations[:-1]):
         return Rounding(learner.beta, 0.0, "", _precision(learner, x.dtype), eps)

@@ -144,10 +144,10 @@ class SettledPhases:
     def free_after(self, T1: int, tolerance: float = 0.0, every: int = 1) -> Relaxation:
         """Return the free phase after ``T1`` steps from zeros, or fewer if ``tolerance`` ends it (see ``relax``)."""
         if tolerance:
-            return relax(self.prepared, self.prepared.zero_states(), Phase(T1, tolerance, *self.way, every))
+            return relax(self.prepared, None, Phase(T1, tolerance, *self.way, every))
         if T1 not in self._after:
             before = max((t for t in self._after if t < T1), default=0)
-            start = self._after[before].states if before else self.prepared.zero_states()
+            start = self._after[before].states if before else None
             self._after[T1] = relax(self.prepared, start, Phase(T1 - before, 0.0, *self.way))
         return self._after[T1]
 

@@ -254,8 +254,7 @@ def relax(
         ValueError: an array has another shape, dtype or module than the network needs, or beta has no y.
     """
     prepared = PreparedNetwork(network, parameters, x, masks)
-    start = prepared.zero_states() if states is None else states
-    return relax_prepared(prepared, start, phase, beta, None if y is None else _target(network, y, x), observe)
+    return relax_prepared(prepared, states, phase, beta, None if y is None else _target(network, y, x), observe)
 
 
 def bptt(
@@ -299,7 +298,7 @@ def exact_gradient(
     """
     target, prepared = _target(network, y, x), PreparedNetwork(network, parameters, x, masks)
     still = 16 * float(np.finfo(x.dtype).eps) if tolerance is None else tolerance
-    free = relax_prepared(prepared, prepared.zero_states(), Phase(steps, still))
+    free = relax_prepared(prepared, None, Phase(steps, still))
     found = reference.implicit_gradient(prepared, free.states, target, steps, still)
     return replace(found, residual=max(found.residual, free.residual))
 

@@ -163,7 +163,7 @@ class Run:
 def settled(learner: Learner, weights: PreparedWeights, x: np.ndarray) -> list[Array]:
     """Return the states at the end of the free phase on x (N, ...), as training and evaluation have it."""
     prepared = PreparedNetwork(learner.network, weights, learner.backend.asarray(x))
-    return relax(prepared, prepared.zero_states(), learner.phases.free).states
+    return relax(prepared, None, learner.phases.free).states
 
 
 def outline_of(config: Config) -> Dataset:

@@ -88,7 +88,7 @@ class Connection(ABC):
         return array_module(others[0]).stack(moves).max() if move.measured else None
 
     def update_last(self, drives: Addends, nudge: Array | None, move: Move, space: Workspace) -> Array | None:
-        """Move a state that gets no feedback with u = its ``drives`` - nudge; return as ``update`` does."""
+        """Move a state that gets no feedback: u = its ``drives`` - nudge. Return as ``update`` does."""
         u, xp = drives[0], array_module(drives[0])
         for other in drives[1:]:
             u = xp.add(u, other, out=move.out)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from eqnp.errors import ConfigurationError
+from eqnp.inputs import SCHEDULES
 from eqnp.runs.datakeys import check_data
 from eqnp.runs.spelling import show
 from eqnp.shown import shown
@@ -182,8 +183,9 @@ class Dynamics:
     schedule: str = key(
         "synchronous",
         "synchronous: update all layers at once, as published; even-odd: every second layer, then the others; with "
-        "skips, group by group, so that no two layers of a group are connected",
-        choices=("synchronous", "even-odd"),
+        "skips, group by group, so that no two layers of a group are connected; up-down: one after the other, in the "
+        "free phase from the input up, in the nudged phases from the output down",
+        choices=SCHEDULES,
     )
     omega: float = key(
         1.0,

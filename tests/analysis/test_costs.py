@@ -61,6 +61,9 @@ WAYS = [
     ["training.estimator=one-sided"],
     ["training.estimator=four-point", "model.loss=squared_error"],
     ["dynamics.schedule=even-odd"],
+    ["dynamics.schedule=up-down"],
+    ["model.kind=vector-field", "dynamics.schedule=up-down"],
+    ["model.kind=vector-field", "training.nudging=asymmetric", "dynamics.schedule=up-down"],
     ["model.kind=vector-field"],
     ["model.kind=vector-field", "model.feedback_winners=forward", "dynamics.schedule=even-odd"],
     ["model.kind=vector-field", "training.common_update=true"],
@@ -96,7 +99,7 @@ def test_counted_is_what_is_computed(monkeypatch, settings, pools):
 
 
 @pytest.mark.parametrize("points", [2, 4, 8])
-@pytest.mark.parametrize("schedule", ["synchronous", "even-odd"])
+@pytest.mark.parametrize("schedule", ["synchronous", "even-odd", "up-down"])
 def test_a_complex_state_counts_as_two(monkeypatch, points, schedule):
     settings = ["training.estimator=circle", f"dynamics.points={points}", f"dynamics.schedule={schedule}"]
     learner = learner_of(*settings, "model.activation=tanh", pools=("average", "none"))

@@ -11,7 +11,7 @@ from eqnp.analysis.exactness import angle_with_exact
 from eqnp.training import initial_state
 
 
-@pytest.mark.parametrize("way", [("synchronous", 1.0), ("even-odd", 1.4), ("even-odd", 0.7)])
+@pytest.mark.parametrize("way", [("synchronous", 1.0), ("even-odd", 1.4), ("even-odd", 0.7), ("up-down", 1.0)])
 def test_the_exact_gradient_is_at_the_runs_steady_state(monkeypatch, way):
     settings = [f"dynamics.schedule={way[0]}", f"dynamics.omega={way[1]}", "dynamics.T1=60", "dynamics.beta=0.01"]
     made = learner([*settings, "model.activation=tanh"], dtype="float64")

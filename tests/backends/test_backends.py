@@ -47,6 +47,7 @@ WAYS = [
     ["training.algorithm=bptt", "model.activation=tanh"],
     ["dynamics.schedule=even-odd", "model.layers.1.keep=0.7"],
     ["dynamics.schedule=even-odd", "dynamics.omega=1.6"],
+    ["dynamics.schedule=up-down", "model.layers.1.keep=0.8"],
     ["training.algorithm=bptt", "model.kind=vector-field", "model.layers.0.keep=0.8", "model.activation=sigmoid"],
     ["optimizer.name=adam", "optimizer.momentum=0", "model.activation=centered_hard_sigmoid"],
     ["optimizer.nesterov=true", "optimizer.clip_norm=0.1", "model.activation=relu6"],

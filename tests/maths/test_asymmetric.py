@@ -19,7 +19,7 @@ from eqnp.backends.sharding import serial_map
 from eqnp.connections.conv_pool import ConvPoolConnection
 from eqnp.connections.dense import DenseConnection
 from eqnp.contrasts import asymmetric_contrast, common_contrast, vector_field_contrast
-from eqnp.dynamics import Phase, Phases, relax
+from eqnp.dynamics import Phase, Phases, relax, sweep_order
 from eqnp.estimators import estimate
 from eqnp.reference import implicit_gradient
 from eqnp.stencils import four_point, one_sided, symmetric
@@ -181,7 +181,7 @@ def test_a_net_that_goes_round_in_circles_settles_damped():
     derivatives.check_asymmetric(case, way=("synchronous", 0.5))
 
 
-WAYS = [("synchronous", 0.7), ("even-odd", 1.0), ("even-odd", 0.8), ("even-odd", 1.2)]
+WAYS = [("up-down", 1.0), ("synchronous", 0.7), ("even-odd", 1.0), ("even-odd", 0.8), ("even-odd", 1.2)]
 
 
 @pytest.mark.parametrize("way", WAYS, ids=str)
@@ -197,7 +197,7 @@ def test_schedules_and_omegas_have_the_same_nudged_states(shape, way):
         np.testing.assert_allclose(a, b, rtol=0, atol=SETTLED)
 
 
-def eigenvalues(network, states, by_sweeps):
+def eigenvalues(network, states, schedule, is_nudged):
     """Return the sizes of the eigenvalues of a step or sweep of a linear net, from the largest down."""
     sizes = [s[0].size for s in states]
 
@@ -205,7 +205,10 @@ def eigenvalues(network, states, by_sweeps):
         parts = np.split(flat, np.cumsum(sizes)[:-1])
         given = [p.reshape(s.shape) for p, s in zip(parts, states, strict=True)]
         _, winners = network.drives(given)
-        new = sweep(network, winners, given) if by_sweeps else step(network, given)
+        if schedule == "synchronous":
+            new = step(network, given)
+        else:
+            new = sweep(network, sweep_order(network.colours, schedule, is_nudged), winners, set(), given)
         return np.concatenate([n.ravel() for n in new])
 
     zero = moved(np.zeros(sum(sizes)))
@@ -213,14 +216,16 @@ def eigenvalues(network, states, by_sweeps):
     return np.sort(np.abs(np.linalg.eigvals(matrix)))[::-1]
 
 
-@pytest.mark.parametrize("by_sweeps", [False, True], ids=["steps", "sweeps"])
+@pytest.mark.parametrize("schedule", ["synchronous", "even-odd", "up-down"])
 @pytest.mark.parametrize("shape", ["deep dense", "residual", "branches"])
-def test_nudged_phases_settle_as_fast_as_the_free_one(shape, by_sweeps):
-    """Steps have the free steps' eigenvalues; sweeps too, as they take the colours in reverse."""
+def test_nudged_phases_settle_as_fast_as_the_free_one(shape, schedule):
+    """Steps have the free steps' eigenvalues; sweeps too, as they take the layers in reverse."""
     case = nets.make(shape, "squared_error", "linear", kind=OWN, gain=1.0, samples=1)
     prepared, states = case.prepare(), case.random_states()
     network, _ = turn(prepared, states)
-    free, nudged = (eigenvalues(each, states, by_sweeps) for each in (prepared, network))
+    free, nudged = (
+        eigenvalues(each, states, schedule, is_nudged) for each, is_nudged in ((prepared, False), (network, True))
+    )
     np.testing.assert_allclose(nudged, free, atol=1e-6)  # multiple eigenvalues are known to a root of rounding
 
 
@@ -265,7 +270,7 @@ def calls(monkeypatch, work):
     return counts
 
 
-@pytest.mark.parametrize("schedule", ["synchronous", "even-odd"])
+@pytest.mark.parametrize("schedule", ["synchronous", "even-odd", "up-down"])
 @pytest.mark.parametrize("shape", ["max", "strided", "every edge"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_nudged_step_computes_the_maps_of_a_plain_one(monkeypatch, kind, shape, schedule):
@@ -298,7 +303,7 @@ def counted_norms(monkeypatch, work):
     return len(calls)
 
 
-@pytest.mark.parametrize("schedule", ["synchronous", "even-odd"])
+@pytest.mark.parametrize("schedule", ["synchronous", "even-odd", "up-down"])
 @pytest.mark.parametrize("form", ["direct", "winograd-2x2"])
 @pytest.mark.parametrize("kind", nets.KINDS)
 def test_norms_are_computed_once_a_step(monkeypatch, kind, form, schedule):

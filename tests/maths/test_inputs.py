@@ -284,7 +284,7 @@ def test_bptt_goes_back_through_free_steps_alone():
         ({"tolerance": np.nan}, ["tolerance = nan"]),
         ({"omega": 2.0}, ["omega = 2.0", "settle"]),
         ({"omega": 0.0}, ["omega = 0.0"]),
-        ({"schedule": "even_odd"}, ["'even_odd'", "synchronous, even-odd"]),
+        ({"schedule": "even_odd"}, ["'even_odd'", "synchronous, even-odd, up-down"]),
         ({"beta": 0.1}, ["needs a target"]),
         ({"beta": np.nan}, ["beta = nan"]),
         ({"beta": np.ones((2, 1))}, [r"beta has shape \(2, 1\)", r"\(3, 1\)"]),

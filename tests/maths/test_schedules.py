@@ -17,6 +17,7 @@ from eqnp.prepared import PreparedNetwork
 from eqnp.stencils import symmetric
 from eqnp.step import step
 
+SWEEPS = pytest.mark.parametrize("schedule", ["even-odd", "up-down"])
 OMEGA = pytest.mark.parametrize("omega", [1.0, 1.6, 0.5])
 DROPOUT = pytest.mark.parametrize("dropout", [False, "weights", "states"], ids=["", "dropout", "scaled states"])
 
@@ -28,11 +29,13 @@ def bounds(case, n):
     return sigma.low / scale, sigma.high / scale
 
 
-def naive_sweep(case, states, beta, target, omega):
-    """Layers one by one, each as a whole synchronous step would move it, in the order of the colours."""
+def naive_sweep(case, states, beta, target, omega, schedule="even-odd"):
+    """Layers one by one, each as a whole synchronous step would move it, in the order of the schedule."""
     new = [s.copy() for s in states]
-    for colour in case.network.colours:
-        for n in colour:
+    up = [[n] for n in range(len(new))]
+    up_down = up if target is None else up[::-1]
+    for layers in up_down if schedule == "up-down" else case.network.colours:
+        for n in layers:
             goal = step(case.prepare(), new, beta, target)[n]
             nudged = target is not None and n + 1 == len(new)
             mask = 1 if case.masks is None or case.masks[n] is None else case.masks[n]
@@ -43,17 +46,50 @@ def naive_sweep(case, states, beta, target, omega):
 
 @DROPOUT
 @OMEGA
+@SWEEPS
 @pytest.mark.parametrize("kind", nets.KINDS)
 @pytest.mark.parametrize(("shape", "loss"), nets.NETS)
-def test_sweeps_against_layer_by_layer(shape, loss, kind, dropout, omega):
+def test_sweeps_against_layer_by_layer(shape, loss, kind, schedule, dropout, omega):
     case = nets.make(shape, loss, "half_hard_sigmoid", gain=2.0, kind=kind, dropout=dropout)
     for beta, target in ((0.0, None), (0.3, case.target)):
         states = case.random_states()
-        swept = relax(case.prepare(), states, Phase(5, 0.0, "even-odd", omega), beta, target).states
+        swept = relax(case.prepare(), states, Phase(5, 0.0, schedule, omega), beta, target).states
         for _ in range(5):
-            states = naive_sweep(case, states, beta, target, omega)
+            states = naive_sweep(case, states, beta, target, omega, schedule)
         for a, b in zip(swept, states, strict=True):
             np.testing.assert_allclose(a, b, atol=1e-12)
+
+
+@DROPOUT
+@pytest.mark.parametrize("schedule", ["synchronous", "even-odd", "up-down"])
+@pytest.mark.parametrize("kind", nets.KINDS)
+@pytest.mark.parametrize(("shape", "loss"), nets.NETS)
+def test_a_phase_from_zeros_is_one_from_states_that_are_zero(shape, loss, kind, schedule, dropout):
+    """The feedback that is left out would have been zero: the same numbers."""
+    case = nets.make(shape, loss, "half_hard_sigmoid", gain=2.0, kind=kind, dropout=dropout)
+    for steps in (1, 3):
+        phase = Phase(steps, 0.0, schedule, 1.6)
+        known, given = (relax(case.prepare(), start, phase) for start in (None, case.prepare().zero_states()))
+        assert known.residual == given.residual
+        for a, b in zip(known.states, given.states, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_one_sweep_up_is_a_forward_pass_and_one_sweep_down_reaches_every_layer():
+    case = nets.make("deep dense", "squared_error", "linear", gain=0.5)
+    prepared = case.prepare()
+    up = relax(prepared, None, Phase(1, schedule="up-down")).states
+    forward = case.x.reshape(len(case.x), -1)
+    for n, s in enumerate(up):
+        forward = forward @ case.parameters[f"forward.{n}.weight"] + case.parameters[f"forward.{n}.bias"]
+        np.testing.assert_allclose(s, forward, atol=1e-12)
+    settled = relax(prepared, up, Phase(300, 1e-14, "up-down")).states
+    moved = {}
+    for schedule in ("even-odd", "up-down"):
+        nudged = relax(prepared, settled, Phase(1, schedule=schedule), 0.5, case.target).states
+        moved[schedule] = [bool(abs(a - b).max() > 1e-9) for a, b in zip(nudged, settled, strict=True)]
+    assert all(moved["up-down"])
+    assert moved["even-odd"][-1] and not moved["even-odd"][0]
 
 
 @pytest.mark.parametrize(("shape", "loss"), nets.NETS)
@@ -166,7 +202,8 @@ def energy(prepared, states, slopes):
 @pytest.mark.parametrize("loss", ["cross_entropy_readout", "cross_entropy"])
 @pytest.mark.parametrize("shape", nets.SHAPES)
 @pytest.mark.parametrize("omega", [0.4, 1.0, 1.6, 1.95])
-def test_every_sweep_lowers_the_energy(shape, omega, loss, activation, slope):
+@SWEEPS
+def test_every_sweep_lowers_the_energy(shape, schedule, omega, loss, activation, slope):
     """By at least (1 / omega - 1 / 2) |s' - s|^2 / a, however large the weights are."""
     for gain in (1.0, 30.0):
         case = nets.make(shape, loss, activation, gain)
@@ -174,7 +211,7 @@ def test_every_sweep_lowers_the_energy(shape, omega, loss, activation, slope):
         slopes = [1.0 if sigma is LINEAR else slope for sigma in case.network.activations]
         before = energy(prepared, states, slopes)
         for _ in range(30):
-            new = relax(prepared, states, Phase(1, 0.0, "even-odd", omega)).states
+            new = relax(prepared, states, Phase(1, 0.0, schedule, omega)).states
             moved = sum(((b - s) ** 2).sum() / a for b, s, a in zip(new, states, slopes, strict=True))
             after = energy(prepared, new, slopes)
             assert after <= before - (1 / omega - 1 / 2) * moved + 1e-11 * abs(before)
@@ -186,7 +223,8 @@ UNBOUNDED = [(shape, "relu") for shape in nets.SHAPES] + [(shape, "linear") for 
 
 @pytest.mark.parametrize(("shape", "activation"), UNBOUNDED)
 @pytest.mark.parametrize("omega", [0.4, 1.0, 1.6, 1.95])
-def test_every_sweep_lowers_the_energy_without_bounds(shape, activation, omega):
+@SWEEPS
+def test_every_sweep_lowers_the_energy_without_bounds(shape, activation, schedule, omega):
     """Also while the states grow without limit, as they do at a gain of 3."""
     for gain in (0.3, 3.0):
         case = nets.make(shape, "squared_error", activation, gain)
@@ -194,7 +232,7 @@ def test_every_sweep_lowers_the_energy_without_bounds(shape, activation, omega):
         slopes = [1.0] * len(states)
         before = energy(prepared, states, slopes)
         for _ in range(8):
-            new = relax(prepared, states, Phase(1, 0.0, "even-odd", omega)).states
+            new = relax(prepared, states, Phase(1, 0.0, schedule, omega)).states
             moved = sum(((b - s) ** 2).sum() for b, s in zip(new, states, strict=True))
             after = energy(prepared, new, slopes)
             assert after <= before - (1 / omega - 1 / 2) * moved + 1e-11 * (abs(before) + moved)
