@@ -39,7 +39,8 @@ class Architecture:
     dense layer is a softmax readout outside the dynamical system). ``vector_field``: separate backward weights.
     ``activation`` and ``loss`` may also be an ``Activation`` and a ``Loss`` of your own; such a loss has no readout.
     ``dropout_scaling``: what is scaled to compensate for masked units, ``weights`` or ``states`` (``eqnp.dropout``).
-    ``initialisation`` and ``bias_gain`` are those of ``initial_parameters``.
+    ``initialisation`` and ``bias_gain`` are those of ``initial_parameters``. ``feedback``: how strong feedback is for
+    every layer that it goes down, above 0 and at most 1 (``eqnp.networks``).
 
     Raises:
         ConfigurationError: the layers do not fit each other; the message names the layer and the sizes.
@@ -54,6 +55,7 @@ class Architecture:
     dropout_scaling: str = "weights"
     initialisation: str = "uniform"
     bias_gain: float = 1.0
+    feedback: float = 1.0
 
     def __post_init__(self) -> None:
         self._take_sequences()
@@ -64,6 +66,8 @@ class Architecture:
         _require_known("loss", self.loss, LOSSES, Loss)
         _require_known("dropout_scaling", self.dropout_scaling, DROPOUT_SCALINGS)
         _require_known("initialisation", self.initialisation, SPREADS)
+        if not 0 < self.feedback <= 1:
+            raise ConfigurationError(f"model.feedback: {self.feedback!r} is not a number above 0 and at most 1")
         if not self.layers or not isinstance(self.layers[-1], DenseLayer):
             raise ConfigurationError("model.layers: the last layer must be dense, it holds the classes")
         if self.readout and len(self.layers) < 2:
@@ -139,6 +143,14 @@ class Architecture:
     def state_shapes(self) -> tuple[Shape, ...]:
         """Shapes of the states s^1 .. s^L without the sample axis."""
         return self.layer_shapes[:-1] if self.readout else self.layer_shapes
+
+    def energy_weight(self, layer: int) -> float:
+        """Return c_n, the weight of a layer of neurons in the energy: 1 / ``feedback`` for every layer above it."""
+        return self.feedback ** (layer - len(self.state_shapes))
+
+    def weakening(self, edge: Edge) -> float:
+        """Return c_j / c_i, by which the feedback along an edge from layer i to layer j is multiplied."""
+        return self.feedback ** (edge.upper - edge.lower)
 
     @property
     def keep(self) -> tuple[float, ...]:

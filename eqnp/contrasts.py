@@ -11,6 +11,7 @@ function returns the gradient of the loss summed over samples, by parameter name
     common         the mean of the symmetric contrast with the forward and with the backward winners, the same for both
                    weights: KP-VF (Kolen and Pollack 1994; the poster, "Distinct forward and backward weights")
 
+With weak feedback every term has the energy weight of its layer (``eqnp.networks``), except in the asymmetric contrast.
 The readout is outside the dynamical system: its gradient is sum of c_k beta_k dl/dtheta (s_k) in all of them.
 
 In the symmetric contrast beta_k, c_k and s_k may be complex; the gradient is the real part of the sum.
@@ -23,7 +24,7 @@ from collections.abc import Callable, Sequence
 from eqnp.architecture import forward_partner
 from eqnp.asymmetric import turn
 from eqnp.backends.backend import Array, array_module
-from eqnp.derivatives import dphi_dtheta, feedback_gradient, field_gradient, forward_gradient
+from eqnp.derivatives import dphi_dtheta, feedback_gradient, field_gradient, forward_gradient, weighted
 from eqnp.errors import ConfigurationError
 from eqnp.holomorphic import complex_dl_dtheta, complex_dphi_dtheta
 from eqnp.networks import Gradient, Network, States, VectorFieldNetwork, accumulate
@@ -45,6 +46,7 @@ def symmetric_contrast(prepared: PreparedNetwork, free: States, terms: Terms, ta
     for e in graph.from_input:  # linear in the state above, since the input does not move
         difference = _difference(terms, graph.edges[e].upper - 1)
         gradient |= forward_gradient(prepared, e, prepared.x, difference, prepared.from_input[e][1])
+    weighted(prepared, gradient)
     others = [e for e in range(len(graph.edges)) if e not in graph.from_input]
     for c, _, states in terms:
         if is_complex(c) or is_complex(states[0]):
@@ -67,7 +69,7 @@ def vector_field_contrast(prepared: PreparedNetwork, free: States, terms: Terms,
         gradient |= forward_gradient(prepared, e, prepared.below(e, free), difference, winners[e])
     for c, _, states in terms:
         _add_scaled(gradient, _backward(prepared, states, free), -c)
-    return gradient | _readout(prepared, terms, target)
+    return weighted(prepared, gradient) | _readout(prepared, terms, target)
 
 
 def asymmetric_contrast(prepared: PreparedNetwork, free: States, terms: Terms, target: Array) -> Gradient:
@@ -93,7 +95,7 @@ def common_contrast(prepared: PreparedNetwork, free: States, terms: Terms, targe
     backward: Gradient = {}
     for c, _, states in terms:
         _add_scaled(backward, _backward(prepared, states, states), -c)
-    gradient |= backward
+    gradient |= weighted(prepared, backward)
     average_partners(gradient)
     return gradient
 

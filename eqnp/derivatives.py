@@ -114,6 +114,25 @@ def dphi_dtheta(network: PreparedNetwork, states: States, edges: Sequence[int] |
     for e in range(len(network.links)) if edges is None else edges:
         below, above = network.below(e, states), network.above(e, states)
         gradient |= forward_gradient(network, e, below, above, network.winner(e, states))
+    return weighted(network, gradient)
+
+
+def weighted(network: PreparedNetwork, gradient: Gradient) -> Gradient:
+    """Multiply derivatives of s . F, by parameter name, by the energy weight of the layer with this s, in place.
+
+    With weights the sum of s . F over layers is Phi (``eqnp.networks``). The layer is the upper one of an edge for its
+    forward weight and its bias, the lower one for its backward weight.
+    """
+    architecture = network.network.architecture
+    if architecture.feedback != 1:
+        for edge in network.network.edges:
+            for name, layer in (
+                (f"{edge.name}.weight", edge.upper),
+                (edge.bias, edge.upper),
+                (f"{edge.backward}.weight", edge.lower),
+            ):
+                if name in gradient:
+                    gradient[name] *= architecture.energy_weight(layer)
     return gradient
 
 
@@ -126,4 +145,8 @@ def forward_gradient(network: PreparedNetwork, e: int, s: Array, v: Array, winne
 
 def feedback_gradient(network: PreparedNetwork, e: int, s: Array, v: Array, winner: Winner) -> Gradient:
     """Return the derivative of s . f(v) along edge ``e``, s below and v above, by the weights of the feedback."""
-    return {network.network.feedback_name(network.network.edges[e]): network.links[e].weight_gradient(s, v, winner)}
+    edge = network.network.edges[e]
+    g = network.links[e].weight_gradient(s, v, winner)
+    if (factor := network.network.architecture.weakening(edge)) != 1:
+        g *= factor
+    return {network.network.feedback_name(edge): g}

@@ -158,7 +158,8 @@ def complex_dphi_dtheta(prepared: PreparedNetwork, states: States, c: complex, e
     gradient: Gradient = {}
     for e in edges:
         edge = prepared.network.edges[e]
-        below, above = prepared.below(e, states), c * prepared.above(e, states)
+        weight = prepared.network.architecture.energy_weight(edge.upper)
+        below, above = prepared.below(e, states), c * weight * prepared.above(e, states)
         turned = to_conjugate_pair(above)
         gradient[f"{edge.name}.weight"] = prepared.links[e].weight_gradient(to_pair(below), turned, None)
         if edge.bias:

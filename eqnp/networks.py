@@ -7,6 +7,16 @@ A symmetric network uses the same weight in both directions. So Phi exists, and 
 below plus the feedbacks from above, one for every edge. A vector-field network has the same drives, but separate
 weights for the feedback: s <- sigma(F(x, s, theta)), and there is no Phi. ``eqnp.step`` computes both.
 
+Feedback may be weaker than the drives, by a factor g, 0 < g <= 1, for every layer that it goes down
+(``Architecture.feedback``). Phi then weights the layers by c_n = g^{n - L}, and everything above holds with
+
+    Phi              = sum over edges of  c_j s^j . d_e(s^i)  +  sum over layers of  c_j s^j . b_j
+    s^n             <- sigma((dPhi/ds^n) / c_n - beta dl/ds^n)
+
+since d_e feeds back c_j / c_i = g^{j - i} times as much. The last layer has c_L = 1, so nudging is as without g. The
+smaller g is, the closer the free phase is to one forward pass and the nudged phase to one backward pass of
+backpropagation (Xie and Seung, Neural Computation 15, 2003). docs/feedback.md has the derivation.
+
 In code, state n counts from 0 and is s^{n+1}; an edge is a number, too, its place in ``Network.edges``.
 
 "The poster", here and in other modules, is the poster and paper "Scaling Equilibrium Propagation to Deep ConvNets by
@@ -170,7 +180,7 @@ class SymmetricNetwork(Network):
         for edge, connection in zip(self.edges, self.connections, strict=True):
             w, b = parameters[f"{edge.name}.weight"], parameters[edge.bias] if edge.bias else None
             d, _ = connection.drive(connection.prepare(w), b, layers[edge.lower])
-            phi = phi + inner_product(layers[edge.upper], d)
+            phi = phi + self.architecture.energy_weight(edge.upper) * inner_product(layers[edge.upper], d)
         return phi
 
 

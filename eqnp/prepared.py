@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from eqnp.backends.backend import Array, array_module
 from eqnp.backends.workspace import Workspace
-from eqnp.connections.contract import Winner
+from eqnp.connections.contract import Prepared, Winner
 from eqnp.dropout import Masks, scaled_masks, weight_scales
 from eqnp.graph import Edge
 from eqnp.inputs import require_input, require_masks, require_parameters, require_states, require_target
@@ -52,10 +52,11 @@ class PreparedWeights:
         self.dropout = dropout
         self.scales = weight_scales(network.architecture) if dropout else {}
         self.parameters = {k: w * self.scales[k] if k in self.scales else w for k, w in parameters.items()}
-        self._prepared = {}
+        self._prepared: dict[tuple[str, float], Prepared] = {}
         for edge, connection in zip(network.edges, network.connections, strict=True):
-            for name in {f"{edge.name}.weight", self._down(edge)}:
-                self._prepared[name] = connection.prepare(self.parameters[name])
+            for name, factor in {self._up(edge), self._down(edge)}:
+                w = self.parameters[name]
+                self._prepared[name, factor] = connection.prepare(w if factor == 1 else w * factor)
 
     def links(self) -> list[Link]:
         """Return every connection with its weights, and with buffers of its own."""
@@ -63,7 +64,7 @@ class PreparedWeights:
         return [
             Link(
                 connection,
-                self._prepared[f"{edge.name}.weight"],
+                self._prepared[self._up(edge)],
                 self.parameters[edge.bias] if edge.bias else None,
                 self._prepared[self._down(edge)] if edge.lower else None,
                 scratch,
@@ -72,9 +73,15 @@ class PreparedWeights:
             for edge, connection in zip(self.network.edges, self.network.connections, strict=True)
         ]
 
-    def _down(self, edge: Edge) -> str:
-        """Return the name of the weights that feed back along an edge: nothing is fed back to the input."""
-        return self.network.feedback_name(edge) if edge.lower else f"{edge.name}.weight"
+    def _up(self, edge: Edge) -> tuple[str, float]:
+        """Return the name of the weights that drive along an edge, and 1."""
+        return f"{edge.name}.weight", 1.0
+
+    def _down(self, edge: Edge) -> tuple[str, float]:
+        """Return the name of the weights that feed back along an edge, and their factor; those up for the input."""
+        if not edge.lower:
+            return self._up(edge)  # nothing is fed back to the input
+        return self.network.feedback_name(edge), self.network.architecture.weakening(edge)
 
 
 class PreparedNetwork:

@@ -82,6 +82,7 @@ def make(
     kind="symmetric",
     tied=False,
     dropout=False,
+    feedback=1.0,
 ) -> Case:
     """Return a case with small weights and biases around 1/2, so that states stay inside the clip.
 
@@ -92,7 +93,7 @@ def make(
     if dropout:
         layers = (*(replace(layer, keep=0.7) for layer in layers[:-1]), layers[-1])
     scaling = "states" if dropout == "states" else "weights"
-    architecture = Architecture(input_shape, layers, activation, loss, kind != "symmetric", scaling)
+    architecture = Architecture(input_shape, layers, activation, loss, kind != "symmetric", scaling, feedback=feedback)
     generator = np.random.default_rng(seed)
     parameters = architecture.initial_parameters(generator, gain, np.float64)
     for name in parameters:

@@ -1,9 +1,9 @@
 """The energy that a symmetric network lowers while it settles.
 
-    E = sum over layers of G(s) - Phi,      G'(s) = sigma^{-1}(s)
+    E = sum over layers of c G(s) - Phi,      G'(s) = sigma^{-1}(s)
 
-so that E is stationary where s = sigma(dPhi/ds). For sigma(u) = clip(a u, low, high): G(s) = |s|^2 / (2 a). With a
-nudge the network lowers E + beta l.
+so that E is stationary where s = sigma((dPhi/ds) / c); c is the layer's weight in Phi, 1 if feedback is not weakened.
+For sigma(u) = clip(a u, low, high): G(s) = |s|^2 / (2 a). With a nudge the network lowers E + beta l.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ def energy(network: Network, parameters: Parameters, x: Array, states: States) -
     if not isinstance(network, SymmetricNetwork) or any(each is None for each in potentials):
         return None
     total = -network.primitive_function(parameters, x, states)
-    for of, s in zip(potentials, states, strict=True):
+    for n, (of, s) in enumerate(zip(potentials, states, strict=True)):
         assert of is not None
-        total = total + of(s).reshape(len(s), -1).sum(axis=1)
+        total = total + network.architecture.energy_weight(n + 1) * of(s).reshape(len(s), -1).sum(axis=1)
     return total
 
 

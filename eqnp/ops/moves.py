@@ -16,8 +16,10 @@ As a function of one layer's state, Phi is convex: it is a sum of linear terms, 
 states above, which are not negative. So E lies below the parabola that has the same value and slope at s and the
 curvature 1 / a, and the move of the layer lowers E by at least (1 / omega - 1 / 2) |s' - s|^2 / a. The layers that a
 sweep moves at once have one colour (``eqnp.graph``): no connection joins them, so they do not interact. So E falls with
-every sweep, for any weights and any graph, and the moves tend to 0 if E has a lower bound. Synchronous steps have no
-such guarantee: they may oscillate forever.
+every sweep, for any weights and any graph, and the moves tend to 0 if E has a lower bound. Sweeps up or down move one
+layer at a time, so the same holds for them. With weakened feedback a layer's terms in E have its energy weight
+(``eqnp.networks``), and so does what its move lowers E by. Synchronous steps have no such guarantee: they may oscillate
+forever.
 
 E has a lower bound if the range of every layer is bounded (relu6), or of all except layers that do not interact, such
 as a linear output. Between neighbouring layers of relu or linear, Phi grows with the square of the states, and E has a

@@ -165,6 +165,12 @@ class Model:
         "directions; states: the layer's states are divided by keep, as in a branch of the published code",
         choices=("weights", "states"),
     )
+    feedback: float = key(
+        1.0,
+        "how strong feedback from above is, for every layer that it goes down, at most 1; 1: as strong as the drives, "
+        "as published; the smaller, the fewer sweeps a phase needs (docs/feedback.md)",
+        above=0,
+    )
     layers: tuple[Layer, ...] = key((), "the layers from the input up, one inline table each")
 
 

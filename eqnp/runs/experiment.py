@@ -50,6 +50,7 @@ def make_architecture(model: Model, input_shape: Shape, classes: int) -> Archite
         model.dropout_scaling,
         model.initialisation,
         model.bias_gain,
+        model.feedback,
     )
     if architecture.classes != classes:
         raise ConfigurationError(

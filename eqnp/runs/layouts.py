@@ -32,6 +32,7 @@ def to_published(architecture: Architecture, parameters: Mapping[str, np.ndarray
     Raises:
         ConfigurationError: the network has connections that the published code does not have.
     """
+    _require_full_feedback(architecture)
     names = published_names(architecture)
     return {names[name]: _to(architecture, name, parameters[name]) for name in parameters}
 
@@ -43,6 +44,7 @@ def from_published(architecture: Architecture, arrays: Mapping[str, np.ndarray])
         ConfigurationError: the network has connections that the published code does not have.
         CheckpointError: a name is missing, unknown, or its array has another shape; the message names the first one.
     """
+    _require_full_feedback(architecture)
     names = published_names(architecture)
     if unknown := [name for name in arrays if name not in names.values()]:
         raise CheckpointError(f"this network has no {unknown[0]}; its names are {_some(names.values())}")
@@ -65,6 +67,14 @@ def published_names(architecture: Architecture) -> dict[str, str]:
         ConfigurationError: the network has connections that the published code does not have.
     """
     return {name: _published_name(architecture, name) for name in architecture.parameter_shapes()}
+
+
+def _require_full_feedback(architecture: Architecture) -> None:
+    if architecture.feedback != 1:
+        raise ConfigurationError(
+            f"model.feedback: {architecture.feedback:g}; in the published code feedback is as strong as the drives, so "
+            "with these weights its network would settle elsewhere"
+        )
 
 
 def _published_name(architecture: Architecture, name: str) -> str:
