@@ -59,7 +59,8 @@ class TurnedLink(Link):
     """
 
     def __init__(self, link: Link, winner: Winner, place: Winner, constant: Array | None) -> None:
-        super().__init__(link.connection, link.down, None, link.up, link.space.scratch)
+        turned = link.factors[::-1]
+        super().__init__(link.connection, link.down, None, link.up, link.space.scratch, factors=turned)
         self.winner, self.place, self.constant = winner, place, constant
 
     def drive(self, s: Array) -> tuple[Array, Winner]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from eqnp.backends.backend import Array
+from eqnp.backends.backend import Array, array_module
 from eqnp.backends.workspace import Workspace
 from eqnp.connections.contract import Addends, Connection, Prepared, Winner
 from eqnp.ops.moves import Move
@@ -18,7 +18,9 @@ from eqnp.ops.moves import Move
 class Link:
     """A connection with prepared weights ``up``, ``bias`` (None if another edge has it) and ``down``.
 
-    ``down`` is None if the edge starts at the input, to which nothing is fed back. Arrays that a map returns are
+    ``down`` is None if the edge starts at the input, to which nothing is fed back. ``factors`` are by how much the two
+    weights are weaker than their arrays say: a map with ``up`` is multiplied by the first, one with ``down`` by the
+    second. Arrays that a map returns are
     buffers: valid until the same map is called again. ``scratch`` is what all links of a network share. With
     ``own_winners`` the norms of a drive are kept for the ``feedback_winners`` of the same state.
     """
@@ -31,8 +33,9 @@ class Link:
         down: Prepared,
         scratch: Workspace,
         own_winners: bool = False,
+        factors: tuple[float, float] = (1.0, 1.0),
     ) -> None:
-        self.connection, self.up, self.bias, self.down = connection, up, bias, down
+        self.connection, self.up, self.bias, self.down, self.factors = connection, up, bias, down, factors
         self.space, self._own_space = Workspace(scratch), Workspace(scratch)
         self._own_winners = own_winners
         self._known: tuple[Array, Array | None] | None = None  # the s of the last drive, and its norms
@@ -40,7 +43,7 @@ class Link:
     # ---- what a step computes
 
     def drive(self, s: Array) -> tuple[Array, Winner]:
-        """Return d(s), of the shape of v, and the winners that it found."""
+        """Return d(s), of the shape of v, and the winners that it found. The weights up are never weakened here."""
         return self.connection.drive(self.up, self.bias, s, self.space, self._norms(s))
 
     def winners(self, s: Array) -> Winner:
@@ -55,15 +58,15 @@ class Link:
 
     def feedback(self, v: Array, winner: Winner) -> Array:
         """Return f(v), of the shape of s."""
-        return self.connection.feedback(self.down, v, winner, self.space)
+        return self.connection.feedback(self.down, self._weakened(v, 1), winner, self.space)
 
     def feedback_blocks(self, v: Array, winner: Winner) -> Iterator[tuple[slice, Array]]:
         """Yield (block, f(v) of these samples), of the shape of s, for a state v above."""
-        return self.connection.feedback_blocks(self.down, v, winner, self.space)
+        return self.connection.feedback_blocks(self.down, self._weakened(v, 1), winner, self.space)
 
     def move_below(self, v: Array, winner: Winner, others: Addends, move: Move) -> Array | None:
         """Move s to f(v) plus the arrays ``others``; return how far it went, if that is measured."""
-        return self.connection.update(self.down, v, winner, others, move, self.space)
+        return self.connection.update(self.down, self._weakened(v, 1), winner, others, move, self.space)
 
     def move_above(self, drives: Addends, nudge: Array | None, move: Move) -> Array | None:
         """Move v, which gets no feedback, to its ``drives`` less ``nudge``; return how far it went, if measured."""
@@ -73,15 +76,15 @@ class Link:
 
     def drive_at(self, s: Array, winner: Winner) -> Array:
         """Return (dd/ds) s, of the shape of v: the drive at given winners, without bias."""
-        return self.connection.drive_at_winners(self.up, s, winner, self.space)
+        return self._scaled(self.connection.drive_at_winners(self.up, s, winner, self.space), 0)
 
     def drive_vjp(self, delta: Array, winner: Winner) -> Array:
         """Return (dd/ds)^T delta, of the shape of s: feedback through the forward weights. Adjoint: ``drive_at``."""
-        return self.connection.feedback(self.up, delta, winner, self.space)
+        return self.connection.feedback(self.up, self._weakened(delta, 0), winner, self.space)
 
     def feedback_vjp(self, delta: Array, winner: Winner) -> Array:
         """Return (df/dv)^T delta, of the shape of v: a drive by the feedback's weights. Adjoint: ``feedback``."""
-        return self.connection.drive_at_winners(self.down, delta, winner, self.space)
+        return self._scaled(self.connection.drive_at_winners(self.down, delta, winner, self.space), 1)
 
     def weight_gradient(self, s: Array, v: Array, winner: Winner) -> Array:
         """Return the derivative of v . d(s), s below and v above, by the weight, summed over samples."""
@@ -92,6 +95,17 @@ class Link:
         return self.connection.bias_gradient(v)
 
     # ---- inside
+
+    def _weakened(self, v: Array, which: int) -> Array:
+        """Return v times a factor, which makes every map that is linear in v as much weaker; a buffer."""
+        if self.factors[which] == 1:
+            return v
+        return array_module(v).multiply(v, self.factors[which], out=self.space.take("weakened", v.shape, v))
+
+    def _scaled(self, d: Array, which: int) -> Array:
+        if self.factors[which] != 1:
+            d *= self.factors[which]
+        return d
 
     def _norms(self, s: Array) -> Array | None:
         """Return the norms of s and keep them, if the feedback's winners will need them too."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from eqnp.backends.backend import Array, array_module
 from eqnp.backends.workspace import Workspace
-from eqnp.connections.contract import Prepared, Winner
+from eqnp.connections.contract import Winner
 from eqnp.dropout import Masks, scaled_masks, weight_scales
 from eqnp.graph import Edge
 from eqnp.inputs import require_input, require_masks, require_parameters, require_states, require_target
@@ -52,11 +52,10 @@ class PreparedWeights:
         self.dropout = dropout
         self.scales = weight_scales(network.architecture) if dropout else {}
         self.parameters = {k: w * self.scales[k] if k in self.scales else w for k, w in parameters.items()}
-        self._prepared: dict[tuple[str, float], Prepared] = {}
+        self._prepared = {}
         for edge, connection in zip(network.edges, network.connections, strict=True):
-            for name, factor in {self._up(edge), self._down(edge)}:
-                w = self.parameters[name]
-                self._prepared[name, factor] = connection.prepare(w if factor == 1 else w * factor)
+            for name in {f"{edge.name}.weight", self._down(edge)}:
+                self._prepared[name] = connection.prepare(self.parameters[name])
 
     def links(self) -> list[Link]:
         """Return every connection with its weights, and with buffers of its own."""
@@ -64,24 +63,19 @@ class PreparedWeights:
         return [
             Link(
                 connection,
-                self._prepared[self._up(edge)],
+                self._prepared[f"{edge.name}.weight"],
                 self.parameters[edge.bias] if edge.bias else None,
                 self._prepared[self._down(edge)] if edge.lower else None,
                 scratch,
                 self.network.own_winners and edge.lower > 0,
+                (1.0, self.network.architecture.weakening(edge)),
             )
             for edge, connection in zip(self.network.edges, self.network.connections, strict=True)
         ]
 
-    def _up(self, edge: Edge) -> tuple[str, float]:
-        """Return the name of the weights that drive along an edge, and 1."""
-        return f"{edge.name}.weight", 1.0
-
-    def _down(self, edge: Edge) -> tuple[str, float]:
-        """Return the name of the weights that feed back along an edge, and their factor; those up for the input."""
-        if not edge.lower:
-            return self._up(edge)  # nothing is fed back to the input
-        return self.network.feedback_name(edge), self.network.architecture.weakening(edge)
+    def _down(self, edge: Edge) -> str:
+        """Return the name of the weights that feed back along an edge: nothing is fed back to the input."""
+        return self.network.feedback_name(edge) if edge.lower else f"{edge.name}.weight"
 
 
 class PreparedNetwork:
