@@ -1,6 +1,6 @@
-"""How good the gradient of a trained run is with few sweeps, layer by layer, for several T1, T2, beta and omega.
+"""How good the gradient of a trained run is with few sweeps, layer by layer, for several T1, T2, beta, omega and schedules.
 
-    python -m benchmarks.sweeps RUN --samples 24 --data FOLDER --try 8,3,1,1.6 8,2,1,1.6 --out OUT.md
+    python -m benchmarks.sweeps RUN --samples 24 --data FOLDER --try 8,3,1,1.6 2,1,1,1,up-down --out OUT.md
 
 The reference is the exact gradient at the free steady state that over-relaxed sweeps reach from zeros; cosines and
 ratios of norms are of each weight by itself, on the samples that the run was validated on, in the run's precision.
@@ -33,10 +33,11 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=24)
     parser.add_argument("--checkpoint", default="best", choices=("best", "last"))
     parser.add_argument("--data", default="", help="the folder of the dataset")
-    parser.add_argument("--try", dest="tried", nargs="+", default=["8,3,1,1.6"], metavar="T1,T2,BETA,OMEGA")
+    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--try", dest="tried", nargs="+", default=["8,3,1,1.6"], metavar="T1,T2,BETA,OMEGA[,SCHEDULE]")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    overrides = (f"data.folder={options.data}",) if options.data else ()
+    overrides = [*options.overrides, *([f"data.folder={options.data}"] if options.data else [])]
     session, parameters = open_weights(options.run, overrides, options.checkpoint, Place("numpy").open)
     split = session.chooses
     x, labels = session.samples(split, list(range(options.samples)))
@@ -51,17 +52,18 @@ def main() -> None:
         "",
         f"{options.samples} {split} samples; the free phase settles to {free.residual:.0e} in {free.steps} sweeps.",
         "",
-        f"| T1 | T2 | beta | omega | cosine | {' | '.join(names)} |",
-        "|---" * (5 + len(names)) + "|",
+        f"| schedule | T1 | T2 | beta | omega | cosine | {' | '.join(names)} |",
+        "|---" * (6 + len(names)) + "|",
     ]
     print("\n".join(lines))
     for each in options.tried:
-        T1, T2, beta, omega = (float(number) for number in each.split(","))
-        phases = Phases(int(T1), int(T2), 0.0, "even-odd", omega)
+        numbers, schedule = each.split(",")[:4], (each.split(",") + ["even-odd"])[4]
+        T1, T2, beta, omega = map(float, numbers)
+        phases = Phases(int(T1), int(T2), 0.0, schedule, omega)
         found = estimate(network, weights, x, target, symmetric(beta), phases).gradient
         cells = [_cell(found[name], exact.gradient[name]) for name in names]
         whole = cosine(found, exact.gradient)
-        lines.append(f"| {T1:g} | {T2:g} | {beta:g} | {omega:g} | {whole:.3f} | {' | '.join(cells)} |")
+        lines.append(f"| {schedule} | {T1:g} | {T2:g} | {beta:g} | {omega:g} | {whole:.3f} | {' | '.join(cells)} |")
         print(lines[-1], flush=True)
     if options.out:
         head = ["# The gradient with few sweeps", "", "Cosines with the exact gradient (ratios of norms).", ""]

@@ -57,10 +57,17 @@ def running_sums(w: Array) -> Array:
     xp, (c, k) = array_module(w), w.shape[2:]
     largest = abs(w).max(axis=(0, 1, 2))
     w = w / xp.where(largest > 0, largest, 1).astype(w.dtype)  # so that no square overflows
-    orders = [w.reshape(-1, lanes, k) for lanes in LANES if c % lanes == 0]
-    sums = xp.stack([(xp.cumsum(each, axis=0) ** 2).sum(axis=1).mean(axis=0) for each in orders])
-    channels = (xp.cumsum(w, axis=2) ** 2).mean(axis=2).sum(axis=(0, 1))
-    return largest * xp.sqrt(sums.max(axis=0) + channels)
+    w = xp.ascontiguousarray(w.reshape(-1, c, k).transpose(2, 0, 1))  # (K, KH KW, C): sums along memory are fast
+    orders = [w.reshape(k, -1, lanes).swapaxes(1, 2) for lanes in LANES if c % lanes == 0]
+    sums = xp.stack([_squares_of_sums(each) for each in (*orders, w)])
+    return largest * xp.sqrt(sums[:-1].max(axis=0) + sums[-1])
+
+
+def _squares_of_sums(w: Array) -> Array:
+    """Return, for w (K, A, B), the mean over B of the squares of the running sums along B, summed over A: (K,)."""
+    xp = array_module(w)
+    sums = xp.cumsum(w, axis=2)
+    return xp.einsum("kab,kab->k", sums, sums) / w.shape[2]
 
 
 @dataclass(frozen=True)
