@@ -63,7 +63,7 @@ class TurnedLink(Link):
         super().__init__(link.connection, link.down, None, link.up, link.space.scratch, factors=turned)
         self.winner, self.place, self.constant = winner, place, constant
 
-    def drive(self, s: Array) -> tuple[Array, Winner]:
+    def drive(self, s: Array, unchanged: bool = False) -> tuple[Array, Winner]:
         """Return (df/dv)^T s, of the shape of v, plus the constant; and where the way down puts its values."""
         d = self.drive_at(s, self.place)
         if self.constant is not None:

@@ -14,7 +14,7 @@ from eqnp.inputs import require_beta, require_count, require_pace
 from eqnp.networks import States
 from eqnp.ops.pairs import from_pair, is_complex, to_pair
 from eqnp.prepared import Beta, Moves, PreparedNetwork
-from eqnp.step import Order, step, sweep
+from eqnp.step import Memory, Order, step, sweep
 
 Way = tuple[str, float]  # schedule and omega
 # Schedules and omegas that measurements compare, by name.
@@ -118,10 +118,15 @@ def relax(
     beta: Beta = 0.0,
     target: Array | None = None,
     observe: Observer | None = None,
+    *,
+    unchanged: bool = False,
 ) -> Relaxation:
     """Repeat s <- sigma(dPhi/ds - beta dl/ds) from ``states`` s^1 .. s^L, each (N, ...), which are not changed.
 
-    ``states`` None starts from zeros, and costs less in the first sweep: a state that is zero sends no feedback.
+    ``states`` None starts from zeros, and its first sweep costs less: a state that is zero sends no feedback.
+    ``unchanged`` says that a phase of this network ended in ``states``, and that none of their arrays has changed
+    since. Drives of its last sweep may then be used again.
+
     ``phase`` says how; a number of steps stands for ``Phase(steps)``. A free phase has no ``target``; a nudged phase
     starts from the free steady state and has a target (N, K) and a beta, a number or one per sample (N, 1).
     ``observe(t, states)`` is called after step t = 1, 2, ...; it must copy what it keeps.
@@ -150,7 +155,7 @@ def relax(
         move_all: Callable[..., list[Array]] = partial(step, network)
     else:
         order = sweep_order(network.colours, phase.schedule, target is not None)
-        move_all = _sweeps(network, None if at_rest else states, order)
+        move_all = partial(sweep, network, order, _memory(network, None if at_rest else states, order, unchanged))
     del states  # if the caller keeps no reference, the first step frees them
     size, t = float("inf"), 0
     for t in range(1, phase.steps + 1):
@@ -186,14 +191,14 @@ def complex_relaxation(of_pairs: Relaxation) -> Relaxation:
     return Relaxation([from_pair(pair) for pair in of_pairs.states], of_pairs.residual, of_pairs.steps)
 
 
-def _sweeps(network: PreparedNetwork, states: States | None, order: Order) -> Callable[..., list[Array]]:
-    """Return a sweep as a step, for a phase from ``states`` or from zeros. It keeps what one sweep tells the next."""
+def _memory(network: PreparedNetwork, states: States | None, order: Order, unchanged: bool) -> Memory:
+    """Return what the first sweep of a phase from ``states``, or from zeros, has to know."""
     winners: list[Winner] = [None] * len(network.network.edges)
-    if states is not None:
-        for e in network.network.first_winners(order):
-            winners[e] = network.winner(e, states)
-    at_rest = set(range(len(network.network.activations))) if states is None else set()
-    return partial(sweep, network, order, winners, at_rest)
+    if states is None:
+        return Memory(winners, set(range(len(network.network.activations))))
+    for e in network.network.first_winners(order):
+        winners[e] = network.winner(e, states)
+    return Memory(winners, unchanged=unchanged)
 
 
 def sweep_order(colours: Order, schedule: str, is_nudged: bool) -> Order:

@@ -95,7 +95,7 @@ def _nudge(
 ) -> list[Relaxation]:
     """Run a nudged phase for every beta, all real or all complex, each from the free steady state ``start``."""
     if not any(map(is_complex, betas)):
-        return [relax(network, start, phase, beta, target) for beta in betas]
+        return [relax(network, start, phase, beta, target, unchanged=True) for beta in betas]
     of_pairs, pairs = ComplexNetwork(network), [to_pair(s) for s in start]
     return [complex_relaxation(relax(of_pairs, pairs, phase, beta, target)) for beta in betas]
 

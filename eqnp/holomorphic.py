@@ -79,7 +79,7 @@ class ComplexNetwork(PreparedNetwork):
         """Check that ``states`` are pairs (2 N, ...) for the samples of x."""
         super().require_states([s[: len(s) // 2] for s in states])
 
-    def drive(self, e: int, states: States) -> tuple[Array, Winner]:
+    def drive(self, e: int, states: States, unchanged: bool = False) -> tuple[Array, Winner]:
         """Return the drive along edge ``e``, a pair (2 N, ...), and no winners. The bias is real."""
         d, _ = super().drive(e, states)
         if e not in self.from_input and (bias := self._biases[e]) is not None:

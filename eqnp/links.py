@@ -39,15 +39,24 @@ class Link:
         self.space, self._own_space = Workspace(scratch), Workspace(scratch)
         self._own_winners = own_winners
         self._known: tuple[Array, Array | None] | None = None  # the s of the last drive, and its norms
+        self._last: tuple[Array, tuple[Array, Winner]] | None = None  # the s of the last drive, and the drive
 
     # ---- what a step computes
 
-    def drive(self, s: Array) -> tuple[Array, Winner]:
-        """Return d(s), of the shape of v, and the winners that it found. The weights up are never weakened here."""
-        return self.connection.drive(self.up, self.bias, s, self.space, self._norms(s))
+    def drive(self, s: Array, unchanged: bool = False) -> tuple[Array, Winner]:
+        """Return d(s), of the shape of v, and the winners that it found. The weights up are never weakened here.
+
+        ``unchanged``: if the last drive was that of this very array, s has not changed since, and the drive is known.
+        """
+        if unchanged and self._last is not None and self._last[0] is s:
+            return self._last[1]
+        found = self.connection.drive(self.up, self.bias, s, self.space, self._norms(s))
+        self._last = s, found
+        return found
 
     def winners(self, s: Array) -> Winner:
         """Return the winners of d(s), or None, without computing more than they need."""
+        self._last = None  # its winners are overwritten
         return self.connection.winners(self.up, s, self.space, self._norms(s))
 
     def feedback_winners(self, s: Array) -> Winner:

@@ -174,9 +174,12 @@ class PreparedNetwork:
 
     # ---- the parts of a step; what they return are buffers, valid until the next call
 
-    def drive(self, e: int, states: States) -> tuple[Array, Winner]:
-        """Return the drive along edge ``e``, of the shape of the state above (N, ...), and its winners."""
-        return self.from_input[e] if e in self.from_input else self.links[e].drive(self.below(e, states))
+    def drive(self, e: int, states: States, unchanged: bool = False) -> tuple[Array, Winner]:
+        """Return the drive along edge ``e``, of the shape of the state above (N, ...), and its winners.
+
+        ``unchanged``: no array of the states has changed since a drive was computed from it (``Link.drive``).
+        """
+        return self.from_input[e] if e in self.from_input else self.links[e].drive(self.below(e, states), unchanged)
 
     def drives(self, states: States) -> tuple[list[Array], list[Winner]]:
         """Return the drive along every edge, each (N, ...), and the winners found on the way."""

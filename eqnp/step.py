@@ -11,6 +11,7 @@ parts in place. Only the last state is nudged: dl/ds^n = 0 for the others.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from eqnp.backends.backend import Array
 from eqnp.connections.contract import Winner
@@ -60,11 +61,23 @@ def step(
     ]
 
 
+@dataclass
+class Memory:
+    """What one sweep tells the next.
+
+    ``winners`` are those of every edge at the states, as far as they are needed. The states ``at_rest`` are zero and
+    have not moved yet. ``unchanged``: the sweep begins from states from which drives may be known (``Link.drive``).
+    """
+
+    winners: list[Winner]
+    at_rest: set[int] = field(default_factory=set)
+    unchanged: bool = False
+
+
 def sweep(
     network: PreparedNetwork,
     order: Order,
-    winners: list[Winner],
-    at_rest: set[int],
+    memory: Memory,
     states: States,
     beta: Beta = 0.0,
     target: Array | None = None,
@@ -72,21 +85,21 @@ def sweep(
 ) -> list[Array]:
     """Return the states after one sweep: set by set of ``order``, each from the newest states of the layers around it.
 
-    The layers of one set are not joined, so all of them move at once. ``winners`` hold those of every edge at
-    ``states``, as ``PreparedNetwork.drives`` gives them, and are updated. The drive along an edge is computed once per
+    The layers of one set are not joined, so all of them move at once. The drive along an edge is computed once per
     sweep, when the layer above it moves; the winners that it finds serve the feedback until the layer below it moves.
-    So a sweep costs what a synchronous step does. The states ``at_rest`` are zero and have not moved yet: they send no
-    feedback, which is not computed. A state that moves is taken out.
+    So a sweep costs what a synchronous step does, or less: a state at rest sends no feedback, and a drive that is known
+    is not computed again. ``memory`` is updated.
     """
     new, nudge, graph = list(states), network.nudge(states, beta, target), network.network
     for layers in order:
         for n in layers:
             drives = []
             for e in graph.into[n]:
-                d, winners[e] = network.drive(e, new)
+                d, memory.winners[e] = network.drive(e, new, memory.unchanged)
                 drives.append(d)
-            heard = [e for e in graph.out_of[n] if graph.edges[e].upper - 1 not in at_rest]
-            places = {e: network.feedback_winner(e, new, winners) for e in heard}
+            heard = [e for e in graph.out_of[n] if graph.edges[e].upper - 1 not in memory.at_rest]
+            places = {e: network.feedback_winner(e, new, memory.winners) for e in heard}
             new[n] = network.move(n, new, drives, places, nudge, moves)
-            at_rest.discard(n)
+            memory.at_rest.discard(n)
+    memory.unchanged = False
     return new

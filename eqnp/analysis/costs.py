@@ -174,11 +174,19 @@ class Costs:
         first = network.first_winners(sweep_order(network.colours, phases.schedule, True))
         return products + sum(edges[e].products for e in first if edges[e].pools_maxima)
 
+    def _known(self, phases: int) -> int:
+        """Of the drives that real nudged ``phases`` need not compute: they begin with those of the last sweep up."""
+        learner = self.learner
+        together = learner.joint and phases > 1
+        if learner.phases.schedule != "up-down" or learner.contrast is asymmetric_contrast or together:
+            return 0
+        return self._inner * (phases if learner.phases.T2 == 1 else min(phases, 1))
+
     def _ep(self) -> int:
         points = self.learner.stencil(0, 0).points
         nudged = sum(1 + is_complex(beta) for beta, _ in points if beta != 0)  # a complex state is two real ones
         inner = self._inner
-        relaxing = self._free() + nudged * self._nudged()
+        relaxing = self._free() + nudged * self._nudged() - self._known(sum(not is_complex(b) for b, _ in points if b))
         contrast = self._input + nudged * 2 * self._readout
         by_weights = self._winners + inner  # a weight gradient, and the winners that it needs
         if not self.learner.network.vector_field:

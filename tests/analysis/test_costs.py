@@ -62,6 +62,8 @@ WAYS = [
     ["training.estimator=four-point", "model.loss=squared_error"],
     ["dynamics.schedule=even-odd"],
     ["dynamics.schedule=up-down"],
+    ["dynamics.schedule=up-down", "dynamics.T2=1"],
+    ["dynamics.schedule=up-down", "dynamics.T2=1", "training.estimator=one-sided"],
     ["model.kind=vector-field", "dynamics.schedule=up-down"],
     ["model.kind=vector-field", "training.nudging=asymmetric", "dynamics.schedule=up-down"],
     ["model.kind=vector-field"],
@@ -90,7 +92,8 @@ def test_counted_is_what_is_computed(monkeypatch, settings, pools):
     def settled(steps, nudged=False):
         prepared = PreparedNetwork(learner.network, weights, x)
         beta = (0.1, target) if nudged else ()
-        return relax(prepared, prepared.zero_states(), Phase(steps, schedule=learner.phases.schedule), *beta).states
+        start = prepared.zero_states() if nudged else None
+        return relax(prepared, start, Phase(steps, schedule=learner.phases.schedule), *beta).states
 
     for nudged, expected in ((False, costs.step), (True, costs.nudged_step)):
         assert count.of(partial(settled, 5, nudged)) - count.of(partial(settled, 4, nudged)) == N * expected

@@ -23,7 +23,7 @@ from eqnp.dynamics import Phase, Phases, relax, sweep_order
 from eqnp.estimators import estimate
 from eqnp.reference import implicit_gradient
 from eqnp.stencils import four_point, one_sided, symmetric
-from eqnp.step import step, sweep
+from eqnp.step import Memory, step, sweep
 from eqnp.training import initial_state, train_batch
 
 OWN, FORWARD = KINDS = nets.KINDS[1:]
@@ -208,7 +208,7 @@ def eigenvalues(network, states, schedule, is_nudged):
         if schedule == "synchronous":
             new = step(network, given)
         else:
-            new = sweep(network, sweep_order(network.colours, schedule, is_nudged), winners, set(), given)
+            new = sweep(network, sweep_order(network.colours, schedule, is_nudged), Memory(winners), given)
         return np.concatenate([n.ravel() for n in new])
 
     zero = moved(np.zeros(sum(sizes)))

@@ -263,3 +263,34 @@ def test_over_relaxed_sweeps_settle_in_fewer():
             for omega in (1.0, 1.3)
         ]
         assert steps[1] < steps[0], (shape, steps)
+
+
+@pytest.mark.parametrize("kind", nets.KINDS)
+@pytest.mark.parametrize("T2", [1, 3])
+@pytest.mark.parametrize("dropout", [False, "states"])
+@pytest.mark.parametrize("shape", ["deep dense", "max", "every edge"])
+def test_drives_that_are_known_change_no_number(shape, kind, T2, dropout):
+    """Nudged sweeps down begin with drives of the last free sweep up: as if every phase had a network of its own."""
+    case = nets.make(shape, "cross_entropy_readout", "half_hard_sigmoid", 2.0, kind=kind, dropout=dropout)
+    phases = Phases(3, T2, schedule="up-down")
+    found = estimate(case.network, case.parameters, case.x, case.target, symmetric(0.3), phases, masks=case.masks)
+    free = relax(case.prepare(), case.prepare().zero_states(), phases.free).states
+    for s, own in zip(free, found.free.states, strict=True):
+        np.testing.assert_array_equal(s, own)
+    for beta, nudged in zip((0.3, -0.3), found.nudged, strict=True):
+        alone = relax(case.prepare(), free, phases.nudged, beta, case.target).states
+        for s, own in zip(alone, nudged.states, strict=True):
+            np.testing.assert_array_equal(s, own)
+
+
+def test_a_known_drive_is_that_of_the_same_array_alone():
+    case = nets.make("max")
+    prepared, states = case.prepare(), case.random_states()
+    link = prepared.links[1]
+    first = link.drive(states[0])
+    assert link.drive(states[0], unchanged=True)[0] is first[0]
+    other = states[0] + 1
+    expected = case.prepare().links[1].drive(other)[0]
+    np.testing.assert_array_equal(link.drive(other, unchanged=True)[0], expected)
+    link.winners(states[0])
+    np.testing.assert_array_equal(link.drive(other, unchanged=True)[1], case.prepare().links[1].drive(other)[1])
