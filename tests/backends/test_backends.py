@@ -31,7 +31,7 @@ from eqnp.runs.configfile import load
 from eqnp.runs.environment import describe_environment
 from eqnp.runs.experiment import from_content, make_learner, to_content
 from eqnp.stencils import symmetric
-from eqnp.step import step, sweep
+from eqnp.step import Memory, step, sweep
 from eqnp.training import evaluate, initial_state, train_epoch
 
 NUMPY = get_backend("numpy")
@@ -208,7 +208,7 @@ def test_steps_by_kernels_allocate_nothing(extra, way):
     _, winners = prepared.drives(buffers[0])
 
     schedule, omega = dynamics.WAYS[way]
-    move = partial(step, prepared) if schedule == "synchronous" else partial(sweep, prepared, winners)
+    move = partial(step, prepared) if schedule == "synchronous" else partial(sweep, prepared, prepared.colours, Memory(winners))
 
     def steps(count, *nudging):
         for t in range(count):
