@@ -208,7 +208,8 @@ def test_steps_by_kernels_allocate_nothing(extra, way):
     _, winners = prepared.drives(buffers[0])
 
     schedule, omega = dynamics.WAYS[way]
-    move = partial(step, prepared) if schedule == "synchronous" else partial(sweep, prepared, prepared.colours, Memory(winners))
+    by_sweeps = partial(sweep, prepared, prepared.colours, Memory(winners))
+    move = partial(step, prepared) if schedule == "synchronous" else by_sweeps
 
     def steps(count, *nudging):
         for t in range(count):
@@ -221,7 +222,7 @@ def test_steps_by_kernels_allocate_nothing(extra, way):
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         # NumPy's own buffer for a sum with broadcasting has 64 KiB.
-        assert peak < 80_000 + allowed < min(s.nbytes for s in buffers[0]), f"{peak} bytes"
+        assert peak < 90_000 + allowed < min(s.nbytes for s in buffers[0]), f"{peak} bytes"
 
 
 def test_the_standin_is_strict():
