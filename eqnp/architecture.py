@@ -28,6 +28,7 @@ from eqnp.ops.activations import ACTIVATIONS, LINEAR, Activation
 
 LOSSES = ("squared_error", "cross_entropy", "cross_entropy_readout")
 DROPOUT_SCALINGS = ("weights", "states")
+MOST_WEIGHT = 1e30  # of a layer in the energy
 SPREADS = {"uniform": 1.0, "kaiming": math.sqrt(3)}  # half the width of a distribution, in 1 / sqrt(fan_in)
 
 
@@ -66,8 +67,6 @@ class Architecture:
         _require_known("loss", self.loss, LOSSES, Loss)
         _require_known("dropout_scaling", self.dropout_scaling, DROPOUT_SCALINGS)
         _require_known("initialisation", self.initialisation, SPREADS)
-        if not 0 < self.feedback <= 1:
-            raise ConfigurationError(f"model.feedback: {self.feedback!r} is not a number above 0 and at most 1")
         if not self.layers or not isinstance(self.layers[-1], DenseLayer):
             raise ConfigurationError("model.layers: the last layer must be dense, it holds the classes")
         if self.readout and len(self.layers) < 2:
@@ -77,6 +76,7 @@ class Architecture:
         for n, layer in enumerate(self.layers):
             _require_layer(f"model.layers.{n}", layer)
         self._require_last(f"model.layers.{len(self.layers) - 1} ({self.layers[-1]})", self.layers[-1])
+        self._require_feedback()
         _ = self._graph  # raises if sizes do not fit
 
     def _require_last(self, where: str, last: Layer) -> None:
@@ -89,6 +89,18 @@ class Architecture:
             raise ConfigurationError(f"{where}: with this model.loss the output is linear; drop activation")
         if self.readout and (last.skips or last.source is not None):
             raise ConfigurationError(f"{where}: a readout reads the last layer of neurons alone; drop from and skips")
+
+    def _require_feedback(self) -> None:
+        """Check that feedback is in its range, and that the energy weight of the first layer fits into float32."""
+        if not 0 < self.feedback <= 1:
+            raise ConfigurationError(f"model.feedback: {self.feedback!r} is not a number above 0 and at most 1")
+        below = max(1, len(self.layers) - 1 - self.readout)  # layers of neurons below the last one
+        least = MOST_WEIGHT ** (-1 / below)
+        if self.feedback < least:
+            raise ConfigurationError(
+                f"model.feedback: {self.feedback!r} is too small for {below + 1} layers of neurons, since the energy of "
+                f"the first one has a weight of 1 / feedback for each layer above it; take at least {least:.1g}"
+            )
 
     def _take_sequences(self) -> None:
         """Turn the input shape and the layers into tuples, and check their types."""

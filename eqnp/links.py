@@ -20,9 +20,9 @@ class Link:
 
     ``down`` is None if the edge starts at the input, to which nothing is fed back. ``factors`` are by how much the two
     weights are weaker than their arrays say: a map with ``up`` is multiplied by the first, one with ``down`` by the
-    second. Arrays that a map returns are
-    buffers: valid until the same map is called again. ``scratch`` is what all links of a network share. With
-    ``own_winners`` the norms of a drive are kept for the ``feedback_winners`` of the same state.
+    second. Arrays that a map returns are buffers: valid until the same map is called again. ``scratch`` is what all
+    links of a network share. With ``own_winners`` the norms of a drive are kept for the ``feedback_winners`` of the
+    same state.
     """
 
     def __init__(

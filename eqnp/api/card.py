@@ -54,6 +54,7 @@ def _about(run: Run) -> list[str]:
     config, architecture = run.config, run.network.architecture
     count = sum(p.size for p in run.parameters.values())
     kind = "a vector field (separate backward weights)" if architecture.vector_field else "symmetric"
+    kind += "" if architecture.feedback == 1 else f", feedback {architecture.feedback:g}"
     method = "backpropagation through time" if config.training.algorithm == "bptt" else (
         f"Equilibrium Propagation, {config.training.estimator} estimator, beta {config.dynamics.beta:g}"
     )  # fmt: skip

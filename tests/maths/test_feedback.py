@@ -199,6 +199,13 @@ def test_what_is_no_weak_feedback(feedback):
         Architecture((4,), (DenseLayer(3),), feedback=feedback)
 
 
+def test_weights_of_the_energy_that_would_overflow():
+    layers = (DenseLayer(3),) * 5
+    Architecture((4,), layers, feedback=1e-7)
+    with pytest.raises(ConfigurationError, match="model.feedback: 1e-11 is too small for 4 layers .* at least 1e-10"):
+        Architecture((4,), layers, loss="cross_entropy_readout", feedback=1e-11)
+
+
 def test_the_published_code_has_no_weak_feedback():
     case = nets.make("max", "cross_entropy_readout", **WEAK)
     with pytest.raises(ConfigurationError, match=r"model\.feedback"):
