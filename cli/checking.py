@@ -40,6 +40,8 @@ def measure(
     watch.expect(verdict.STAGES + theorem.STAGES + 1 + (theorem.STAGES if vector_field else 0))
     watch.expect(circles.STAGES + learner.points if holomorphic else 0)
     phases = SettledPhases(learner.network, parameters, x, target, steps, learner.contrast, configured.way, watch)
+    # A sweep up or down crosses all layers, a synchronous step one.
+    per_sweep = len(learner.network.activations) if configured.schedule == "up-down" else 1
     setting = Setting(configured.T1, configured.T2, learner.beta, learner.estimator, learner.points)
     content = {
         "settings": {
@@ -54,6 +56,7 @@ def measure(
             "samples": len(x),
             "split": split,
             "steps": steps,
+            "steps_per_sweep": per_sweep,
         },
         "tied": not vector_field,
         "angle": verdict.mean_angle(parameters),
@@ -65,8 +68,9 @@ def measure(
     if holomorphic:
         content["circle"] = circles.measure_circles(phases, learner.beta)
     if setting.T2 <= setting.T1:  # BPTT goes back through the last T2 of T1 steps
+        T1, T2 = setting.T1 * per_sweep, setting.T2 * per_sweep
         content["steps"] = theorem.check_steps(
-            learner.network, parameters, x, target, setting.T1, setting.T2, learner.beta, learner.contrast, watch
+            learner.network, parameters, x, target, T1, T2, learner.beta, learner.contrast, watch
         )
     return content
 

@@ -172,7 +172,9 @@ def _notes(content: dict[str, Any]) -> list[str]:
     if not content["tied"] and s["nudging"] == "plain":
         lines.append("Forward and backward weights differ: plain EP is not the gradient at any beta.")
     if (s["schedule"], s["omega"]) != ("synchronous", 1) and "steps" in content:
-        lines.append("EP against BPTT is measured with synchronous steps and omega 1, which BPTT requires.")
+        count = s["steps_per_sweep"]
+        each = "" if count == 1 else f"; {count} for each sweep, since a sweep up or down crosses {count} layers"
+        lines.append(f"EP against BPTT is measured with synchronous steps and omega 1, which BPTT requires{each}.")
     if s["algorithm"] == "bptt":
         lines.append("Training uses BPTT; the verdict is about EP with the same T1, T2 and beta.")
     if s["dropout"]:

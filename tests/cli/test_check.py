@@ -68,6 +68,7 @@ def test_T2_is_never_cut_to_T1(capsys, tmp_path):
 def test_other_schedules_and_tolerances_are_judged_as_configured_and_said(capsys):
     way = overrides("dynamics.schedule=even-odd", "dynamics.omega=1.3", "dynamics.tolerance=0.3")
     out = small_check(capsys, *way).out
+    assert "steps and omega 1, which BPTT requires." in " ".join(out.split())
     assert "even-odd, omega 1.3, tolerance 0.3" in " ".join(out.split()) and "measured with synchronous steps" in out
 
 
@@ -227,3 +228,13 @@ def test_no_verdict_is_said(capsys):
     text = " ".join(grown.out.split())
     assert "verdict none: the states of 6 of 6 samples grow without limit; lower model.gain, or train with" in text
     assert all(len(line) <= 80 for line in grown.out.splitlines())
+
+
+def test_a_sweep_up_or_down_counts_as_a_step_through_every_layer(capsys, tmp_path):
+    way = overrides("dynamics.schedule=up-down", "dynamics.T1=3", "dynamics.T2=2", "model.loss=squared_error")
+    out = small_check(capsys, *way, "--out", tmp_path / "check", "--plots", "none").out
+    assert "BPTT requires; 2 for each sweep, since a sweep up or down crosses 2 layers" in " ".join(out.split())
+    with h5py.File(tmp_path / "check" / "check.h5") as file:
+        assert file["settings/steps_per_sweep"][()] == 2
+        errors = file["steps/symmetric/forward.1.weight/errors"]
+        assert errors.shape == (4,)

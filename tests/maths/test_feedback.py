@@ -202,7 +202,7 @@ def test_what_is_no_weak_feedback(feedback):
 def test_weights_of_the_energy_that_would_overflow():
     layers = (DenseLayer(3),) * 5
     Architecture((4,), layers, feedback=1e-7)
-    with pytest.raises(ConfigurationError, match="model.feedback: 1e-11 is too small for 4 layers .* at least 1e-10"):
+    with pytest.raises(ConfigurationError, match=r"model\.feedback: 1e-11 is too small for 4 layers .* at least 1e-10"):
         Architecture((4,), layers, loss="cross_entropy_readout", feedback=1e-11)
 
 
