@@ -245,7 +245,7 @@ def test_what_cannot_be_exported_is_one_line(capsys, runs, tmp_path):
 
 def test_a_network_that_the_published_code_cannot_have_is_refused():
     class Skipping:
-        layers = (eqnp.DenseLayer(3), eqnp.DenseLayer(2))
+        layers, feedback = (eqnp.DenseLayer(3), eqnp.DenseLayer(2)), 1.0
 
         def parameter_shapes(self):
             return {"forward.0.weight": (4, 3), "forward.0-2.weight": (4, 2)}

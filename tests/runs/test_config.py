@@ -15,6 +15,7 @@ from eqnp.connections.forms import FORMS
 from eqnp.connections.layers import POOLS
 from eqnp.dynamics import WAYS
 from eqnp.errors import ConfigurationError
+from eqnp.inputs import SCHEDULES
 from eqnp.ops.activations import ACTIVATIONS
 from eqnp.runs import presets
 from eqnp.runs.config import ACTIVATION_NAMES, LARGEST_WHOLE, Config, Dynamics, Layer, Model
@@ -52,7 +53,7 @@ def test_names_are_those_that_the_library_knows():
     assert set(choices["model.activation"]) == set(ACTIVATION_NAMES) == set(ACTIVATIONS)
     assert set(choices["model.loss"]) == set(LOSSES)
     assert set(choices["training.estimator"]) == set(ESTIMATORS)
-    assert set(choices["dynamics.schedule"]) == {schedule for schedule, _ in WAYS.values()}
+    assert set(choices["dynamics.schedule"]) == set(SCHEDULES) >= {schedule for schedule, _ in WAYS.values()}
     assert set(choices["training.convolution"]) == set(FORMS)
     pool = next(field for field in fields(Layer) if field.name == "pool")
     assert set(pool.metadata["choices"]) == set(POOLS)
