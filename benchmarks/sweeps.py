@@ -1,4 +1,4 @@
-"""How good the gradient of a trained run is with few sweeps, layer by layer, for several T1, T2, beta, omega and schedules.
+"""How good the gradient of a trained run is with few sweeps, layer by layer, for several T1, T2, beta and schedules.
 
     python -m benchmarks.sweeps RUN --samples 24 --data FOLDER --try 8,3,1,1.6 2,1,1,1,up-down --out OUT.md
 
@@ -57,7 +57,7 @@ def main() -> None:
     ]
     print("\n".join(lines))
     for each in options.tried:
-        numbers, schedule = each.split(",")[:4], (each.split(",") + ["even-odd"])[4]
+        *numbers, schedule = each.split(",") if each.count(",") > 3 else (*each.split(","), "even-odd")
         T1, T2, beta, omega = map(float, numbers)
         phases = Phases(int(T1), int(T2), 0.0, schedule, omega)
         found = estimate(network, weights, x, target, symmetric(beta), phases).gradient

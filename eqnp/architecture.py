@@ -98,8 +98,8 @@ class Architecture:
         least = MOST_WEIGHT ** (-1 / below)
         if self.feedback < least:
             raise ConfigurationError(
-                f"model.feedback: {self.feedback!r} is too small for {below + 1} layers of neurons, since the energy of "
-                f"the first one has a weight of 1 / feedback for each layer above it; take at least {least:.1g}"
+                f"model.feedback: {self.feedback!r} is too small for {below + 1} layers of neurons, since the energy "
+                f"of the first one has a weight of 1 / feedback for each layer above it; take at least {least:.1g}"
             )
 
     def _take_sequences(self) -> None:
