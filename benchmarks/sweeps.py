@@ -33,11 +33,10 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=24)
     parser.add_argument("--checkpoint", default="best", choices=("best", "last"))
     parser.add_argument("--data", default="", help="the folder of the dataset")
-    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--try", dest="tried", nargs="+", default=["8,3,1,1.6"], metavar="T1,T2,BETA,OMEGA[,SCHEDULE]")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    overrides = [*options.overrides, *([f"data.folder={options.data}"] if options.data else [])]
+    overrides = (f"data.folder={options.data}",) if options.data else ()
     session, parameters = open_weights(options.run, overrides, options.checkpoint, Place("numpy").open)
     split = session.chooses
     x, labels = session.samples(split, list(range(options.samples)))
@@ -57,7 +56,7 @@ def main() -> None:
     ]
     print("\n".join(lines))
     for each in options.tried:
-        *numbers, schedule = each.split(",") if each.count(",") > 3 else (*each.split(","), "even-odd")
+        *numbers, schedule = (*each.split(","), "even-odd")[:5]
         T1, T2, beta, omega = map(float, numbers)
         phases = Phases(int(T1), int(T2), 0.0, schedule, omega)
         found = estimate(network, weights, x, target, symmetric(beta), phases).gradient

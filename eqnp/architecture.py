@@ -94,7 +94,7 @@ class Architecture:
         """Check that feedback is in its range, and that the energy weight of the first layer fits into float32."""
         if not 0 < self.feedback <= 1:
             raise ConfigurationError(f"model.feedback: {self.feedback!r} is not a number above 0 and at most 1")
-        below = max(1, len(self.layers) - 1 - self.readout)  # layers of neurons below the last one
+        below = max(1, len(self.state_shapes) - 1)  # layers of neurons below the last one
         least = MOST_WEIGHT ** (-1 / below)
         if self.feedback < least:
             raise ConfigurationError(

@@ -59,8 +59,15 @@ class TurnedLink(Link):
     """
 
     def __init__(self, link: Link, winner: Winner, place: Winner, constant: Array | None) -> None:
-        turned = link.factors[::-1]
-        super().__init__(link.connection, link.down, None, link.up, link.space.scratch, factors=turned)
+        super().__init__(
+            link.connection,
+            link.down,
+            None,
+            link.up,
+            link.space.scratch,
+            up_factor=link.down_factor,
+            down_factor=link.up_factor,
+        )
         self.winner, self.place, self.constant = winner, place, constant
 
     def drive(self, s: Array, unchanged: bool = False) -> tuple[Array, Winner]:

@@ -145,8 +145,5 @@ def forward_gradient(network: PreparedNetwork, e: int, s: Array, v: Array, winne
 
 def feedback_gradient(network: PreparedNetwork, e: int, s: Array, v: Array, winner: Winner) -> Gradient:
     """Return the derivative of s . f(v) along edge ``e``, s below and v above, by the weights of the feedback."""
-    edge = network.network.edges[e]
-    g = network.links[e].weight_gradient(s, v, winner)
-    if (factor := network.network.architecture.weakening(edge)) != 1:
-        g *= factor
-    return {network.network.feedback_name(edge): g}
+    name = network.network.feedback_name(network.network.edges[e])
+    return {name: network.links[e].feedback_weight_gradient(s, v, winner)}

@@ -18,11 +18,10 @@ from eqnp.ops.moves import Move
 class Link:
     """A connection with prepared weights ``up``, ``bias`` (None if another edge has it) and ``down``.
 
-    ``down`` is None if the edge starts at the input, to which nothing is fed back. ``factors`` are by how much the two
-    weights are weaker than their arrays say: a map with ``up`` is multiplied by the first, one with ``down`` by the
-    second. Arrays that a map returns are buffers: valid until the same map is called again. ``scratch`` is what all
-    links of a network share. With ``own_winners`` the norms of a drive are kept for the ``feedback_winners`` of the
-    same state.
+    ``down`` is None if the edge starts at the input, to which nothing is fed back. Weights may be weaker than their
+    arrays say: a map with ``up`` is multiplied by ``up_factor``, one with ``down`` by ``down_factor``. Arrays that a
+    map returns are buffers: valid until the same map is called again. ``scratch`` is what all links of a network share.
+    With ``own_winners`` the norms of a drive are kept for the ``feedback_winners`` of the same state.
     """
 
     def __init__(
@@ -33,9 +32,11 @@ class Link:
         down: Prepared,
         scratch: Workspace,
         own_winners: bool = False,
-        factors: tuple[float, float] = (1.0, 1.0),
+        up_factor: float = 1.0,
+        down_factor: float = 1.0,
     ) -> None:
-        self.connection, self.up, self.bias, self.down, self.factors = connection, up, bias, down, factors
+        self.connection, self.up, self.bias, self.down = connection, up, bias, down
+        self.up_factor, self.down_factor = up_factor, down_factor
         self.space, self._own_space = Workspace(scratch), Workspace(scratch)
         self._own_winners = own_winners
         self._known: tuple[Array, Array | None] | None = None  # the s of the last drive, and its norms
@@ -67,15 +68,15 @@ class Link:
 
     def feedback(self, v: Array, winner: Winner) -> Array:
         """Return f(v), of the shape of s."""
-        return self.connection.feedback(self.down, self._weakened(v, 1), winner, self.space)
+        return self.connection.feedback(self.down, self._weakened(v, self.down_factor), winner, self.space)
 
     def feedback_blocks(self, v: Array, winner: Winner) -> Iterator[tuple[slice, Array]]:
         """Yield (block, f(v) of these samples), of the shape of s, for a state v above."""
-        return self.connection.feedback_blocks(self.down, self._weakened(v, 1), winner, self.space)
+        return self.connection.feedback_blocks(self.down, self._weakened(v, self.down_factor), winner, self.space)
 
     def move_below(self, v: Array, winner: Winner, others: Addends, move: Move) -> Array | None:
         """Move s to f(v) plus the arrays ``others``; return how far it went, if that is measured."""
-        return self.connection.update(self.down, self._weakened(v, 1), winner, others, move, self.space)
+        return self.connection.update(self.down, self._weakened(v, self.down_factor), winner, others, move, self.space)
 
     def move_above(self, drives: Addends, nudge: Array | None, move: Move) -> Array | None:
         """Move v, which gets no feedback, to its ``drives`` less ``nudge``; return how far it went, if measured."""
@@ -85,19 +86,23 @@ class Link:
 
     def drive_at(self, s: Array, winner: Winner) -> Array:
         """Return (dd/ds) s, of the shape of v: the drive at given winners, without bias."""
-        return self._scaled(self.connection.drive_at_winners(self.up, s, winner, self.space), 0)
+        return _scaled(self.connection.drive_at_winners(self.up, s, winner, self.space), self.up_factor)
 
     def drive_vjp(self, delta: Array, winner: Winner) -> Array:
         """Return (dd/ds)^T delta, of the shape of s: feedback through the forward weights. Adjoint: ``drive_at``."""
-        return self.connection.feedback(self.up, self._weakened(delta, 0), winner, self.space)
+        return self.connection.feedback(self.up, self._weakened(delta, self.up_factor), winner, self.space)
 
     def feedback_vjp(self, delta: Array, winner: Winner) -> Array:
         """Return (df/dv)^T delta, of the shape of v: a drive by the feedback's weights. Adjoint: ``feedback``."""
-        return self._scaled(self.connection.drive_at_winners(self.down, delta, winner, self.space), 1)
+        return _scaled(self.connection.drive_at_winners(self.down, delta, winner, self.space), self.down_factor)
 
     def weight_gradient(self, s: Array, v: Array, winner: Winner) -> Array:
         """Return the derivative of v . d(s), s below and v above, by the weight, summed over samples."""
         return self.connection.weight_gradient(s, v, winner, self.space)
+
+    def feedback_weight_gradient(self, s: Array, v: Array, winner: Winner) -> Array:
+        """Return the derivative of s . f(v), s below and v above, by the feedback's weight, summed over samples."""
+        return _scaled(self.connection.weight_gradient(s, v, winner, self.space), self.down_factor)
 
     def bias_gradient(self, v: Array) -> Array:
         """Return the derivative of v . d(s) by the bias, summed over samples."""
@@ -105,16 +110,11 @@ class Link:
 
     # ---- inside
 
-    def _weakened(self, v: Array, which: int) -> Array:
+    def _weakened(self, v: Array, factor: float) -> Array:
         """Return v times a factor, which makes every map that is linear in v as much weaker; a buffer."""
-        if self.factors[which] == 1:
+        if factor == 1:
             return v
-        return array_module(v).multiply(v, self.factors[which], out=self.space.take("weakened", v.shape, v))
-
-    def _scaled(self, d: Array, which: int) -> Array:
-        if self.factors[which] != 1:
-            d *= self.factors[which]
-        return d
+        return array_module(v).multiply(v, factor, out=self.space.take("weakened", v.shape, v))
 
     def _norms(self, s: Array) -> Array | None:
         """Return the norms of s and keep them, if the feedback's winners will need them too."""
@@ -123,3 +123,10 @@ class Link:
         norms = self.connection.norms(self.up, s, self.space)
         self._known = s, norms
         return norms
+
+
+def _scaled(a: Array, factor: float) -> Array:
+    """Return a times a factor, in place."""
+    if factor != 1:
+        a *= factor
+    return a

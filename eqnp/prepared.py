@@ -68,7 +68,7 @@ class PreparedWeights:
                 self._prepared[self._down(edge)] if edge.lower else None,
                 scratch,
                 self.network.own_winners and edge.lower > 0,
-                (1.0, self.network.architecture.weakening(edge)),
+                down_factor=self.network.architecture.weakening(edge),
             )
             for edge, connection in zip(self.network.edges, self.network.connections, strict=True)
         ]

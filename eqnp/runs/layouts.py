@@ -30,9 +30,8 @@ def to_published(architecture: Architecture, parameters: Mapping[str, np.ndarray
     """Return ``parameters`` by the names and in the layout of the published code's ``state_dict``.
 
     Raises:
-        ConfigurationError: the network has connections that the published code does not have.
+        ConfigurationError: the network has connections, or weak feedback, that the published code does not have.
     """
-    _require_full_feedback(architecture)
     names = published_names(architecture)
     return {names[name]: _to(architecture, name, parameters[name]) for name in parameters}
 
@@ -41,10 +40,9 @@ def from_published(architecture: Architecture, arrays: Mapping[str, np.ndarray])
     """Return the parameters in ``arrays``, a ``state_dict`` of the published code.
 
     Raises:
-        ConfigurationError: the network has connections that the published code does not have.
+        ConfigurationError: the network has connections, or weak feedback, that the published code does not have.
         CheckpointError: a name is missing, unknown, or its array has another shape; the message names the first one.
     """
-    _require_full_feedback(architecture)
     names = published_names(architecture)
     if unknown := [name for name in arrays if name not in names.values()]:
         raise CheckpointError(f"this network has no {unknown[0]}; its names are {_some(names.values())}")
@@ -64,17 +62,14 @@ def published_names(architecture: Architecture) -> dict[str, str]:
     """Return the published code's name of every parameter.
 
     Raises:
-        ConfigurationError: the network has connections that the published code does not have.
+        ConfigurationError: the network has connections, or weak feedback, that the published code does not have.
     """
-    return {name: _published_name(architecture, name) for name in architecture.parameter_shapes()}
-
-
-def _require_full_feedback(architecture: Architecture) -> None:
     if architecture.feedback != 1:
         raise ConfigurationError(
             f"model.feedback: {architecture.feedback:g}; in the published code feedback is as strong as the drives, so "
             "with these weights its network would settle elsewhere"
         )
+    return {name: _published_name(architecture, name) for name in architecture.parameter_shapes()}
 
 
 def _published_name(architecture: Architecture, name: str) -> str:

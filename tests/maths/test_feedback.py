@@ -12,6 +12,7 @@ from tolerances import relative_error
 
 import eqnp.derivatives
 from eqnp import contrasts
+from eqnp.analysis.energy import energy
 from eqnp.architecture import Architecture
 from eqnp.connections.layers import DenseLayer
 from eqnp.contrasts import common_contrast, vector_field_contrast
@@ -144,16 +145,11 @@ def test_every_sweep_lowers_the_weighted_energy(shape, schedule, omega):
     case = nets.make(shape, "cross_entropy", "hard_sigmoid", 10.0, **WEAK)
     prepared, states = case.prepare(), case.random_states()
     weights = [case.network.architecture.energy_weight(n + 1) for n in range(len(states))]
-
-    def energy(states):
-        phi = case.network.primitive_function(case.parameters, case.x, states).sum()
-        return sum(c * (s**2).sum() / 2 for c, s in zip(weights, states, strict=True)) - phi
-
-    before = energy(states)
+    before = energy(case.network, case.parameters, case.x, states).sum()
     for _ in range(20):
         new = relax(prepared, states, Phase(1, 0.0, schedule, omega)).states
         moved = sum(c * ((b - s) ** 2).sum() for c, b, s in zip(weights, new, states, strict=True))
-        after = energy(new)
+        after = energy(case.network, case.parameters, case.x, new).sum()
         assert after <= before - (1 / omega - 1 / 2) * moved + 1e-11 * abs(before)
         before, states = after, new
 
