@@ -16,6 +16,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 from threadpoolctl import threadpool_info, threadpool_limits
 
+from eqnp.backends.allocator import keep_freed_memory
 from eqnp.backends.backend import Array
 from eqnp.backends.blocks import equal_parts
 from eqnp.backends.limits import available_cores
@@ -50,6 +51,7 @@ def thread_map(threads: int, tell: Callable[[str], None] = lambda message: None,
     thread leaves all cores to BLAS, unless the cut of a batch is ``fixed``: then its bits are those of any number of
     threads.
     """
+    keep_freed_memory()
     if threads <= 1:
         with threadpool_limits(1, user_api="blas") if fixed else _blas_within_cores():
             _multiply_once()

@@ -39,6 +39,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -50,24 +51,56 @@ from eqnp.backends.workspace import Workspace
 MULTIPLES = {0: (2.5, 1.0), 4: (1.0, 1.0), 6: (2.5, 1.25), 8: (6.0, 2.0)}
 MANY = 500  # terms KH KW C of an output
 LANES = (1, 2, 4)  # sums into which BLAS may add neighbouring weights
+PIECE = 32  # rows of weights whose running sums are one product, at most
 
 
 def running_sums(w: Array) -> Array:
-    """Return r(w) for every output channel: (KH, KW, C, K) -> (K,)."""
+    """Return r(w) for every output channel: (KH, KW, C, K) -> (K,).
+
+    Rows of w are cut into pieces. Running sums within all pieces are one matrix product, which is several times as fast
+    as ``cumsum``; then each piece gets the sum of all before it.
+    """
     xp, (c, k) = array_module(w), w.shape[2:]
-    largest = abs(w).max(axis=(0, 1, 2))
+    w = w.reshape(-1, k)
+    sums = abs(w)
+    largest = sums.max(axis=0)
     w = w / xp.where(largest > 0, largest, 1).astype(w.dtype)  # so that no square overflows
-    w = xp.ascontiguousarray(w.reshape(-1, c, k).transpose(2, 0, 1))  # (K, KH KW, C): sums along memory are fast
-    orders = [w.reshape(k, -1, lanes).swapaxes(1, 2) for lanes in LANES if c % lanes == 0]
-    sums = xp.stack([_squares_of_sums(each) for each in (*orders, w)])
-    return largest * xp.sqrt(sums[:-1].max(axis=0) + sums[-1])
+    lanes = [n for n in LANES if c % n == 0]
+    rows = _rows_of_a_piece(c, lanes[-1])
+    pieces, sums = w.reshape(-1, rows, k), sums.reshape(-1, rows, k)  # ``sums`` is overwritten
+    squares, over_channels = [], 0
+    for n in lanes:
+        xp.matmul(xp.asarray(_lower_triangle(rows, n), dtype=w.dtype), pieces, out=sums)
+        if n == 1:
+            _carry_on(sums.reshape(-1, c // rows, rows, 1, k))
+            over_channels = _sum_of_squares(sums) / c
+            _carry_on(sums.reshape(1, -1, c, 1, k))
+        else:
+            _carry_on(sums.reshape(1, -1, rows // n, n, k))
+        squares.append(_sum_of_squares(sums) * (n / len(w)))
+    return largest * xp.sqrt(xp.stack(squares).max(axis=0) + over_channels)
 
 
-def _squares_of_sums(w: Array) -> Array:
-    """Return, for w (K, A, B), the mean over B of the squares of the running sums along B, summed over A: (K,)."""
-    xp = array_module(w)
-    sums = xp.cumsum(w, axis=2)
-    return xp.einsum("kab,kab->k", sums, sums) / w.shape[2]
+def _rows_of_a_piece(c: int, lanes: int) -> int:
+    """Return the most rows, up to ``PIECE``, that divide the C rows of a tap and are a multiple of ``lanes``."""
+    return lanes * max(n for n in range(1, PIECE // lanes + 1) if c // lanes % n == 0)
+
+
+@lru_cache(maxsize=64)
+def _lower_triangle(rows: int, lanes: int) -> np.ndarray:
+    """Return the matrix (rows, rows) whose product with rows of weights is the running sums of every lane."""
+    return np.kron(np.tri(rows // lanes), np.eye(lanes))
+
+
+def _carry_on(sums: Array) -> None:
+    """Let running sums within pieces go on from one piece to the next, in place: (groups, pieces, rows, lanes, K)."""
+    sums[:, 1:] += array_module(sums).cumsum(sums[:, :-1, -1], axis=1)[:, :, None]
+
+
+def _sum_of_squares(a: Array) -> Array:
+    """Return the sum of squares over the first two axes: (A, B, K) -> (K,)."""
+    a = a.reshape(-1, a.shape[2])
+    return array_module(a).einsum("bk,bk->k", a, a)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from eqnp.dynamics import Phases
 from eqnp.estimators import estimate
 from eqnp.losses import one_hot
 from eqnp.networks import SymmetricNetwork
+from eqnp.ops import running_sums
 from eqnp.stencils import symmetric
 
 FORMS = ("direct", "winograd-2x2", "winograd-4x4")
@@ -119,3 +120,19 @@ def test_a_batch_may_be_cut_anywhere(name, form, dtype):
     cut = (slice(0, 1), slice(1, 4), slice(4, 6))
     for found, expected in zip(gradient(name, form, dtype, cut), gradient(name, form, dtype), strict=True):
         assert relative_error(found, expected) <= 10 * ORACLE[dtype]
+
+
+@DTYPES
+@pytest.mark.parametrize("shape", [(3, 3, 1, 4), (3, 2, 6, 5), (1, 1, 7, 3), (3, 3, 68, 2), (2, 3, 96, 3), (5, 5, 67, 1)])
+def test_running_sums_are_those_of_the_formula(shape, dtype):
+    w = np.random.default_rng(0).standard_normal(shape).astype(dtype)
+    w[..., 0] = 0  # a channel without weights
+    np.testing.assert_allclose(running_sums(w), [_running_sums(w[..., k]) for k in range(shape[3])], rtol=ORACLE[dtype])
+
+
+def _running_sums(w: np.ndarray) -> float:
+    """Return r(w) of one output channel (KH, KW, C), sum by sum."""
+    w = w.astype(np.float64)
+    orders = [[w.ravel()[first::lanes] for first in range(lanes)] for lanes in (1, 2, 4) if w.shape[2] % lanes == 0]
+    in_memory = max(sum(np.mean(np.cumsum(part) ** 2) for part in order) for order in orders)
+    return float(np.sqrt(in_memory + sum(np.mean(np.cumsum(tap) ** 2) for tap in w.reshape(-1, w.shape[2]))))

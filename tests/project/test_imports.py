@@ -10,7 +10,7 @@ from places import ROOT
 
 LADDER = [
     "shown errors __init__ clone lazy",
-    "backends.system",
+    "backends.system backends.allocator",
     "backends.limits backends.device backends.launcher",
     "backends.backend",
     "inputs backends.workspace backends.blocks backends.products backends.mkl backends.sharding backends.cuda "
