@@ -19,7 +19,7 @@ class Workspace:
     def __init__(self, scratch: Workspace | None = None) -> None:
         self._scratch = scratch
         self._buffers: dict[Hashable, Array] = {}
-        self._views: dict[Hashable, Array] = {}
+        self._views: dict[tuple[Hashable, tuple[int, ...]], Array] = {}
 
     @property
     def scratch(self) -> Workspace:
@@ -32,13 +32,14 @@ class Workspace:
         All arrays of a name share one buffer of the largest size, so blocks of different sizes do not allocate.
         """
         dtype = like.dtype if dtype is None else dtype
-        view = self._views.get(name)
-        if view is not None and view.shape == shape and view.dtype == dtype:
+        view = self._views.get((name, shape))
+        if view is not None and view.dtype == dtype:
             return view
         size, buffer = math.prod(shape), self._buffers.get(name)
         if buffer is None or buffer.size < size or buffer.dtype != dtype:
             buffer = self._buffers[name] = array_module(like).empty(size, dtype=dtype)
-        view = self._views[name] = buffer[:size].reshape(shape)
+            self._views = {key: view for key, view in self._views.items() if key[0] != name}  # of the smaller buffer
+        view = self._views[name, shape] = buffer[:size].reshape(shape)
         return view
 
     def take_zeros(self, name: Hashable, shape: tuple[int, ...], like: Array) -> Array:
