@@ -64,16 +64,18 @@ class Augmentation:
         drawn, part = within or (n, slice(None))
         if self.flip:
             mirrored = (generator.random(drawn) < 0.5)[part]
-            images = np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
+            images = images.copy()
+            images[mirrored] = images[mirrored][:, :, ::-1]
         if self.operations:
             choices = self.choose(generator, n) if choices is None else choices
             images = randaugment(images, choices, self.magnitude)
         if self.crop:
-            top, left = generator.integers(0, 2 * self.crop + 1, (2, drawn))[:, part]
-            # Clipping an index to the image has the same effect as edge padding.
-            rows = np.clip(top[:, None] + np.arange(h) - self.crop, 0, h - 1)
-            cols = np.clip(left[:, None] + np.arange(w) - self.crop, 0, w - 1)
-            images = images[np.arange(n)[:, None, None], rows[:, :, None], cols[:, None, :]]
+            top, left = generator.integers(0, 2 * self.crop + 1, (2, drawn))[:, part].tolist()
+            border = (self.crop, self.crop)
+            padded = np.pad(images, ((0, 0), border, border, (0, 0)), mode="edge")
+            # Slices are several times as fast as one index that gathers every pixel.
+            parts = [image[i : i + h, j : j + w] for image, i, j in zip(padded, top, left, strict=True)]
+            images = np.stack(parts) if parts else images
         return images
 
 

@@ -41,8 +41,9 @@ class Normalisation:
         _require_pixels(images)
         mean, deviation = np.array(self.mean), np.array(self.deviation)
         x = images.astype(dtype)
-        x *= (1 / (255 * deviation)).astype(dtype)
-        x -= (mean / deviation).astype(dtype)
+        # For a whole image: with one number per channel, NumPy would work on three numbers at a time.
+        x *= np.broadcast_to((1 / (255 * deviation)).astype(dtype), x.shape[1:]).copy()
+        x -= np.broadcast_to((mean / deviation).astype(dtype), x.shape[1:]).copy()
         return x
 
 
