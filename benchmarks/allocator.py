@@ -62,7 +62,9 @@ def main() -> None:
         print(seconds_of_an_update(options.one, options.updates))
         return
     lines = [where_measured(options.runs), ""]
-    lines.append("| preset | ms an update, freed memory kept | given back | ratio of pairs (min, max) |\n|---|---|---|---|")
+    lines.append(
+        "| preset | ms an update, freed memory kept | given back | ratio of pairs (min, max) |\n|---|---|---|---|"
+    )
     for preset in options.presets:
         lines.append(measure(preset, options.updates, options.runs))
         print(lines[-1], flush=True)

@@ -123,7 +123,9 @@ def test_a_batch_may_be_cut_anywhere(name, form, dtype):
 
 
 @DTYPES
-@pytest.mark.parametrize("shape", [(3, 3, 1, 4), (3, 2, 6, 5), (1, 1, 7, 3), (3, 3, 68, 2), (2, 3, 96, 3), (5, 5, 67, 1)])
+@pytest.mark.parametrize(
+    "shape", [(3, 3, 1, 4), (3, 2, 6, 5), (1, 1, 7, 3), (3, 3, 68, 2), (2, 3, 96, 3), (5, 5, 67, 1)]
+)
 def test_running_sums_are_those_of_the_formula(shape, dtype):
     w = np.random.default_rng(0).standard_normal(shape).astype(dtype)
     w[..., 0] = 0  # a channel without weights
