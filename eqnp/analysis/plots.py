@@ -22,6 +22,8 @@ STYLES = {
     "symmetric": ("#D55E00", "-."),
     "four-point": ("#009E73", ":"),
 }
+MARKERS = "os^Dv<>P"  # of curves, one after the other
+MANY_CURVES = 5  # more would be hidden by a legend among them
 WAY_STYLES = [("#0072B2", "--"), ("#D55E00", "-"), ("#009E73", "-."), ("black", (0, (1, 1)))]
 
 
@@ -185,15 +187,19 @@ def plot_settling(content: Mapping[str, Any], title: str = "") -> Any:
 
 
 def plot_curves(x: Sequence[float], curves: Mapping[str, Sequence[float]], xlabel: str, ylabel: str) -> Any:
-    """Draw curves by name, each (T,), over the same x (T,)."""
-    figure, axes = new_figure(1, width=4.2, height=3.2)
-    for name, y in curves.items():
-        axes[0, 0].plot(x, y, marker="o", markersize=3, label=name)
+    """Draw curves by name, each (T,), over the same x (T,). The names of many curves stand beside the axes."""
+    is_many = len(curves) > MANY_CURVES
+    figure, axes = new_figure(1, width=6.0 if is_many else 4.2, height=3.2)
+    for n, (name, y) in enumerate(curves.items()):
+        axes[0, 0].plot(x, y, marker=MARKERS[n % len(MARKERS)], markersize=4, label=name)
     axes[0, 0].xaxis.get_major_locator().set_params(integer=True)
     axes[0, 0].set_xlabel(xlabel)
     axes[0, 0].set_ylabel(ylabel)
     axes[0, 0].set_ylim(bottom=0)
-    axes[0, 0].legend(fontsize=8)
+    if is_many:
+        figure.legend(loc="outside right center", fontsize=8)
+    else:
+        axes[0, 0].legend(fontsize=8)
     return figure
 
 
