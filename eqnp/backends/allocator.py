@@ -14,16 +14,18 @@ from collections.abc import Mapping
 
 # glibc's numbers of the settings, and the highest values to which it raises them by itself when arrays are freed.
 _SETTINGS = {-3: 32 * 2**20, -1: 64 * 2**20}  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD: bytes
-_VARIABLES = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES")
+# Parts of variables by which users set them; GLIBC_TUNABLES has settings of other kinds too.
+_OF_THE_USER = ("MALLOC_MMAP_THRESHOLD_=", "MALLOC_TRIM_THRESHOLD_=", "glibc.malloc.")
 
 
 def keep_freed_memory(environment: Mapping[str, str] = os.environ) -> bool:
     """Let glibc keep up to 64 MiB of freed memory per thread, and take arrays of up to 32 MiB from it.
 
-    Returns False and changes nothing without glibc (macOS, Windows, Alpine Linux), or if the user has set one of
-    glibc's own variables for this.
+    Returns False and changes nothing without glibc (macOS, Windows, Alpine Linux), or if the user has set how glibc
+    allocates.
     """
-    if sys.platform != "linux" or any(name in environment for name in _VARIABLES):
+    variables = [f"{name}={value}" for name, value in environment.items() if name.startswith(("MALLOC", "GLIBC"))]
+    if sys.platform != "linux" or any(part in text for part in _OF_THE_USER for text in variables):
         return False
     try:
         mallopt = ctypes.CDLL(None).mallopt
