@@ -21,7 +21,7 @@ from eqnp.api.events import end_event, epoch_line, metrics_row, progress_event, 
 from eqnp.api.processes import join
 from eqnp.api.report import Report, clock, quoted
 from eqnp.api.results import summary
-from eqnp.api.resuming import KEPT, nothing_to_do, take_up_changes
+from eqnp.api.resuming import KEPT, nothing_to_do, resume_words, take_up_changes
 from eqnp.api.session import CONFIG, KIND, OpenBackend, Read, Session, config_in, load_content, with_lasting_folder
 from eqnp.api.signals import Interrupted, StopRequest
 from eqnp.api.titles import title
@@ -115,7 +115,7 @@ def resume_run(
         join(world, session)
         state = session.state_in(folder.last_path, content)
         if state.epoch >= config.training.epochs:
-            report.message(nothing_to_do(state, written, config, quoted(path)))
+            report.message(nothing_to_do(state, written, config, resume_words(path, chosen.name)))
             return _Run(Session.start(written, chosen, read=read), folder, report, world).conclude(state, together=True)
         kept = keep_schedule(before, config, state.epoch, overrides)
         state = take_up_changes(folder, before, kept, describe_environment(chosen.name), state, report)
@@ -153,7 +153,7 @@ def _begin(run: _Run) -> int:
     except DiskError as error:
         if not os.path.isfile(run.folder.config_path):
             raise DiskError(f"{error}; the run folder was moved or deleted meanwhile; start a new run") from None
-        raise DiskError(f"{error}; then `eqnp train --resume {quoted(run.folder.path)}` starts the run") from None
+        raise DiskError(f"{error}; then `{run.resume}` starts the run") from None
     return run.go_on(state)
 
 
@@ -178,7 +178,7 @@ class _Run:
         self._asked = False  # whether a callback asked to stop
         self.judge = session.ordered_batches(self.chooses)
         self.stop = StopRequest()
-        self._resume = f"eqnp train --resume {quoted(folder.path)}"
+        self.resume = f"eqnp train --resume {resume_words(folder.path, session.learner.backend.name)}"
         self._deadline = math.inf
 
     def go_on(self, state: State) -> int:
@@ -210,7 +210,7 @@ class _Run:
                 self.report.event("end", end_event(reason, self.folder, state))
                 return self._signal
         if reason != "epochs":
-            self.report.message(why_stopped(reason, self.session, state, self._resume), to_paste=True)
+            self.report.message(why_stopped(reason, self.session, state, self.resume), to_paste=True)
         return self.conclude(state, reason)
 
     def _pass_on(self, state: State, conclude: bool = False) -> None:
@@ -249,7 +249,7 @@ class _Run:
         folder = self.folder
         if all(map(os.path.isfile, (folder.config_path, folder.last_path))):
             change = f" --set {error.key}=..." if isinstance(error, DivergedError) else ""
-            return f"{error}; `{self._resume}{change}` continues from last.h5"
+            return f"{error}; `{self.resume}{change}` continues from last.h5"
         if os.path.isdir(folder.path):
             return f"{error}; files of the run were moved or deleted while it trained, so it cannot be resumed"
         gone = f"{folder.path}: the run folder was moved or deleted while the run trained"
@@ -291,7 +291,7 @@ class _Run:
                     self._test(state, run, stop)
                 except _Stopped:
                     self.report.message(
-                        f"stopped before the test set was evaluated; `{self._resume}` does that", to_paste=True
+                        f"stopped before the test set was evaluated; `{self.resume}` does that", to_paste=True
                     )
                     return self._signal
         if self.leads:
@@ -461,6 +461,6 @@ class _Run:
         if self.stop.at_once and state.position < self.training.samples:
             return (
                 f"stopped at once, without batch {state.batch + 1} of epoch {state.epoch + 1}; "
-                f"`{self._resume}` continues before it"
+                f"`{self.resume}` continues before it"
             )
-        return f"stopped; `{self._resume}` continues from here"
+        return f"stopped; `{self.resume}` continues from here"

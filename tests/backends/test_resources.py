@@ -289,6 +289,20 @@ def test_batches_are_made_by_this_thread_if_no_other_can_start(capsys, tmp_path,
     assert run(capsys, "train", "--out", tmp_path / "run", *options).code == 0
 
 
+def test_what_a_run_on_a_gpu_says_about_going_on_stays_there(capsys, tmp_path, standin_for_cupy):
+    """A resume computes on NumPy unless it is told otherwise."""
+    on_gpu = ["--backend", "cupy"]
+    few = overrides("training.epochs=2", "training.max_minutes=1e-9")
+    late = run(capsys, "train", "--out", tmp_path / "run", *SMALL_OPTIONS, *few, *on_gpu)
+    way_on = f"`eqnp train --resume {tmp_path / 'run'} --backend cupy"
+    assert f"{way_on}` continues" in late.err
+    resume = ["train", "--resume", tmp_path / "run", *on_gpu]
+    assert run(capsys, *resume, *overrides("training.max_minutes=0")).code == 0
+    for more in ([], ["--dry-run"]):
+        assert f"{way_on} --set training.epochs=4" in run(capsys, *resume, *more).err
+    assert "--backend" not in run(capsys, *resume[:3]).err
+
+
 def test_all_shards_have_ended_before_the_error_of_one_is_raised():
     """What they hold would be missed where a batch that fits is looked for."""
     ended = []
