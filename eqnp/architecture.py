@@ -13,6 +13,7 @@ weights are (KH, KW, C, K), dense weights (in, out).
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,7 +29,7 @@ from eqnp.ops.activations import ACTIVATIONS, LINEAR, Activation
 
 LOSSES = ("squared_error", "cross_entropy", "cross_entropy_readout")
 DROPOUT_SCALINGS = ("weights", "states")
-MOST_WEIGHT = 1e30  # of a layer in the energy
+MOST_WEIGHT = 1e15  # of a layer in the energy: the sum of a gradient in float32 must not overflow
 SPREADS = {"uniform": 1.0, "kaiming": math.sqrt(3)}  # half the width of a distribution, in 1 / sqrt(fan_in)
 
 
@@ -92,8 +93,9 @@ class Architecture:
 
     def _require_feedback(self) -> None:
         """Check that feedback is in its range, and that the energy weight of the first layer fits into float32."""
-        if not 0 < self.feedback <= 1:
+        if not isinstance(self.feedback, numbers.Real) or not 0 < self.feedback <= 1:
             raise ConfigurationError(f"model.feedback: {self.feedback!r} is not a number above 0 and at most 1")
+        object.__setattr__(self, "feedback", float(self.feedback))  # a NumPy number would change the dtype of arrays
         below = max(1, len(self.state_shapes) - 1)  # layers of neurons below the last one
         least = MOST_WEIGHT ** (-1 / below)
         if self.feedback < least:

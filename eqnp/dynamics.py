@@ -156,7 +156,7 @@ def relax(
     else:
         order = sweep_order(network.colours, phase.schedule, target is not None)
         move_all = partial(sweep, network, order, _memory(network, None if at_rest else states, order, unchanged))
-    del states  # if the caller keeps no reference, the first step frees them
+    del states  # if the caller keeps no reference, the second step frees them
     size, t = float("inf"), 0
     for t in range(1, phase.steps + 1):
         is_checked = t == phase.steps or (phase.tolerance > 0 and t % phase.every == 0)
@@ -169,6 +169,9 @@ def relax(
             observe(t, new)
         if size <= phase.tolerance:
             break
+    if phase.schedule != "up-down":  # with it, nudged phases begin with drives of the free one
+        for link in network.links:
+            link.forget()  # the states of the last but one step would stay in memory
     return Relaxation(list(old) if t else [s.copy() for s in old], size, t)
 
 

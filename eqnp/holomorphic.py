@@ -75,6 +75,10 @@ class ComplexNetwork(PreparedNetwork):
         self._make_buffers()
         self.from_input = {e: (to_pair(d), None) for e, (d, _) in prepared.from_input.items()}
 
+    def zero_states(self) -> list[Array]:
+        """Return pairs of zeros (2 N, ...) for every state."""
+        return [to_pair(s) for s in super().zero_states()]
+
     def require_states(self, states: States) -> None:
         """Check that ``states`` are pairs (2 N, ...) for the samples of x."""
         super().require_states([s[: len(s) // 2] for s in states])

@@ -55,9 +55,13 @@ class Link:
         self._last = s, found
         return found
 
+    def forget(self) -> None:
+        """Forget the last drive, whose buffers another map overwrites, or whose state shall not stay in memory."""
+        self._last = None
+
     def winners(self, s: Array) -> Winner:
         """Return the winners of d(s), or None, without computing more than they need."""
-        self._last = None  # its winners are overwritten
+        self.forget()
         return self.connection.winners(self.up, s, self.space, self._norms(s))
 
     def feedback_winners(self, s: Array) -> Winner:
@@ -86,6 +90,7 @@ class Link:
 
     def drive_at(self, s: Array, winner: Winner) -> Array:
         """Return (dd/ds) s, of the shape of v: the drive at given winners, without bias."""
+        self.forget()
         return _scaled(self.connection.drive_at_winners(self.up, s, winner, self.space), self.up_factor)
 
     def drive_vjp(self, delta: Array, winner: Winner) -> Array:
@@ -94,6 +99,7 @@ class Link:
 
     def feedback_vjp(self, delta: Array, winner: Winner) -> Array:
         """Return (df/dv)^T delta, of the shape of v: a drive by the feedback's weights. Adjoint: ``feedback``."""
+        self.forget()
         return _scaled(self.connection.drive_at_winners(self.down, delta, winner, self.space), self.down_factor)
 
     def weight_gradient(self, s: Array, v: Array, winner: Winner) -> Array:

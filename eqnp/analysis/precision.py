@@ -144,7 +144,7 @@ def _gradient(learner: Learner, prepared: PreparedNetwork, free: States, target:
     terms = []
     network, start = nudged_network(learner.contrast, prepared, free)
     for beta, c in stencil.points:
-        nudged = relax(network, start, phase, beta, target if beta else None)
+        nudged = relax(network, start, phase, beta, target)  # all in the order of a nudged phase, beta 0 too
         terms.append((c, beta, nudged.states))
     return learner.contrast(prepared, free, terms, target)
 
@@ -168,8 +168,9 @@ def _rounding_of_a_step(
     return result
 
 
-def _step(learner: Learner, prepared: PreparedNetwork, states: States) -> States:
-    return relax(prepared, states, Phase(1, 0.0, *learner.phases.way)).states
+def _step(learner: Learner, prepared: PreparedNetwork, states: States, target: Array | None = None) -> States:
+    """Return the states after a step of a free phase or, with a target, of a nudged one with beta 0."""
+    return relax(prepared, states, Phase(1, 0.0, *learner.phases.way), 0.0, target).states
 
 
 def _noise(
@@ -186,7 +187,7 @@ def _noise(
         rounding = [learner.backend.asarray(size * ALIKE * r * generator.standard_normal(r.shape)) for r in rho]
         states = start
         for _ in range(learner.phases.T2):
-            states = [s + e for s, e in zip(_step(learner, network, states), rounding, strict=True)]
+            states = [s + e for s, e in zip(_step(learner, network, states, target), rounding, strict=True)]
         return states
 
     # beta is 0 in every term: without nudging only rounding contributes to the contrast

@@ -61,10 +61,11 @@ def published(config: Config) -> tuple[float, float] | None:
 
 
 def is_full_size(config: Config) -> bool:
-    """Return whether a configuration has the poster's dataset, network and number of epochs."""
+    """Return whether a configuration has the poster's dataset, network, feedback and number of epochs."""
     full = load(FULL_SIZE)
     same = config.data.name == full.data.name and config.training.epochs >= full.training.epochs
     whole = not (config.data.train_samples or config.data.test_samples)
+    whole &= config.model.feedback == full.model.feedback
     return same and whole and list(map(_kept, config.model.layers)) == list(map(_kept, full.model.layers))
 
 

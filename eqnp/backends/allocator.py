@@ -31,4 +31,4 @@ def keep_freed_memory(environment: Mapping[str, str] = os.environ) -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
         return False
-    return all([mallopt(setting, size) for setting, size in _SETTINGS.items()])
+    return all(mallopt(setting, size) for setting, size in _SETTINGS.items())

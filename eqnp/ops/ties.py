@@ -89,7 +89,9 @@ def _rows_of_a_piece(c: int, lanes: int) -> int:
 @lru_cache(maxsize=64)
 def _lower_triangle(rows: int, lanes: int) -> np.ndarray:
     """Return the matrix (rows, rows) whose product with rows of weights is the running sums of every lane."""
-    return np.kron(np.tri(rows // lanes), np.eye(lanes))
+    matrix = np.kron(np.tri(rows // lanes), np.eye(lanes))
+    matrix.setflags(write=False)  # all callers get the same array
+    return matrix
 
 
 def _carry_on(sums: Array) -> None:

@@ -145,9 +145,8 @@ def test_every_row_of_the_poster_has_its_figure(preset, figures):
     assert (method_of(config) in PUBLISHED) == (figures is not None)
     small = preset.replace("cifar10", "small")
     assert published(load(small)) == figures and not is_full_size(load(small))
-    assert not is_full_size(load(preset, ["training.epochs=3"])) and not is_full_size(
-        load(preset, ["data.train_samples=9"])
-    )
+    for other in ("training.epochs=3", "data.train_samples=9", "model.feedback=0.05"):
+        assert not is_full_size(load(preset, [other]))
 
 
 def test_methods_in_words():

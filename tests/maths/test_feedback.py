@@ -189,16 +189,21 @@ def test_a_wrong_factor_is_noticed(monkeypatch, owner, name, mutate, check):
         check(case)
 
 
-@pytest.mark.parametrize("feedback", [0.0, -0.5, 1.5, float("nan")])
+@pytest.mark.parametrize("feedback", [0.0, -0.5, 1.5, float("nan"), "0.5", None])
 def test_what_is_no_weak_feedback(feedback):
     with pytest.raises(ConfigurationError, match=r"model\.feedback"):
         Architecture((4,), (DenseLayer(3),), feedback=feedback)
 
 
+def test_a_numpy_number_changes_no_dtype():
+    """The weights of the energy are powers of it, and multiply arrays of float32."""
+    assert type(Architecture((4,), (DenseLayer(3),), feedback=np.float64(0.5)).feedback) is float
+
+
 def test_weights_of_the_energy_that_would_overflow():
     layers = (DenseLayer(3),) * 5
-    Architecture((4,), layers, feedback=1e-7)
-    with pytest.raises(ConfigurationError, match=r"model\.feedback: 1e-11 is too small for 4 layers .* at least 1e-10"):
+    Architecture((4,), layers, feedback=1e-3)
+    with pytest.raises(ConfigurationError, match=r"model\.feedback: 1e-11 is too small for 4 layers .* at least 1e-05"):
         Architecture((4,), layers, loss="cross_entropy_readout", feedback=1e-11)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from weakref import ref
+
 import nets
 import numpy as np
 import pytest
 
 from eqnp.architecture import Architecture
 from eqnp.connections.layers import DenseLayer
+from eqnp.derivatives import step_jvp, step_vjp
 from eqnp.dynamics import Phase, Phases, relax, residual
 from eqnp.estimators import estimate
 from eqnp.networks import SymmetricNetwork
@@ -294,3 +297,27 @@ def test_a_known_drive_is_that_of_the_same_array_alone():
     np.testing.assert_array_equal(link.drive(other, unchanged=True)[0], expected)
     link.winners(states[0])
     np.testing.assert_array_equal(link.drive(other, unchanged=True)[1], case.prepare().links[1].drive(other)[1])
+
+
+@pytest.mark.parametrize("differentiate", [step_vjp, step_jvp])
+def test_derivatives_between_phases_change_no_number(differentiate):
+    """They write to the buffers of the drives, which a nudged sweep must not take for drives then."""
+    case = nets.make("deep dense", "cross_entropy_readout", "half_hard_sigmoid", 2.0)
+    free, nudged = Phase(3, schedule="up-down"), Phase(1, schedule="up-down")
+    prepared = case.prepare()
+    states = relax(prepared, None, free).states
+    differentiate(prepared, states, [np.ones_like(s) for s in states])
+    found = relax(prepared, states, nudged, 0.3, case.target, unchanged=True).states
+    for s, alone in zip(found, relax(case.prepare(), states, nudged, 0.3, case.target).states, strict=True):
+        np.testing.assert_array_equal(s, alone)
+
+
+@pytest.mark.parametrize("schedule", ["synchronous", "even-odd"])
+def test_a_phase_keeps_no_states_but_its_last_ones(schedule):
+    """Those of the step before are as large, and not needed."""
+    prepared, seen = nets.make("max").prepare(), []
+    relaxed = relax(
+        prepared, None, Phase(4, schedule=schedule), observe=lambda t, states: seen.append([*map(ref, states)])
+    )
+    assert all(each() is s for each, s in zip(seen[3], relaxed.states, strict=True))
+    assert not any(each() is not None for each in seen[2])

@@ -137,6 +137,16 @@ def test_divergence_is_one_line(tmp_path):
 
 
 @needs_mpi
+def test_divergence_in_a_batch_in_which_a_process_has_no_sample(tmp_path):
+    """It has nothing to look at, and others say what happened."""
+    diverging = overrides("optimizer.rates=1e30", "data.train_samples=22", "training.epochs=1")
+    ended = together(3, ["train", "--quiet", "--out", tmp_path / "run", *SMALL, *diverging])
+    assert ended.ended_by(6)
+    (line,) = ended.lines
+    assert line.startswith("eqnp: diverged at epoch 1, batch 2")
+
+
+@needs_mpi
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_signal_to_one_process_stops_all_after_the_batch(tmp_path, whole, rank):
     stop = "lambda: os.kill(os.getpid(), signal.SIGTERM)"
