@@ -28,6 +28,8 @@ KINDS = {
     "common": ["model.kind=vector-field", "training.common_update=true"],
     "asymmetric": ["model.kind=vector-field", "training.nudging=asymmetric"],
     "four-point": ["training.estimator=four-point", "dynamics.schedule=even-odd", "dynamics.omega=1.6"],
+    "up-down": ["dynamics.schedule=up-down", "model.feedback=0.3"],
+    "one-sided, up-down": ["dynamics.schedule=up-down", "model.feedback=0.3", "training.estimator=one-sided"],
     "smooth": ["model.activation=sigmoid", "model.layers.0.pool=average", "model.loss=cross_entropy"],
 }
 
