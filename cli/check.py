@@ -130,7 +130,7 @@ def check(
     of = checking.shown_name(target, checkpoint)
     content["settings"]["of"] = of
     table = tables.settling_table if settle else tables.table
-    say_lines(table(content, checking.training_command(target, overrides)))
+    say_lines(table(content, checking.training_command(target, overrides, backend.words())))
     show_changed(session.changed)
     if out is not None:
         files.save(out / f"{name}.h5", content, kind=name)

@@ -126,9 +126,9 @@ def shown_name(target: str | None, checkpoint: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
-def training_command(target: str | None, overrides: Sequence[str]) -> list[str]:
-    """Return the words of the command that trains the checked configuration."""
+def training_command(target: str | None, overrides: Sequence[str], backend: Sequence[str] = ()) -> list[str]:
+    """Return the words of the command that trains the checked configuration; ``backend``: those that choose it."""
     if target is not None and os.path.isdir(target):
         target = os.path.join(target, "config.toml")
     words = ["eqnp", "train", *([target] if target else [])]
-    return words + [word for setting in overrides for word in ("--set", setting)]
+    return [*words, *backend, *(word for setting in overrides for word in ("--set", setting))]

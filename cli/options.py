@@ -35,6 +35,15 @@ class Place(NamedTuple):
     device: int | None = None
     memory_gb: float = 0.0
 
+    def words(self) -> list[str]:
+        """Return the options that choose this backend, as words; none for the default."""
+        if self.name == "numpy":
+            return []
+        words: list[Any] = ["--backend", self.name]
+        words += ["--device", self.device] if self.device else []
+        words += ["--device-memory", self.memory_gb] if self.memory_gb else []
+        return list(map(str, words))
+
     def open(self, world: World | None = None) -> Backend:
         """Return the backend, and say on stderr which one ``auto`` took and why.
 

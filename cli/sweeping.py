@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
@@ -41,7 +41,7 @@ class Asked(NamedTuple):
         words = ["eqnp", "sweep", str(self.file)]
         words += ["--out", str(self.out)] if self.out is not None else []
         words += [word for each in self.overrides if type(each) is str for word in ("--set", each)]
-        words += _words(self.place)
+        words += self.place.words()
         words += ["--jobs", str(self.jobs)] if self.jobs > 1 else []
         words += ["--executor", self.executor] if self.executor != "local" else []
         words += ["--index", str(self.number)] if self.number is not None else []
@@ -154,10 +154,10 @@ def _run(asked: Asked, todo: Sequence[Entry], watch: Watch, devices: int, ranks:
             from eqnp.sweeps.ranks import run_on_ranks
 
             with ranks.leading() as executor:
-                run_on_ranks(todo, executor, watch.folder, _words(asked.place), devices, watch, stop)
+                run_on_ranks(todo, executor, watch.folder, asked.place.words(), devices, watch, stop)
         elif todo:
             cores = max(1, available_cores() // watch.jobs) if watch.jobs > 1 else None
-            run_here(todo, watch.jobs, starter(watch.folder, _words(asked.place), cores, devices), watch, stop)
+            run_here(todo, watch.jobs, starter(watch.folder, asked.place.words(), cores, devices), watch, stop)
     return stop.exit_code
 
 
@@ -232,16 +232,6 @@ def _devices() -> int:
     from eqnp.backends.backend import count_gpus
 
     return count_gpus()
-
-
-def _words(place: Place) -> list[str]:
-    """Return the options that choose an array backend, as words; none for the default."""
-    if place.name == "numpy":
-        return []
-    words: list[Any] = ["--backend", place.name]
-    words += ["--device", place.device] if place.device else []
-    words += ["--device-memory", place.memory_gb] if place.memory_gb else []
-    return list(map(str, words))
 
 
 def _count(number: int, what: str) -> str:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from eqnp.api.report import Report, quoted
-from eqnp.api.resuming import change_line, nothing_to_do, resume_words
+from eqnp.api.report import Report, quoted, with_backend
+from eqnp.api.resuming import change_line, nothing_to_do
 from eqnp.api.session import KIND, OpenBackend, Read, Session, config_in, with_lasting_folder
 from eqnp.api.titles import title
 from eqnp.runs import checkpoint
@@ -43,7 +43,7 @@ def plan_resume(path: Path, overrides: Sequence[str], backend: OpenBackend, repo
     session = Session.start(config, backend())
     state = session.state_in(folder.last_path, content)
     if state.epoch >= config.training.epochs:
-        report.message(nothing_to_do(state, written, config, resume_words(path, session.learner.backend.name)))
+        report.message(nothing_to_do(state, written, config, with_backend(path, session.learner.backend.name)))
         return
     kept = keep_schedule(before, config, state.epoch, overrides)
     for change in differences(before, kept):

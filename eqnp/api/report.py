@@ -70,3 +70,8 @@ def quoted(path: Path) -> str:
     """Return a path as it may be pasted behind a command."""
     text = shlex.quote(str(path))
     return f"./{text}" if text.startswith("-") else text
+
+
+def with_backend(path: Path, backend: str) -> str:
+    """Return a run's path and the backend that it computes on, as both may be pasted behind a command."""
+    return quoted(path) + ("" if backend == "numpy" else f" --backend {backend}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from eqnp.api.report import quoted
+from eqnp.api.report import with_backend
 from eqnp.api.session import Session
 from eqnp.errors import ConfigurationError
 from eqnp.runs.runfolder import RunFolder
@@ -17,6 +17,7 @@ def summary(folder: RunFolder, session: Session, state: State) -> str:
     chosen = os.path.isfile(folder.best_path)
     tables = [p.name for p in (folder.metrics_path, folder.test_path, folder.history_path) if os.path.isfile(p)]
     last = "to resume from" if state.epoch or state.batch else "the initial weights"
+    run = with_backend(folder.path, session.learner.backend.name)
     lines = [
         *_errors(folder, session, state, chosen),
         ("run folder", str(folder.path)),
@@ -24,7 +25,7 @@ def summary(folder: RunFolder, session: Session, state: State) -> str:
         *([("", f"{folder.best_path.name} ({_word(session)} {session.chooses} error)")] if chosen else []),
         *([("  metrics", ", ".join(tables))] if tables else []),
         ("  configuration", folder.config_path.name),
-        ("next", f"eqnp evaluate {quoted(folder.path)}{'' if chosen else ' --checkpoint last'}"),
+        ("next", f"eqnp evaluate {run}{'' if chosen else ' --checkpoint last'}"),
     ]
     width = max(len(name) for name, _ in lines)
     return "\n".join(f"{name:<{width}}  {text}" for name, text in lines)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from eqnp.api.report import Report, quoted
+from eqnp.api.report import Report
 from eqnp.api.results import progress_of
 from eqnp.runs.changes import Change, comparable, differences, flat
 from eqnp.runs.config import Config
@@ -68,15 +67,10 @@ def _compared_anew(changes: Sequence[Change], validation: bool, state: State, pr
     return replace(state, best_error=math.inf, best_epoch=0)
 
 
-def resume_words(path: Path, backend: str) -> str:
-    """Return the words behind ``eqnp train --resume`` that go on with a run on the backend that it has now."""
-    return quoted(path) + ("" if backend == "numpy" else f" --backend {backend}")
-
-
 def nothing_to_do(state: State, written: Config, asked: Config, run: str) -> str:
     """Return why there is nothing to train, whether changes that were ``asked`` for were made, and how to continue.
 
-    ``run`` is what ``resume_words`` returns.
+    ``run`` is what ``with_backend`` returns.
     """
     verb = "is" if (state.epoch, state.batch) == (1, 0) else "are"
     done = f"{progress_of(state)} {verb} done and training.epochs is {asked.training.epochs}"

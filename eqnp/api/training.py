@@ -19,9 +19,9 @@ from eqnp.analysis.measuring import batch_that_fits
 from eqnp.analysis.precision import rounding_warning
 from eqnp.api.events import end_event, epoch_line, metrics_row, progress_event, start_event, why_stopped
 from eqnp.api.processes import join
-from eqnp.api.report import Report, clock, quoted
+from eqnp.api.report import Report, clock, quoted, with_backend
 from eqnp.api.results import summary
-from eqnp.api.resuming import KEPT, nothing_to_do, resume_words, take_up_changes
+from eqnp.api.resuming import KEPT, nothing_to_do, take_up_changes
 from eqnp.api.session import CONFIG, KIND, OpenBackend, Read, Session, config_in, load_content, with_lasting_folder
 from eqnp.api.signals import Interrupted, StopRequest
 from eqnp.api.titles import title
@@ -115,7 +115,7 @@ def resume_run(
         join(world, session)
         state = session.state_in(folder.last_path, content)
         if state.epoch >= config.training.epochs:
-            report.message(nothing_to_do(state, written, config, resume_words(path, chosen.name)))
+            report.message(nothing_to_do(state, written, config, with_backend(path, chosen.name)))
             return _Run(Session.start(written, chosen, read=read), folder, report, world).conclude(state, together=True)
         kept = keep_schedule(before, config, state.epoch, overrides)
         state = take_up_changes(folder, before, kept, describe_environment(chosen.name), state, report)
@@ -178,7 +178,7 @@ class _Run:
         self._asked = False  # whether a callback asked to stop
         self.judge = session.ordered_batches(self.chooses)
         self.stop = StopRequest()
-        self.resume = f"eqnp train --resume {resume_words(folder.path, session.learner.backend.name)}"
+        self.resume = f"eqnp train --resume {with_backend(folder.path, session.learner.backend.name)}"
         self._deadline = math.inf
 
     def go_on(self, state: State) -> int:

@@ -297,7 +297,8 @@ def test_what_a_run_on_a_gpu_says_about_going_on_stays_there(capsys, tmp_path, s
     way_on = f"`eqnp train --resume {tmp_path / 'run'} --backend cupy"
     assert f"{way_on}` continues" in late.err
     resume = ["train", "--resume", tmp_path / "run", *on_gpu]
-    assert run(capsys, *resume, *overrides("training.max_minutes=0")).code == 0
+    done = run(capsys, *resume, *overrides("training.max_minutes=0"))
+    assert done.code == 0 and f"eqnp evaluate {tmp_path / 'run'} --backend cupy\n" in done.out
     for more in ([], ["--dry-run"]):
         assert f"{way_on} --set training.epochs=4" in run(capsys, *resume, *more).err
     assert "--backend" not in run(capsys, *resume[:3]).err

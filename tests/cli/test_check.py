@@ -14,6 +14,7 @@ from commands import SMALL_OPTIONS, overrides, run, train_small
 
 from eqnp.analysis.theorem import check_bias, check_steps
 from eqnp.cli.checking import shown_name, training_command
+from eqnp.cli.options import Place
 from eqnp.cli.progress import Progress
 from eqnp.cli.stages import Stages
 from eqnp.cli.verdicts import percent
@@ -50,6 +51,7 @@ def test_a_cure_is_a_command_that_trains(capsys, tmp_path):
 
 def test_a_preset_is_trained_by_its_name():
     assert training_command(None, []) == ["eqnp", "train"]
+    assert training_command(None, [], Place("cupy").words()) == ["eqnp", "train", "--backend", "cupy"]
     assert training_command("small-vf", ["dynamics.beta=2"]) == [
         *shlex.split("eqnp train small-vf --set dynamics.beta=2")
     ]
