@@ -93,7 +93,7 @@ def measure(
 def _session(config: Config, backend: Backend) -> tuple[Session, int]:
     """Return a session on the dataset, or on random data if it is not found, and its number of samples."""
     d = config.data
-    if d.folder or d.file or found(d.name):
+    if d.folder or d.file or d.name not in SAMPLES or found(d.name):
         session = Session.start(config, backend)
         return session, session.count("train")
     samples = d.train_samples or SAMPLES[d.name] - validation_count(d.validation, SAMPLES[d.name])

@@ -46,6 +46,7 @@ class Asked(NamedTuple):
         words += ["--executor", self.executor] if self.executor != "local" else []
         words += ["--index", str(self.number)] if self.number is not None else []
         words += [word for each in self.only for word in ("--only", each)]
+        words += [] if self.retry else ["--no-retry"]
         return shlex.join(words)
 
 

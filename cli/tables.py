@@ -224,10 +224,11 @@ def _settling_advice(c: dict[str, Any], advice: dict[str, Any]) -> list[str]:
             f"or tolerance {advice['tolerance']:g}: cosine (conv.) {advice['tolerance_cosine']:.3f}, with "
             f"{advice['T1_taken']} free and {advice['T2_taken']} nudged steps"
         )
-    lines.append(
-        f"beta {advice['beta']:.2g}: cosine (exact) {advice['beta_cosine']:.3f}, the largest beta within 0.01 of the "
-        "best"
-    )
+    if "beta" in advice:
+        lines.append(
+            f"beta {advice['beta']:.2g}: cosine (exact) {advice['beta_cosine']:.3f}, the largest beta within 0.01 of "
+            "the best"
+        )
     return lines
 
 

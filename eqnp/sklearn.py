@@ -44,6 +44,8 @@ _OWN = Config(
     optimizer=Optimizer(name="adam", rates=0.005),
 )
 
+_WITHOUT_EFFECT = ("training.patience", "training.max_minutes", "training.check_every")
+
 
 class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """A classifier that learns by Equilibrium Propagation.
@@ -58,7 +60,8 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         batch_size: samples per update; None: 32, or the preset's.
         learning_rate: None: 0.005, or the preset's.
         beta: strength of the nudging; None: 0.2, or the preset's.
-        settings: further keys of a configuration with their values, ``{"dynamics.T1": 30}``.
+        settings: further keys of a configuration with their values, ``{"dynamics.T1": 30}``; not those of ``data``
+            and of when a run ends (``training.patience`` and the like), which have no effect here, in a preset neither.
         backend: ``numpy``, ``cupy`` or ``auto``.
         random_state: seed of weights and of the order of samples.
 
@@ -147,6 +150,11 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
             raise ValueError(f"y has the classes {unknown.tolist()!r}, which are not among {self.classes_.tolist()!r}")
         labels = LabelEncoder().fit(self.classes_).transform(y).astype(np.int64)
         learner, batches, state = self._learner(len(X)), self._batches(X, labels, in_order=False), self._state
+        if not max(learner.update.rates(state.epoch + 1 / 2).values()):
+            raise ValueError(
+                f"after {state.epoch} epochs the learning rate is 0, since its schedule has ended; give "
+                'settings={"optimizer.schedule": "constant"}, or an optimizer.minimum_rate'
+            )
         with memory_errors(), np.errstate(all="ignore"), thread_map(learner.threads, fixed=bool(learner.cuts)) as run:
             for _ in range(epochs):
                 state = deque(train_epoch(learner, state, batches, run), maxlen=1).pop()  # after the last batch
@@ -219,6 +227,9 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
             "optimizer.rates": self.learning_rate,
             "dynamics.beta": self.beta,
         }
+        for key in self.settings or {}:
+            if key.startswith("data.") or key in _WITHOUT_EFFECT:
+                raise ValueError(f"settings: {key} has no effect here; X and y are the data, and fit does all epochs")
         keys: dict[str, Any] = {"training.seed": seed} | {
             key: value for key, value in given.items() if value is not None
         }

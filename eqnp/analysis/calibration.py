@@ -65,7 +65,7 @@ def _expected(learner: Learner, whole: Part, seconds_of: Callable[[Part], float]
         seconds_of(part)  # the warm-up
     t1, t2, t3 = (min(seconds_of(part) for _ in range(2)) for part in parts)
     f1, f2, f = (_flops(learner, part) / part.samples for part in (*parts[:2], whole))
-    rate = max(0.0, t2 - t1) / (few * (f2 - f1))
+    rate = max(0.0, t2 - t1) / (few * (f2 - f1)) if f2 > f1 else 0.0  # the steps of a single layer cost nothing
     sample = max(0.0, t3 - t1) / (more - few) if more > few else t1 / few
     fixed = max(0.0, t1 - few * sample)
     return fixed + whole.samples * (sample + rate * (f - f1))

@@ -35,8 +35,8 @@ def angle_with_exact(learner: Learner, state: State, x: np.ndarray, labels: np.n
     way = learner.phases.way  # another schedule may settle in another steady state
     free = relax(prepared, None, Phase(STEPS, still, *way, every=learner.phases.every))
     exact = implicit_gradient(prepared, free.states, target, STEPS, still, omega=way[1])
-    share = max(-1.0, min(1.0, cosine(estimate.gradient, exact.gradient)))
+    share = float(np.clip(cosine(estimate.gradient, exact.gradient), -1.0, 1.0))  # NaN stays NaN
     return {
         "angle_exact": math.degrees(math.acos(share)),
-        "exact_residual": max(free.residual, exact.residual),
+        "exact_residual": float(np.maximum(free.residual, exact.residual)),
     }

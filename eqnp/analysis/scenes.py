@@ -19,6 +19,7 @@ from eqnp.analysis.diagnostics import sample_moves
 from eqnp.analysis.energy import energy
 from eqnp.analysis.watching import layer_names
 from eqnp.backends.backend import Array, to_host
+from eqnp.contrasts import nudged_network
 from eqnp.dynamics import Phase, relax
 from eqnp.inputs import Shape
 from eqnp.learner import Learner
@@ -72,7 +73,8 @@ def record_scenes(
 ) -> tuple[list[View], dict[str, Record]]:
     """Return the views of the layers and a record of the phases ``free``, ``plus`` and ``minus``.
 
-    x is (N, ...), as the network takes it, ``labels`` (N,). The nudged phases start from the end of the free phase.
+    x is (N, ...), as the network takes it, ``labels`` (N,). The nudged phases are those of the learner's contrast,
+    from the end of the free phase.
     """
     network, backend = learner.network, learner.backend
     xs = backend.asarray(x)
@@ -82,8 +84,9 @@ def record_scenes(
     views = [_view(name, to_host(s)) for name, s in zip(layer_names(learner), free_end, strict=True)]
     recorder = _Recorder(learner, prepared, target, views)
     records = {"free": recorder.phase("free", prepared.zero_states(), learner.phases.free, 0.0)}
+    nudged, start = nudged_network(learner.contrast, prepared, free_end)
     for name, beta in (("plus", learner.beta), ("minus", -learner.beta)):
-        records[name] = recorder.phase(name, free_end, learner.phases.nudged, beta)
+        records[name] = recorder.phase(name, start, learner.phases.nudged, beta, nudged)
     return views, records
 
 
@@ -94,8 +97,10 @@ class _Recorder:
         self.target = target
         self.views = views
 
-    def phase(self, name: str, start: States, phase: Phase, beta: float) -> Record:
-        """Run a phase from ``start`` and return what happens in it."""
+    def phase(
+        self, name: str, start: States, phase: Phase, beta: float, network: PreparedNetwork | None = None
+    ) -> Record:
+        """Run a phase from ``start``, moved by ``network`` (None: the own one), and return what happens in it."""
         kept = set(chosen_steps(phase.steps, FRAMES[name]))
         record = Record(beta, [], [], [], [], [], [[] for _ in self.views])
         before = [s.copy() for s in start]
@@ -108,7 +113,7 @@ class _Recorder:
             if t in kept:
                 self._keep(record, t, states, moves)
 
-        last = relax(self.prepared, start, phase, beta, self.target if beta else None, observe)
+        last = relax(network or self.prepared, start, phase, beta, self.target if beta else None, observe)
         if record.steps[-1] != last.steps:  # it ended early, by its tolerance
             self._keep(record, last.steps, last.states, np.full(len(self.prepared.x), last.residual))
         return record

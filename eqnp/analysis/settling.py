@@ -225,6 +225,8 @@ def _advise(
     advice |= world.spread([*probe.ways], lambda name: _tolerance(probe, way, quality) if name == way else {})[way]
     pairs = zip(result[way]["beta"], result[way]["beta_exact"], strict=True)
     by_beta = [(b, c) for b, c in pairs if not math.isnan(c)]  # NaN: the states diverge at the largest beta
+    if not by_beta:
+        return advice
     best = max(c for _, c in by_beta)
     beta, found = max((b, c) for b, c in by_beta if c >= best - 0.01)
     return advice | {"beta": float(beta), "beta_cosine": float(found)}

@@ -79,7 +79,7 @@ def epoch_line(state: State, split: str, result: Tally, epochs: int, checked: Ma
     angle = ""
     if checked:
         left = checked["exact_residual"]
-        unsettled = f" (of states that still move by {left:.0e})" if left > SETTLED else ""
+        unsettled = "" if left <= SETTLED else f" (of states that still move by {left:.0e})"
         angle = f"{checked['angle_exact']:.1f} degrees from the exact gradient{unsettled}, "
     return (
         f"epoch {state.epoch + 1}/{epochs}: train loss {state.tally.loss:.4f} error {state.tally.error:.2f} %, "

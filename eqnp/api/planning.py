@@ -8,9 +8,8 @@ from pathlib import Path
 
 from eqnp.api.report import Report, quoted, with_backend
 from eqnp.api.resuming import change_line, nothing_to_do
-from eqnp.api.session import KIND, OpenBackend, Read, Session, config_in, with_lasting_folder
+from eqnp.api.session import OpenBackend, Read, Session, config_in, load_content, with_lasting_folder
 from eqnp.api.titles import title
-from eqnp.runs import checkpoint
 from eqnp.runs.changes import differences, keep_schedule, require_resumable
 from eqnp.runs.config import Config
 from eqnp.runs.configfile import load
@@ -36,7 +35,7 @@ def plan_resume(path: Path, overrides: Sequence[str], backend: OpenBackend, repo
     if not folder.begun():
         plan_run(config, backend, report)
         return
-    content = checkpoint.load(folder.last_path, kind=KIND)
+    content = load_content(folder.last_path, written)
     before = with_lasting_folder(config_in(folder.last_path, content) or written, search=False)
     config = with_lasting_folder(with_threads(config), search=False)
     require_resumable(differences(before, config), quoted(path), overrides)
@@ -45,7 +44,7 @@ def plan_resume(path: Path, overrides: Sequence[str], backend: OpenBackend, repo
     if state.epoch >= config.training.epochs:
         report.message(nothing_to_do(state, written, config, with_backend(path, session.learner.backend.name)))
         return
-    kept = keep_schedule(before, config, state.epoch, overrides)
+    kept = keep_schedule(before, config, bool(state.epoch or state.batch), overrides)
     for change in differences(before, kept):
         report.message(change_line(change, state))
     _plan(replace(session, config=kept), report, state, path)

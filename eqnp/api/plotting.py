@@ -22,6 +22,7 @@ from eqnp.analysis.panels import (
     run_panels,
 )
 from eqnp.analysis.watching import watch_free_phase
+from eqnp.api.report import quoted
 from eqnp.api.session import OpenBackend, open_run
 from eqnp.backends.backend import get_backend
 from eqnp.errors import CheckpointError, ConfigurationError, DataError
@@ -44,7 +45,9 @@ def read_curves(path: str | Path, name: str = "") -> Curves:
     folder = RunFolder.open(path)
     rows = folder.metrics()
     if not rows:
-        raise ConfigurationError(f"{folder.path}: no epoch is finished; `eqnp train --resume {folder.path}` goes on")
+        raise ConfigurationError(
+            f"{folder.path}: no epoch is finished; `eqnp train --resume {quoted(folder.path)}` goes on"
+        )
     columns = {column: [_number(row.get(column, "")) for row in rows] for column in rows[0]}
     return Curves(name or folder.path.resolve().name, columns["epoch"], columns)
 
@@ -92,7 +95,7 @@ def draw_runs(
             if message is not None and kind != "angles" and kind != "gradients":
                 message(f"without {kind}: {error}")
     if not panels:
-        raise ConfigurationError(f"{path}: there is nothing to plot yet; `eqnp train --resume {path}` goes on")
+        raise ConfigurationError(f"{path}: there is nothing to plot yet; `eqnp train --resume {quoted(path)}` goes on")
     return plot_panels(panels, _title(path), width)
 
 
@@ -109,7 +112,7 @@ def write_curves(path: str | Path) -> Path | None:
         return None
     panels = [*run_panels(curves), *filter(None, (angle_panel(curves), exact_panel(curves), gradient_panel(curves)))]
     out = Path(path) / CURVES
-    save_figure(plot_panels(panels, _title(Path(path))), out)
+    save_figure(plot_panels(panels, _title(Path(path))), out, follow=False)
     return out
 
 

@@ -22,7 +22,10 @@ from eqnp.runs.runfolder import RunFolder
 _FREE_IN_SWEEPS = frozenset({"name", "description", "training.seed"})
 _FREE = _FREE_IN_SWEEPS | {
     "data.folder",
+    "data.mean",  # of the samples that the validation set left, which the seed chooses
+    "data.deviation",
     "training.threads",
+    "training.shards",
     "training.memory_gb",
     "training.convolution",
     "training.kernels",

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from eqnp.api.report import Event
-from eqnp.errors import BackendError
+from eqnp.errors import BackendError, DiskError
 from eqnp.runs.storage import disk_error
 
 FOLDER = "tensorboard"
@@ -63,6 +63,8 @@ class TensorBoard:
         tensorboardX's own without its thread and queue, which would lose the last numbers if the run is killed.
         """
         self._folder = folder
+        if folder.is_symlink():
+            raise DiskError(f"{folder}: is a link, through which nothing is written; remove it")
         folder.mkdir(exist_ok=True)
         self._writer = self._files.EventsWriter(str(folder / "events"), f".from-epoch-{first}")
         self._write(first, session_log=self._events.SessionLog(status=self._events.SessionLog.START))

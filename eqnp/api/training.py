@@ -117,7 +117,7 @@ def resume_run(
         if state.epoch >= config.training.epochs:
             report.message(nothing_to_do(state, written, config, with_backend(path, chosen.name)))
             return _Run(Session.start(written, chosen, read=read), folder, report, world).conclude(state, together=True)
-        kept = keep_schedule(before, config, state.epoch, overrides)
+        kept = keep_schedule(before, config, bool(state.epoch or state.batch), overrides)
         state = take_up_changes(folder, before, kept, describe_environment(chosen.name), state, report)
         if kept != config:
             report.message(KEPT.format(kept.optimizer.T_max))
@@ -180,6 +180,7 @@ class _Run:
         self.stop = StopRequest()
         self.resume = f"eqnp train --resume {with_backend(folder.path, session.learner.backend.name)}"
         self._deadline = math.inf
+        self._judging = 0.0  # seconds that the last evaluation took, with the check
 
     def go_on(self, state: State) -> int:
         """Train until the last epoch is done, a signal asks to stop, or one of the configured limits is reached."""
@@ -354,10 +355,11 @@ class _Run:
                     if now - saved > SAVE_SECONDS:
                         self._save(state)
                         saved = time.monotonic()
-                show = partial(self._show_evaluation, stop, self.judge.count)
+                trained, show = time.monotonic(), partial(self._show_evaluation, stop, self.judge.count)
                 result = evaluate(learner, state.evaluated, self.judge, run, show, **self._shared)
                 require_finite(learner, state, result, self.chooses)
                 checked = self._check(state)
+                self._judging = time.monotonic() - trained
             return self._finish_epoch(state, result, checked)
         except (DivergedError, OutOfMemoryError):  # last.h5 holds the state before divergence, or was just saved
             raise
@@ -437,7 +439,8 @@ class _Run:
         if not self.report.due():
             return
         tally, rest = state.tally, batches_left(self.training, state.position)
-        left = (rest + (self.epochs - state.epoch - 1) * self.training.count) / rate
+        epochs = self.epochs - state.epoch  # to evaluate
+        left = (rest + (epochs - 1) * self.training.count) / rate + epochs * self._judging
         left = min(left, max(0.0, self._deadline - time.monotonic()))
         self.report.progress(progress_event(state, state.batch + rest, self.epochs, left))
         self.report.update(

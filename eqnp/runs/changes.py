@@ -156,8 +156,8 @@ def comparable(changes: Sequence[Change], validation: bool) -> Change | None:
     return next((change for change in changes if change.key in keys), None)
 
 
-def keep_schedule(before: Config, after: Config, epoch: int, overrides: Sequence[str]) -> Config:
-    """Return ``after`` with the learning-rate schedule of ``before``, of which ``epoch`` epochs are done.
+def keep_schedule(before: Config, after: Config, begun: bool, overrides: Sequence[str]) -> Config:
+    """Return ``after`` with the learning-rate schedule of ``before``, if at least one batch is done (``begun``).
 
     A cosine or one-cycle over all epochs (``optimizer.T_max = 0``) would jump if the number of epochs changes. So it
     keeps the first number, unless one of the ``overrides`` sets ``optimizer.T_max``.
@@ -168,7 +168,7 @@ def keep_schedule(before: Config, after: Config, epoch: int, overrides: Sequence
     old, new = before.training.epochs, after.training.epochs
     named = "optimizer.T_max" in map(key_of, overrides)
     both = before.optimizer.schedule == after.optimizer.schedule
-    if not both or after.optimizer.schedule == "constant" or named or old == new or not epoch:
+    if not both or after.optimizer.schedule == "constant" or named or old == new or not begun:
         return after
     T_max = after.optimizer.T_max or max(old, 1)
     if new > max(T_max, old) and after.optimizer.minimum_rate == 0:

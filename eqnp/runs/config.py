@@ -372,7 +372,8 @@ def check(config: Config) -> None:
     length = optimizer.T_max or max(config.training.epochs, 1)
     if optimizer.schedule == "one-cycle" and optimizer.warmup >= length:
         raise ConfigurationError(
-            f"optimizer.warmup: {optimizer.warmup:g} epochs are not below the {length} epochs of the whole one-cycle"
+            f"optimizer.warmup: {optimizer.warmup:g} epochs are not below the {length} epochs of the whole one-cycle; "
+            "lower it, or give optimizer.T_max, the epochs of the one-cycle"
         )
     if optimizer.momentum and optimizer.name != "sgd":
         raise ConfigurationError("optimizer.momentum: only for sgd; adam has beta1 and beta2")

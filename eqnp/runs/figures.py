@@ -25,10 +25,13 @@ def require_figure(path: Path, force: bool) -> None:
     require_place(path, force)
 
 
-def save_figure(figure: Any, path: Path) -> None:
-    """Write a figure, as its name's ending says (.png, .svg or .pdf), whole or not at all."""
+def save_figure(figure: Any, path: Path, follow: bool = True) -> None:
+    """Write a figure, as its name's ending says (.png, .svg or .pdf), whole or not at all.
+
+    A link at ``path`` is written through, or replaced if not ``follow``.
+    """
     data = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # of a name in letters that no font here has
         figure.savefig(data, format=path.suffix[1:].lower(), dpi=150)
-    write_atomic(path, data.getbuffer())
+    write_atomic(path, data.getbuffer(), follow=follow)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence, Set
@@ -225,9 +226,8 @@ class RunFolder:
 
     def _require_empty(self) -> None:
         if os.path.lexists(self.config_path):
-            raise ConfigurationError(
-                f"{self.path}: has a run already; continue it (`eqnp train --resume {self.path}`) or give another --out"
-            )
+            way_on = f"eqnp train --resume {shlex.quote(str(self.path))}"
+            raise ConfigurationError(f"{self.path}: has a run already; continue it (`{way_on}`) or give another --out")
         try:
             items = os.listdir(self.path)
         except OSError as error:

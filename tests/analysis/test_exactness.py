@@ -8,7 +8,8 @@ from learners import batch, learner
 
 from eqnp.analysis import exactness
 from eqnp.analysis.exactness import angle_with_exact
-from eqnp.training import initial_state
+from eqnp.api.events import epoch_line
+from eqnp.training import State, Tally, initial_state
 
 
 @pytest.mark.parametrize("way", [("synchronous", 1.0), ("even-odd", 1.4), ("even-odd", 0.7), ("up-down", 1.0)])
@@ -20,3 +21,13 @@ def test_the_exact_gradient_is_at_the_runs_steady_state(monkeypatch, way):
     found = angle_with_exact(made, initial_state(made, 1.0, "float64"), *batch(6, np.float64))
     assert [(phase.schedule, phase.omega) for phase in seen] == [way]
     assert found["exact_residual"] <= 1e-10 and found["angle_exact"] <= 5
+
+
+def test_a_gradient_that_is_not_a_number_has_no_angle(monkeypatch):
+    """0 degrees would mean that it is exact."""
+    made = learner(["dynamics.T1=4", "dynamics.T2=2"])
+    monkeypatch.setattr(exactness, "cosine", lambda *gradients: float("nan"))
+    found = angle_with_exact(made, initial_state(made, 1.0, "float32"), *batch(3))
+    assert np.isnan(found["angle_exact"])
+    nowhere = epoch_line(State({}, {}), "test", Tally(), 1, found | {"exact_residual": float("nan")})
+    assert "nan degrees from the exact gradient (of states that still move by nan)" in nowhere

@@ -117,3 +117,16 @@ def test_without_scikit_learn_the_cure_is_named():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "ImportError: eqnp.sklearn needs scikit-learn" in done.stderr and "pip install scikit-learn" in done.stderr
     assert eqnp.__all__
+
+
+def test_a_schedule_that_has_ended_is_no_training():
+    x, y = np.eye(4), np.arange(4)
+    made = EquilibriumClassifier(epochs=2, settings={"optimizer.schedule": "cosine"}).fit(x, y)
+    with pytest.raises(ValueError, match="after 2 epochs the learning rate is 0"):
+        made.partial_fit(x, y)
+
+
+@pytest.mark.parametrize("key", ["data.flip", "training.patience"])
+def test_settings_without_effect_are_refused(key):
+    with pytest.raises(ValueError, match=f"{key} has no effect"):
+        EquilibriumClassifier(settings={key: 1}).fit(np.eye(4), np.arange(4))

@@ -7,17 +7,23 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from commands import SMALL_OPTIONS, assert_fails, overrides, run
+from learners import batch, learner
 
 import eqnp
 from eqnp.analysis.energy import energy
-from eqnp.analysis.scenes import FRAMES, chosen_steps, packed, zero_runs
+from eqnp.analysis.scenes import FRAMES, chosen_steps, packed, record_scenes, zero_runs
 from eqnp.cli.main import main
+from eqnp.contrasts import nudged_network, vector_field_contrast
 from eqnp.data import load
-from eqnp.losses import softmax
+from eqnp.dynamics import relax
+from eqnp.losses import one_hot, softmax
+from eqnp.prepared import PreparedNetwork
+from eqnp.training import initial_state
 
 IMAGES = load("mnist-small").test_images
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -200,3 +206,16 @@ def test_the_page_works_in_a_browser(capsys, runs, tmp_path):
     assert "β = 0.5, step 1 of 6" in page and "change from the free state" in page
     assert 'aria-pressed="true"' in page and re.search(r"says \d", page)
     assert "Uncaught" not in done.stderr
+
+
+def test_nudged_phases_are_those_of_the_contrast():
+    """As in the states that ``eqnp states`` writes."""
+    made = learner(["model.kind=vector-field", "training.nudging=asymmetric", "dynamics.T2=6"])
+    parameters, (x, labels) = initial_state(made, 1.0, "float32").parameters, batch(3)
+    _, found = record_scenes(made, parameters, x, labels)
+    _, plain = record_scenes(replace(made, contrast=vector_field_contrast), parameters, x, labels)
+    target, prepared = one_hot(labels, 10, x.dtype), PreparedNetwork(made.network, parameters, x)
+    free = relax(prepared, None, made.phases.free).states
+    network, start = nudged_network(made.contrast, prepared, free)
+    last = relax(network, start, made.phases.nudged, made.beta, target)
+    assert found["plus"].residual[-1].max() == last.residual != plain["plus"].residual[-1].max()

@@ -147,3 +147,8 @@ def test_a_dry_resume_writes_nothing(capsys, tmp_path):
     assert "optimizer.rates = 0.05 instead of 0.1" in result.err and "from epoch 3, batch 1" in result.err
     assert_fails(run(capsys, "train", "--resume", folder, "--dry-run", "--seed", "5"), 2, "training.seed")
     assert before == {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_single_layer_has_steps_that_cost_nothing(capsys):
+    result = run(capsys, "summary", *overrides("model.loss=squared_error", "model.layers=[{dense=10}]"))
+    assert result.code == 0, result.err

@@ -11,6 +11,7 @@ import pytest
 from commands import assert_fails, overrides, run, train_small
 
 from eqnp.api import training as api_training
+from eqnp.api.plotting import write_curves
 from eqnp.errors import ConfigurationError, DiskError
 from eqnp.runs import checkpoint
 from eqnp.runs.configfile import load
@@ -268,3 +269,20 @@ def test_names_in_a_checkpoint_are_shown_escaped_and_cut(capsys, finished):
     result = run(capsys, "train", "--resume", finished, *MORE)
     assert result.code == 5
     assert_safe(result.err)
+
+
+def test_curves_replace_a_link(tmp_path, finished):
+    pytest.importorskip("matplotlib")
+    (tmp_path / "outside").write_text("mine")
+    (finished / "curves.png").symlink_to(tmp_path / "outside")
+    write_curves(finished)
+    assert (tmp_path / "outside").read_text() == "mine" and not (finished / "curves.png").is_symlink()
+
+
+def test_a_link_to_a_folder_is_no_place_for_tensorboard(capsys, tmp_path, finished):
+    pytest.importorskip("tensorboardX")
+    (tmp_path / "outside").mkdir()
+    (finished / "tensorboard").symlink_to(tmp_path / "outside")
+    result = run(capsys, "train", "--resume", finished, *MORE, "--tensorboard")
+    assert result.code == 8 and "tensorboard: is a link" in result.err
+    assert not [*(tmp_path / "outside").iterdir()]

@@ -358,3 +358,11 @@ def test_the_value_of_a_key_in_an_epoch_can_be_read_from_the_history():
     assert len(rows) == 3 and [value(epoch) for epoch in (1, 2, 3, 5, 6)] == ["1", "1", "3", "3", "3"]
     assert new_rows(rows, [], {"a": 3}, 1, 0)[0]["epoch"] == 2  # back before all of them
     assert environment_changes({}, [], {"eqnp": "1"}) == []
+
+
+def test_more_epochs_in_the_first_one_do_not_move_the_rate_of_a_one_cycle(capsys, tmp_path):
+    cycle = overrides("optimizer.schedule=one-cycle", "optimizer.warmup=0.5", "training.max_minutes=1e-9")
+    folder = tmp_path / "run"
+    assert "stopped in epoch 1" in train_small(capsys, folder, *cycle).err
+    result = run(capsys, "train", "--resume", folder, *overrides("training.epochs=3", "training.max_minutes=0"))
+    assert result.code == 0 and "the rate does not jump" in result.err, result.err
