@@ -20,6 +20,7 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.timing import prepared_preset, where_measured
 from eqnp.analysis.measuring import interleave
+from eqnp.backends.allocator import keep_freed_memory
 from eqnp.dynamics import relax
 from eqnp.prepared import PreparedNetwork
 
@@ -82,6 +83,7 @@ def main() -> None:
     lines = [where_measured(options.runs), "", "| preset | samples | ms a step | in products | their GFLOP/s "]
     lines[-1] += "| the machine's | of it | the whole step, of it |"
     lines.append("|---" * 8 + "|")
+    keep_freed_memory()  # as in training
     with threadpool_limits(1, user_api="blas"):
         for preset in options.presets:
             lines.append(measure(preset, options.steps, options.runs))
