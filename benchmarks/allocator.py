@@ -18,7 +18,7 @@ from time import perf_counter
 
 import numpy as np
 
-from benchmarks.timing import prepared_preset, where_measured
+from benchmarks.timing import prepared_preset, where_measured, write_table
 from eqnp.backends.sharding import thread_map
 from eqnp.training import State, train_batch
 
@@ -65,11 +65,8 @@ def main() -> None:
     lines.append(
         "| preset | ms an update, freed memory kept | given back | ratio of pairs (min, max) |\n|---|---|---|---|"
     )
-    for preset in options.presets:
-        lines.append(measure(preset, options.updates, options.runs))
-        print(lines[-1], flush=True)
-    if options.out:
-        options.out.write_text("# Freed memory: kept, or given back to the system\n\n" + "\n".join(lines) + "\n")
+    rows = (measure(preset, options.updates, options.runs) for preset in options.presets)
+    write_table("Freed memory: kept, or given back to the system", lines, rows, options.out)
 
 
 if __name__ == "__main__":

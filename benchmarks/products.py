@@ -18,7 +18,7 @@ from statistics import median
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from benchmarks.timing import prepared_preset, where_measured
+from benchmarks.timing import prepared_preset, where_measured, write_table
 from eqnp.analysis.measuring import interleave
 from eqnp.backends.allocator import keep_freed_memory
 from eqnp.dynamics import relax
@@ -85,11 +85,8 @@ def main() -> None:
     lines.append("|---" * 8 + "|")
     keep_freed_memory()  # as in training
     with threadpool_limits(1, user_api="blas"):
-        for preset in options.presets:
-            lines.append(measure(preset, options.steps, options.runs))
-            print(lines[-1], flush=True)
-    if options.out:
-        options.out.write_text("# The share of matrix products\n\n" + "\n".join(lines) + "\n")
+        rows = (measure(preset, options.steps, options.runs) for preset in options.presets)
+        write_table("The share of matrix products", lines, rows, options.out)
 
 
 if __name__ == "__main__":

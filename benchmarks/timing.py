@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,15 @@ def where_measured(runs: int) -> str:
         f"{this_command()}\n\n{found['cores']} cores, {found['cpu']}, {found['blas']}, NumPy {found['numpy']}; "
         f"{runs} interleaved runs."
     )
+
+
+def write_table(title: str, lines: list[str], rows: Iterable[str], out: Path | None) -> None:
+    """Print the ``rows`` of a table as they come, and write ``lines`` and rows to ``out`` (None: nowhere)."""
+    for row in rows:
+        lines.append(row)
+        print(row, flush=True)
+    if out:
+        out.write_text(f"# {title}\n\n" + "\n".join(lines) + "\n")
 
 
 def prepared_preset(preset: str, *overrides: str):

@@ -36,10 +36,10 @@ def fetch(name: str, folder: Path | None) -> None:
 
     The connection is https. An interrupted download resumes where it stopped.
     """
-    from eqnp.api.report import quoted
     from eqnp.cli.progress import Progress
     from eqnp.data import fetch as fetch_dataset
     from eqnp.data import find, load
+    from eqnp.shown import quoted
 
     progress = Progress()
     where = fetch_dataset(

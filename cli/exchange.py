@@ -65,7 +65,7 @@ def import_(file: Path, out: Path, source: str | None, overrides: tuple[str, ...
     code in it; or .safetensors, .npz). A state_dict needs --config.
     """
     from eqnp.api.exchange import import_run
-    from eqnp.api.report import quoted
+    from eqnp.shown import quoted
 
     path = import_run(file, out, source, overrides)
     say(f"run folder  {path}")

@@ -10,10 +10,10 @@ from typing import Any
 
 import click
 
-from eqnp.api.report import quoted
 from eqnp.cli.options import ShortForm, in_order, take_environment
 from eqnp.cli.othernames import ELSEWHERE, OF_SWEEPS, OTHER_COMMANDS, OTHER_COMMANDS_OF, OTHER_OPTIONS
 from eqnp.runs.spelling import did_you_mean, near_words
+from eqnp.shown import quoted
 
 
 class _WithExamples(click.Command):

@@ -7,15 +7,23 @@ the direction of the text after them, line breaks, or a million characters.
 from __future__ import annotations
 
 import re
+import shlex
 import unicodedata
 from collections.abc import Iterable
 from itertools import accumulate, takewhile
+from pathlib import Path
 
 LONGEST = 2000  # characters of a message; about a screen
 RESULT = 10_000  # characters of a line of results, which may be a command to paste
 NAME = 80  # characters of a name within a line
 _GAP = " ... "
 _BYTES = re.compile("([\udc80-\udcff]+)")  # bytes of a path that Python could not decode
+
+
+def quoted(path: Path) -> str:
+    """Return a path as it may be pasted behind a command."""
+    text = shlex.quote(str(path))
+    return f"./{text}" if text.startswith("-") else text
 
 
 def shown(text: str, most: int = LONGEST) -> str:

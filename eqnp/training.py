@@ -109,6 +109,11 @@ class State:
         return self.tally.samples
 
     @property
+    def begun(self) -> bool:
+        """Whether a batch has been trained."""
+        return bool(self.epoch or self.batch)
+
+    @property
     def evaluated(self) -> dict[str, Array]:
         """The parameters that are evaluated and used: their average over updates if there is one, else the last."""
         average: dict[str, Array] | None = self.optimizer.get(AVERAGE)
@@ -186,12 +191,12 @@ def train_batch(
     where = f"at epoch {state.epoch + 1}, batch {state.batch + 1}"
 
     def blame() -> str:  # by all processes, which see the same sums
-        return next(filter(None, share.world.of_all(_origin() if len(x) else "")), "")
-
-    def _origin() -> str:
-        xs = learner.backend.asarray(x)
-        own = masks and [None if m is None else learner.backend.asarray(m) for m in masks]
-        return origin(state.parameters, PreparedNetwork(learner.network, weights, xs, own), learner.phases.free)
+        found = ""
+        if len(x):
+            xs = learner.backend.asarray(x)
+            own = masks and [None if m is None else learner.backend.asarray(m) for m in masks]
+            found = origin(state.parameters, PreparedNetwork(learner.network, weights, xs, own), learner.phases.free)
+        return next(filter(None, share.world.of_all(found)), "")
 
     shards, count = share.shards(learner)
     results = run(work, shards)

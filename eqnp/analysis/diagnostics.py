@@ -97,7 +97,12 @@ def angle(a: Array, b: Array) -> float:
     """Return the angle between two arrays of one shape in degrees; 90 if one of them is 0, NaN if one contains NaN."""
     norm = math.sqrt(squared_norm(a) * squared_norm(b))
     cosine = float(to_host((a * b).sum())) / norm if norm else 0.0
-    return math.degrees(math.acos(float(np.clip(cosine, -1.0, 1.0))))  # NaN stays NaN
+    return degrees(cosine)
+
+
+def degrees(cosine: float) -> float:
+    """Return the angle of a cosine, which rounding may have carried beyond 1; NaN stays NaN."""
+    return math.degrees(math.acos(float(np.clip(cosine, -1.0, 1.0))))
 
 
 def alignment_angles(parameters: Mapping[str, Array]) -> dict[str, float]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
-from eqnp.analysis.diagnostics import cosine
+from eqnp.analysis.diagnostics import cosine, degrees
 from eqnp.dynamics import Phase, relax
 from eqnp.learner import Learner
 from eqnp.losses import one_hot
@@ -35,8 +33,7 @@ def angle_with_exact(learner: Learner, state: State, x: np.ndarray, labels: np.n
     way = learner.phases.way  # another schedule may settle in another steady state
     free = relax(prepared, None, Phase(STEPS, still, *way, every=learner.phases.every))
     exact = implicit_gradient(prepared, free.states, target, STEPS, still, omega=way[1])
-    share = float(np.clip(cosine(estimate.gradient, exact.gradient), -1.0, 1.0))  # NaN stays NaN
     return {
-        "angle_exact": math.degrees(math.acos(share)),
+        "angle_exact": degrees(cosine(estimate.gradient, exact.gradient)),
         "exact_residual": float(np.maximum(free.residual, exact.residual)),
     }

@@ -83,10 +83,10 @@ def record_scenes(
     free_end = relax(prepared, prepared.zero_states(), learner.phases.free).states
     views = [_view(name, to_host(s)) for name, s in zip(layer_names(learner), free_end, strict=True)]
     recorder = _Recorder(learner, prepared, target, views)
-    records = {"free": recorder.phase("free", prepared.zero_states(), learner.phases.free, 0.0)}
+    records = {"free": recorder.phase("free", prepared, prepared.zero_states(), learner.phases.free, 0.0)}
     nudged, start = nudged_network(learner.contrast, prepared, free_end)
     for name, beta in (("plus", learner.beta), ("minus", -learner.beta)):
-        records[name] = recorder.phase(name, start, learner.phases.nudged, beta, nudged)
+        records[name] = recorder.phase(name, nudged, start, learner.phases.nudged, beta)
     return views, records
 
 
@@ -97,10 +97,8 @@ class _Recorder:
         self.target = target
         self.views = views
 
-    def phase(
-        self, name: str, start: States, phase: Phase, beta: float, network: PreparedNetwork | None = None
-    ) -> Record:
-        """Run a phase from ``start``, moved by ``network`` (None: the own one), and return what happens in it."""
+    def phase(self, name: str, network: PreparedNetwork, start: States, phase: Phase, beta: float) -> Record:
+        """Run a phase of ``network`` from ``start`` and return what happens in it."""
         kept = set(chosen_steps(phase.steps, FRAMES[name]))
         record = Record(beta, [], [], [], [], [], [[] for _ in self.views])
         before = [s.copy() for s in start]
@@ -113,7 +111,7 @@ class _Recorder:
             if t in kept:
                 self._keep(record, t, states, moves)
 
-        last = relax(network or self.prepared, start, phase, beta, self.target if beta else None, observe)
+        last = relax(network, start, phase, beta, self.target if beta else None, observe)
         if record.steps[-1] != last.steps:  # it ended early, by its tolerance
             self._keep(record, last.steps, last.states, np.full(len(self.prepared.x), last.residual))
         return record

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from eqnp.api.report import Report, quoted, with_backend
+from eqnp.api.report import Report, with_backend
 from eqnp.api.resuming import change_line, nothing_to_do
 from eqnp.api.session import OpenBackend, Read, Session, config_in, load_content, with_lasting_folder
 from eqnp.api.titles import title
@@ -15,6 +15,7 @@ from eqnp.runs.config import Config
 from eqnp.runs.configfile import load
 from eqnp.runs.experiment import with_threads
 from eqnp.runs.runfolder import RunFolder
+from eqnp.shown import quoted
 from eqnp.training import State
 
 
@@ -44,7 +45,7 @@ def plan_resume(path: Path, overrides: Sequence[str], backend: OpenBackend, repo
     if state.epoch >= config.training.epochs:
         report.message(nothing_to_do(state, written, config, with_backend(path, session.learner.backend.name)))
         return
-    kept = keep_schedule(before, config, bool(state.epoch or state.batch), overrides)
+    kept = keep_schedule(before, config, state.begun, overrides)
     for change in differences(before, kept):
         report.message(change_line(change, state))
     _plan(replace(session, config=kept), report, state, path)

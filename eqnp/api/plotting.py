@@ -22,13 +22,13 @@ from eqnp.analysis.panels import (
     run_panels,
 )
 from eqnp.analysis.watching import watch_free_phase
-from eqnp.api.report import quoted
 from eqnp.api.session import OpenBackend, open_run
 from eqnp.backends.backend import get_backend
 from eqnp.errors import CheckpointError, ConfigurationError, DataError
 from eqnp.runs.configfile import load
 from eqnp.runs.figures import save_figure
 from eqnp.runs.runfolder import RunFolder
+from eqnp.shown import quoted
 
 KINDS = ("curves", "activity", "residual", "angles", "gradients")
 OF_STATES = ("activity", "residual")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from eqnp.shown import RESULT, shown, shown_lines
+from eqnp.shown import RESULT, quoted, shown, shown_lines
 
 Event = Mapping[str, Any]
 Callback = Callable[[Event], object]
@@ -64,12 +63,6 @@ def clock(seconds: float) -> str:
     minutes, s = divmod(int(seconds + 0.5), 60)
     hours, m = divmod(minutes, 60)
     return f"{hours}:{m:02}:{s:02}" if hours else f"{m}:{s:02}"
-
-
-def quoted(path: Path) -> str:
-    """Return a path as it may be pasted behind a command."""
-    text = shlex.quote(str(path))
-    return f"./{text}" if text.startswith("-") else text
 
 
 def with_backend(path: Path, backend: str) -> str:

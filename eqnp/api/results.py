@@ -16,7 +16,7 @@ def summary(folder: RunFolder, session: Session, state: State) -> str:
     """Return the last lines of a training run: errors, files, and the next command."""
     chosen = os.path.isfile(folder.best_path)
     tables = [p.name for p in (folder.metrics_path, folder.test_path, folder.history_path) if os.path.isfile(p)]
-    last = "to resume from" if state.epoch or state.batch else "the initial weights"
+    last = "to resume from" if state.begun else "the initial weights"
     run = with_backend(folder.path, session.learner.backend.name)
     lines = [
         *_errors(folder, session, state, chosen),

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from eqnp.api.fitting import fitted, read_dataset
-from eqnp.api.report import quoted
 from eqnp.backends.backend import Array, Backend
 from eqnp.backends.sharding import Map, thread_map
 from eqnp.data import AsGiven, Augmentation, Batches, Dataset, Normalisation, lasting_folder, lasting_path, outline
@@ -25,6 +24,7 @@ from eqnp.runs.config import Config
 from eqnp.runs.configfile import load, parse
 from eqnp.runs.experiment import from_content, make_architecture, make_learner, with_threads
 from eqnp.runs.runfolder import RunFolder
+from eqnp.shown import quoted
 from eqnp.training import State, initial_state
 
 KIND = "training"  # the kind of a run's checkpoints

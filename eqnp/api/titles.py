@@ -16,7 +16,7 @@ def title(session: Session, state: State, folder: Path | None = None) -> str:
     """Return network, data, method, work of an update and where the run goes on, in ``folder`` if there is one."""
     config, network = session.config, session.learner.network
     weights = sum(p.size for p in state.parameters.values())
-    start = f"epoch {state.epoch + 1}, batch {state.batch + 1}" if state.epoch or state.batch else "the start"
+    start = f"epoch {state.epoch + 1}, batch {state.batch + 1}" if state.begun else "the start"
     held = ""
     if session.chooses == "validation":
         train, validation = map(session.count, ("train", "validation"))

@@ -19,7 +19,7 @@ from eqnp.analysis.measuring import batch_that_fits
 from eqnp.analysis.precision import rounding_warning
 from eqnp.api.events import end_event, epoch_line, metrics_row, progress_event, start_event, why_stopped
 from eqnp.api.processes import join
-from eqnp.api.report import Report, clock, quoted, with_backend
+from eqnp.api.report import Report, clock, with_backend
 from eqnp.api.results import summary
 from eqnp.api.resuming import KEPT, nothing_to_do, take_up_changes
 from eqnp.api.session import CONFIG, KIND, OpenBackend, Read, Session, config_in, load_content, with_lasting_folder
@@ -36,6 +36,7 @@ from eqnp.runs.environment import describe_environment
 from eqnp.runs.experiment import from_content, require_shards, to_content, with_shards, with_threads
 from eqnp.runs.runfolder import RunFolder
 from eqnp.runs.storage import require_space
+from eqnp.shown import quoted
 from eqnp.training import State, Tally, batches_left, evaluate, next_epoch, require_finite, train_epoch
 
 SAVE_SECONDS = 300.0  # between two checkpoints inside a long epoch
@@ -117,7 +118,7 @@ def resume_run(
         if state.epoch >= config.training.epochs:
             report.message(nothing_to_do(state, written, config, with_backend(path, chosen.name)))
             return _Run(Session.start(written, chosen, read=read), folder, report, world).conclude(state, together=True)
-        kept = keep_schedule(before, config, bool(state.epoch or state.batch), overrides)
+        kept = keep_schedule(before, config, state.begun, overrides)
         state = take_up_changes(folder, before, kept, describe_environment(chosen.name), state, report)
         if kept != config:
             report.message(KEPT.format(kept.optimizer.T_max))

@@ -14,8 +14,7 @@ from collections.abc import Mapping
 
 # glibc's numbers of the settings, and the highest values to which it raises them by itself when arrays are freed.
 _SETTINGS = {-3: 32 * 2**20, -1: 64 * 2**20}  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD: bytes
-# Parts of variables by which users set them; GLIBC_TUNABLES has settings of other kinds too.
-_OF_THE_USER = ("MALLOC_MMAP_THRESHOLD_=", "MALLOC_TRIM_THRESHOLD_=", "glibc.malloc.")
+_VARIABLES = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")  # by which users set them
 
 
 def keep_freed_memory(environment: Mapping[str, str] = os.environ) -> bool:
@@ -24,8 +23,9 @@ def keep_freed_memory(environment: Mapping[str, str] = os.environ) -> bool:
     Returns False and changes nothing without glibc (macOS, Windows, Alpine Linux), or if the user has set how glibc
     allocates.
     """
-    variables = [f"{name}={value}" for name, value in environment.items() if name.startswith(("MALLOC", "GLIBC"))]
-    if sys.platform != "linux" or any(part in text for part in _OF_THE_USER for text in variables):
+    tunables = environment.get("GLIBC_TUNABLES", "")  # with settings of other kinds too
+    is_set = "glibc.malloc." in tunables or any(name in environment for name in _VARIABLES)
+    if is_set or sys.platform != "linux":
         return False
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import shlex
 import struct
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -28,7 +27,7 @@ from eqnp.runs.hdf5objects import BASE
 from eqnp.runs.hdf5types import STORED
 from eqnp.runs.plainhdf5 import MOST_LEVELS, MOST_NAME, MOST_NAMES, PlainFile
 from eqnp.runs.storage import open_regular, write_atomic
-from eqnp.shown import shown
+from eqnp.shown import quoted, shown
 
 MAGIC = b"eqnp\r\n\x1a\n"  # line ends and the end-of-text sign reveal a copy in text mode
 FORMAT = 1
@@ -251,7 +250,7 @@ def _advice(path: Path) -> str:
     best, last = path.with_name("best.h5"), path.with_name("last.h5")
     saved = any(map(os.path.lexists, (best, last, path.with_name("metrics.csv"))))
     if path.name in (best.name, last.name) and not saved and os.path.isfile(path.with_name("config.toml")):
-        return f"nothing of this run was saved yet; `eqnp train --resume {shlex.quote(str(path.parent))}` starts it"
+        return f"nothing of this run was saved yet; `eqnp train --resume {quoted(path.parent)}` starts it"
     if path.name == last.name and os.path.isfile(best):
         return f"copy {best.name} to {last.name} to continue from the best epoch, or start a new run"
     if path.name == best.name and os.path.isfile(last):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence, Set
@@ -21,6 +20,7 @@ from eqnp.runs import presets, toml
 from eqnp.runs.locks import FileLock
 from eqnp.runs.storage import PART, disk_error, make_folder, write_atomic
 from eqnp.runs.tables import Row, continued, is_same, read_rows, rows_of, text_of
+from eqnp.shown import quoted
 
 _LOCK = ".lock"
 
@@ -226,7 +226,7 @@ class RunFolder:
 
     def _require_empty(self) -> None:
         if os.path.lexists(self.config_path):
-            way_on = f"eqnp train --resume {shlex.quote(str(self.path))}"
+            way_on = f"eqnp train --resume {quoted(self.path)}"
             raise ConfigurationError(f"{self.path}: has a run already; continue it (`{way_on}`) or give another --out")
         try:
             items = os.listdir(self.path)

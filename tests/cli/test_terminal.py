@@ -13,10 +13,11 @@ import pytest
 from commands import SMALL_OPTIONS, assert_fails, run
 
 from eqnp.api import signals
-from eqnp.api.report import clock, quoted
+from eqnp.api.report import clock
 from eqnp.api.signals import Interrupted, StopRequest
 from eqnp.cli.progress import Progress
 from eqnp.cli.rows import show_row
+from eqnp.shown import quoted
 
 
 def command(*words, **streams):
