@@ -3,7 +3,7 @@
     python -m benchmarks.progress --out TABLE.md
 
 A run is timed with a live line on a terminal, and again with a callback for events beside it. Counted is all CPU time
-in `_Run._show` (the fields of the line and the event), in the progress of an evaluation, and in messages.
+in `TrainingRun._show` (the fields of the line and the event), in the progress of an evaluation, and in messages.
 """
 
 from __future__ import annotations
@@ -19,13 +19,19 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from eqnp.api import training
 from eqnp.api.report import Report
+from eqnp.api.starting import start_run
+from eqnp.api.training import TrainingRun
 from eqnp.backends.backend import get_backend
 from eqnp.cli.progress import Progress
 from eqnp.runs.configfile import load
 
-SHOWING = ((training._Run, "_show"), (training._Run, "_show_evaluation"), (Progress, "message"), (Progress, "event"))
+SHOWING = (
+    (TrainingRun, "_show"),
+    (TrainingRun, "_show_evaluation"),
+    (Progress, "message"),
+    (Progress, "event"),
+)
 SMALL = ("model.layers=[{conv=4,kernel=5,stride=2,pool='max'},{dense=10}]", "training.threads=1")
 
 
@@ -61,7 +67,7 @@ def shares(overrides: tuple[str, ...], callbacks: tuple[Callable[..., object], .
         try:
             begun = time.process_time()
             config = load("digits", overrides)
-            training.start_run(config, partial(get_backend, "numpy"), Path(folder) / "run", report)
+            start_run(config, partial(get_backend, "numpy"), Path(folder) / "run", report)
             whole = time.process_time() - begun
         finally:
             for each in patches:

@@ -58,8 +58,8 @@ def train(
 
     from eqnp.api.planning import plan_resume, plan_run
     from eqnp.api.report import Callback, Report
+    from eqnp.api.starting import resume_run, start_run
     from eqnp.api.tensorboard import TensorBoard
-    from eqnp.api.training import resume_run, start_run
     from eqnp.cli.events import print_event
     from eqnp.cli.progress import Progress
     from eqnp.runs.configfile import load

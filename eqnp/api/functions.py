@@ -22,7 +22,7 @@ from eqnp.api.report import Callback, Report
 from eqnp.api.run import Run, outline_of
 from eqnp.api.session import Read
 from eqnp.api.session import open_run as open_session
-from eqnp.api.training import Ended, resume_run, start_run
+from eqnp.api.starting import Ended, resume_run, start_run
 from eqnp.architecture import Architecture
 from eqnp.backends.backend import Array, array_module, get_backend
 from eqnp.contrasts import Contrast, default_contrast

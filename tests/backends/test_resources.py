@@ -134,7 +134,7 @@ LIMITED = """
 import json, resource, sys
 from pathlib import Path
 from eqnp.backends import limits
-from eqnp.api import training
+from eqnp.api import starting
 from eqnp.cli import check, states
 from eqnp.cli.main import main
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

@@ -25,7 +25,7 @@ RUN = [*SMALL_OPTIONS, *overrides(f"training.epochs={EPOCHS}", "training.threads
 # {"after": seconds} or {"call": function of os, "number": n}. A write that is killed has written half of its bytes.
 SERVER = """
 import json, os, signal, sys, threading, time
-import eqnp.api.training, eqnp.cli.train
+import eqnp.api.starting, eqnp.cli.train
 from eqnp.cli.main import main
 
 def die(name, number):

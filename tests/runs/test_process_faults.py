@@ -47,10 +47,10 @@ def fail(error):
 """
 # Where a process is killed: 3 batches of 3 shards for rank 0 and 2 for rank 1, then an evaluation and two saves.
 STAGES = {
-    "start": ("eqnp.api.training:join", 1),
+    "start": ("eqnp.api.starting:join", 1),
     "phase": ("eqnp.learner:Learner.gradient", 5),
     "reduction": ("eqnp.backends.mpi:MpiWorld._all_gather", 8),
-    "save": ("eqnp.api.training:_Run.write", 2),
+    "save": ("eqnp.api.training:TrainingRun.write", 2),
     "evaluation": ("eqnp.backends.mpi:MpiWorld.rows", 1),
 }
 
@@ -141,9 +141,9 @@ def test_divergence_in_a_batch_in_which_a_process_has_no_sample(tmp_path):
     """It has nothing to look at, and others say what happened."""
     diverging = overrides("optimizer.rates=1e30", "data.train_samples=22", "training.epochs=1")
     ended = together(3, ["train", "--quiet", "--out", tmp_path / "run", *SMALL, *diverging])
-    assert ended.ended_by(6)
-    (line,) = ended.lines
-    assert line.startswith("eqnp: diverged at epoch 1, batch 2")
+    assert ended.ended_by(6), ended
+    (line,) = ended.lines  # by the process that saw it, or by one that was to save its weights then
+    assert line.startswith(("eqnp: diverged at epoch 1, batch 2", "eqnp: diverged in epoch 1, before batch 2")), ended
 
 
 @needs_mpi

@@ -82,7 +82,7 @@ def test_changes_are_dated_before_the_run_goes_on(capsys, folder, monkeypatch):
     settings = overrides("training.epochs=3", "dynamics.T1=3", "optimizer.T_max=2")
     with monkeypatch.context() as patched:
         patched.setattr(cli_training, "train_epoch", killed)
-        patched.setattr(cli_training._Run, "_save", lambda *arguments: None)  # as by kill -9
+        patched.setattr(cli_training.TrainingRun, "_save", lambda *arguments: None)  # as by kill -9
         assert run(capsys, "train", "--resume", folder, *settings).code == 130
     rows = table(folder / "history.csv")
     assert {row["key"]: (row["old"], row["new"]) for row in rows} == {
