@@ -37,12 +37,9 @@ class Place(NamedTuple):
 
     def words(self) -> list[str]:
         """Return the options that choose this backend, as words; none for the default."""
-        if self.name == "numpy":
-            return []
-        words: list[Any] = ["--backend", self.name]
-        words += ["--device", self.device] if self.device else []
-        words += ["--device-memory", self.memory_gb] if self.memory_gb else []
-        return list(map(str, words))
+        from eqnp.backends.backend import choosing
+
+        return list(choosing(self.name, self.device, self.memory_gb))
 
     def open(self, world: World | None = None) -> Backend:
         """Return the backend, and say on stderr which one ``auto`` took and why.

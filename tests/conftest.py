@@ -15,7 +15,7 @@ import pytest
 import standin
 
 from eqnp.api import plotting
-from eqnp.backends.backend import Backend, get_backend
+from eqnp.backends.backend import Backend, choosing, get_backend
 from eqnp.backends.device import CudaDevice
 from eqnp.errors import BackendError
 
@@ -67,11 +67,11 @@ def curves_are_drawn(monkeypatch):
 def make_backend(name):
     """Return the backend that a test's parameter names; "kernels" are eqnp's own on the stand-in's arrays."""
     if name == "standin":
-        return Backend("cupy", standin)
+        return Backend("cupy", standin, options=choosing("cupy"))
     if name == "kernels":
         if fakecuda.COMPILER is None:
             pytest.skip("no C++ compiler")
-        return Backend("cupy", standin, CudaDevice(standin))
+        return Backend("cupy", standin, CudaDevice(standin), choosing("cupy"))
     try:
         backend = get_backend("cupy" if name == "cupy-simple" else name)
     except BackendError as error:

@@ -43,7 +43,7 @@ def plan_resume(path: Path, overrides: Sequence[str], backend: OpenBackend, repo
     session = Session.start(config, backend())
     state = session.state_in(folder.last_path, content)
     if state.epoch >= config.training.epochs:
-        report.message(nothing_to_do(state, written, config, with_backend(path, session.learner.backend.name)))
+        report.message(nothing_to_do(state, written, config, with_backend(path, session.learner.backend)))
         return
     kept = keep_schedule(before, config, state.begun, overrides)
     for change in differences(before, kept):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from eqnp.backends.backend import Backend
 from eqnp.shown import RESULT, quoted, shown, shown_lines
 
 Event = Mapping[str, Any]
@@ -65,6 +66,6 @@ def clock(seconds: float) -> str:
     return f"{hours}:{m:02}:{s:02}" if hours else f"{m}:{s:02}"
 
 
-def with_backend(path: Path, backend: str) -> str:
-    """Return a run's path and the backend that it computes on, as both may be pasted behind a command."""
-    return quoted(path) + ("" if backend == "numpy" else f" --backend {backend}")
+def with_backend(path: Path, backend: Backend) -> str:
+    """Return a run's path and the options of the backend that it computes on, to be pasted behind a command."""
+    return " ".join([quoted(path), *backend.options])

@@ -17,7 +17,7 @@ def summary(folder: RunFolder, session: Session, state: State) -> str:
     chosen = os.path.isfile(folder.best_path)
     tables = [p.name for p in (folder.metrics_path, folder.test_path, folder.history_path) if os.path.isfile(p)]
     last = "to resume from" if state.begun else "the initial weights"
-    run = with_backend(folder.path, session.learner.backend.name)
+    run = with_backend(folder.path, session.learner.backend)
     lines = [
         *_errors(folder, session, state, chosen),
         ("run folder", str(folder.path)),

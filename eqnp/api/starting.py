@@ -98,7 +98,7 @@ def resume_run(
         join(world, session)
         state = session.state_in(folder.last_path, content)
         if state.epoch >= config.training.epochs:
-            report.message(nothing_to_do(state, written, config, with_backend(path, chosen.name)))
+            report.message(nothing_to_do(state, written, config, with_backend(path, chosen)))
             return TrainingRun(Session.start(written, chosen, read=read), folder, report, world).conclude(
                 state, together=True
             )

@@ -56,7 +56,7 @@ class TrainingRun:
         self._asked = False  # whether a callback asked to stop
         self.judge = session.ordered_batches(self.chooses)
         self.stop = StopRequest()
-        self.resume = f"eqnp train --resume {with_backend(folder.path, session.learner.backend.name)}"
+        self.resume = f"eqnp train --resume {with_backend(folder.path, session.learner.backend)}"
         self._deadline = math.inf
         self._judging = 0.0  # seconds that the last evaluation took, with the check
 

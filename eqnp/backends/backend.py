@@ -40,6 +40,7 @@ class Backend:
     name: str
     xp: ModuleType
     device: Device | None = None  # runs eqnp's own kernels
+    options: tuple[str, ...] = ()  # of a command, which choose this backend there
 
     def asarray(self, host: np.ndarray, dtype: Any = None) -> Array:
         """Copy a host array of any shape to the backend. Without a copy if it is already there in ``dtype``."""
@@ -135,7 +136,17 @@ def _cupy_backend(device: int, memory_gb: float) -> Backend:
             f"backend cupy: CuPy {cupy.__version__} cannot compute on the GPU ({_first_line(error)}); if a part of "
             f"CUDA is missing, install CuPy together with CUDA, for example `{INSTALL}`, or use --backend numpy"
         ) from None
-    return Backend("cupy", cupy, made)
+    return Backend("cupy", cupy, made, choosing("cupy", device, memory_gb))
+
+
+def choosing(name: str, device: int | None = None, memory_gb: float = 0.0) -> tuple[str, ...]:
+    """Return the options of a command that choose a backend, as words; none for NumPy, the default."""
+    if name == "numpy":
+        return ()
+    words: list[Any] = ["--backend", name]
+    words += ["--device", device] if device else []
+    words += ["--device-memory", f"{memory_gb:g}"] if memory_gb else []
+    return tuple(map(str, words))
 
 
 def count_gpus() -> int:
