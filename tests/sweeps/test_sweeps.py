@@ -11,8 +11,9 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from commands import SMALL, run, same_run
@@ -229,15 +230,14 @@ def watch(tmp_path, monkeypatch):
 
 def test_both_signals_reach_every_run_and_no_further_run_starts(watch, monkeypatch):
     monkeypatch.setattr(signals, "SAME_SECONDS", -1.0)
-    child, looks = Fake(None), [0]
+    child, pauses = Fake(None), [0]
 
-    def shows():
-        looks[0] += 1
-        if looks[0] in (3, 6):
-            threading.Timer(0.0005, os.kill, (os.getpid(), signal.SIGINT)).start()
+    def pause(seconds):
+        pauses[0] += 1
+        if pauses[0] in (3, 6):
+            signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(watch, "shows", shows)
-    monkeypatch.setattr(sweeping, "PAUSE", 0.02)
+    monkeypatch.setattr(sweeping, "time", SimpleNamespace(sleep=pause, monotonic=time.monotonic))
     started = []
     with StopRequest() as stop:
         sweeping.run_here(watch.sweep.entries, 1, lambda entry, slot: started.append(entry) or child, watch, stop)
