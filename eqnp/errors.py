@@ -13,7 +13,11 @@ from contextlib import contextmanager
 from eqnp.shown import shown
 
 _NEEDED = ("numpy", "scipy", "h5py", "click", "threadpoolctl", "tomli_w")  # the dependencies in pyproject.toml
-_NO_MEMORY = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED")  # in the messages of CUDA and cuBLAS
+_NO_MEMORY = (
+    "out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_NOT_INITIALIZED",
+)  # in the messages of CUDA and cuBLAS
 
 
 class EqnpError(Exception):

@@ -159,5 +159,10 @@ class Learner:
         )
 
     def shards(self, samples: int) -> list[slice]:
-        """Return the shards of a batch of ``samples``: ``cuts``, or one per thread on a CPU and one on a GPU."""
-        return cut(samples, self.cuts or (self.threads if self.backend.name == "numpy" else 1))
+        """Return the shards of a batch of ``samples``: ``cuts``, or one for each of the ``workers``."""
+        return cut(samples, self.cuts or self.workers)
+
+    @property
+    def workers(self) -> int:
+        """The number of threads that compute: ``threads`` on a CPU, one on a GPU, which only this thread has chosen."""
+        return self.threads if self.backend.name == "numpy" else 1

@@ -273,7 +273,8 @@ class PreparedNetwork:
             u += d
         for e, place in places.items():
             for block, f in self.links[e].feedback_blocks(self.above(e, states), place):
-                xp.add(u[block], f, out=u[block])
+                part = u[block]  # one object: CuPy copies an input that only shares its memory with the output
+                xp.add(part, f, out=part)
         return u
 
     def _omega(self, n: int, moves: Moves, nudge: Array | None) -> float:

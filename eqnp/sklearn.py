@@ -155,7 +155,7 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
                 f"after {state.epoch} epochs the learning rate is 0, since its schedule has ended; give "
                 'settings={"optimizer.schedule": "constant"}, or an optimizer.minimum_rate'
             )
-        with memory_errors(), np.errstate(all="ignore"), thread_map(learner.threads, fixed=bool(learner.cuts)) as run:
+        with memory_errors(), np.errstate(all="ignore"), thread_map(learner.workers, fixed=bool(learner.cuts)) as run:
             for _ in range(epochs):
                 state = deque(train_epoch(learner, state, batches, run), maxlen=1).pop()  # after the last batch
                 require_finite(learner, state)

@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import threading
 import time
 import weakref
 from contextlib import contextmanager
@@ -86,6 +87,7 @@ class RawModule:
             return ctypes.c_void_p(0)
         expected = np.uint8 if "place_t" in declared else self.real
         assert argument.dtype == expected, f"{declared} is given {argument.dtype}"
+        assert argument.device == current_device(), "an array of another GPU"
         return ctypes.c_void_p(argument.data.ptr)
 
 
@@ -213,16 +215,22 @@ def using_allocator(allocator):
         POOLS.pop()
 
 
+_THREAD = threading.local()
+
+
+def current_device():
+    """Return the number of the GPU that this thread has chosen; a new thread is on GPU 0."""
+    return getattr(_THREAD, "device", 0)
+
+
 class Device:
     """One of two GPUs."""
 
-    current = 0
-
     def __init__(self, number=None):
-        self.id = Device.current if number is None else number
+        self.id = current_device() if number is None else number
 
     def use(self):
-        Device.current = self.id
+        _THREAD.device = self.id
 
 
 class CUDADriverError(RuntimeError):
@@ -292,7 +300,7 @@ class NcclCommunicator:
             from mpi4py import MPI
 
             self._comm = MPI.COMM_WORLD.Dup()
-            used = self._comm.allgather(Device.current)
+            used = self._comm.allgather(current_device())
             assert len(set(used)) == ndev, "Duplicate GPU detected"
         COMMUNICATORS.append(self)
 
@@ -325,6 +333,7 @@ runtime = SimpleNamespace(
     CUDA_R_64F=1,
     getDeviceCount=lambda: 2,
     runtimeGetVersion=lambda: 13000,
+    driverGetVersion=lambda: 13010,
     getDeviceProperties=lambda number: {"name": f"GPU {number}".encode()},
     deviceGetPCIBusId=lambda number: f"0000:{number:02}:00.0",
     memGetInfo=lambda: (4 * 10**9, 8 * 10**9),
@@ -337,7 +346,6 @@ cuda = SimpleNamespace(
     Event=Event,
     get_elapsed_time=get_elapsed_time,
     get_current_stream=lambda: STREAM,
-    nccl=nccl,
     MemoryPool=MemoryPool,
     using_allocator=using_allocator,
 )

@@ -8,15 +8,17 @@ With what ``fakecuda`` has it can take CuPy's place whole.
 
 from __future__ import annotations
 
+import sys
 import types
 
 import numpy as np
-from fakecuda import POOLS
+from fakecuda import POOLS, current_device, nccl
 from fakecuda import RawModule as RawModule
 from fakecuda import cuda as cuda
 
 __version__ = "14.2.0"
 reads = [0]
+sys.modules[f"{__name__}.cuda.nccl"] = nccl  # found by an import of its own, as in CuPy
 
 
 def get_default_memory_pool():
@@ -26,6 +28,7 @@ def get_default_memory_pool():
 
 def _unwrap(value):
     if isinstance(value, ndarray):
+        assert value.device == current_device(), "an array of another GPU"
         return value._host
     if isinstance(value, np.ndarray):
         raise TypeError("Unsupported type <class 'numpy.ndarray'>")  # what CuPy says
@@ -53,6 +56,7 @@ class ndarray:
     def __init__(self, host):
         POOLS[-1].hold(host)
         self._host = host
+        self.device = current_device()  # where CuPy allocates, and where kernels run
 
     def __array__(self, *args, **kwargs):
         raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()`")

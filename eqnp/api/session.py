@@ -81,9 +81,8 @@ class Session:
             raise CheckpointError(f"{path}: {error}") from None
 
     def map(self, tell: Callable[[str], None] = lambda message: None) -> AbstractContextManager[Map]:
-        """Give a map over shards that uses the configured threads; see ``thread_map``."""
-        training = self.config.training
-        return thread_map(training.threads, tell, bool(training.shards))
+        """Give a map over shards that uses the learner's threads; see ``thread_map``."""
+        return thread_map(self.learner.workers, tell, bool(self.config.training.shards))
 
     def training_batches(self) -> Batches:
         """Return shuffled, augmented batches of the training images."""

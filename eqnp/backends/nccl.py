@@ -6,6 +6,8 @@ them from the first to the last.
 
 from __future__ import annotations
 
+import importlib
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -22,7 +24,7 @@ class Devices:
     """
 
     def __init__(self, backend: Backend, size: int, rank: int, key: Mapping[str, Any]) -> None:
-        self._xp, self._nccl, self._rank = backend.xp, backend.xp.cuda.nccl, rank
+        self._xp, self._nccl, self._rank = backend.xp, _nccl(backend), rank
         found = key["key"].tolist()
         self._comm = self._nccl.NcclCommunicator(size, bytes(found) if key["is_bytes"] else tuple(found), rank)
         self.size, self.calls, self.received = size, 0, 0
@@ -31,8 +33,10 @@ class Devices:
     @staticmethod
     def missing(backend: Backend) -> str:
         """Return why NCCL cannot be used with this backend; "" if it can."""
-        nccl = getattr(backend.xp.cuda, "nccl", None)
-        return "" if getattr(nccl, "available", False) else "CuPy finds no NCCL (pip install nvidia-nccl-cu12)"
+        if getattr(_nccl(backend), "available", False):
+            return ""
+        cuda = backend.xp.cuda.runtime.runtimeGetVersion() // 1000
+        return f"CuPy finds no NCCL (pip install nvidia-nccl-cu{cuda})"
 
     @staticmethod
     def place(backend: Backend) -> str:
@@ -43,7 +47,7 @@ class Devices:
     @staticmethod
     def key(backend: Backend) -> dict[str, Any]:
         """Return what all processes need to find each other."""
-        key = backend.xp.cuda.nccl.get_unique_id()  # bytes; a tuple of numbers before CuPy 14
+        key = _nccl(backend).get_unique_id()  # bytes; a tuple of numbers before CuPy 14
         return {"key": np.array(list(key), np.int64), "is_bytes": isinstance(key, bytes)}
 
     def sum(
@@ -74,3 +78,13 @@ class Devices:
         for place in order[1:]:
             total += everything[place]
         return layout.read(total)
+
+
+def _nccl(backend: Backend) -> Any:
+    """Return CuPy's module for NCCL, which is no part of ``import cupy``; None if it cannot be imported."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # CuPy warns if the library is missing
+        try:
+            return importlib.import_module(f"{backend.xp.__name__}.cuda.nccl")
+        except ImportError:
+            return None

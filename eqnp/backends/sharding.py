@@ -64,7 +64,7 @@ def thread_map(threads: int, tell: Callable[[str], None] = lambda message: None,
         def run(function: Callable[[S], T], shards: Sequence[S]) -> list[T]:
             if started > 1 and len(shards) > 1:
                 return _map_in(pool, function, shards)
-            return serial_map(function, shards)  # a single shard stays in this thread, which has chosen the GPU
+            return serial_map(function, shards)
 
         yield run
 

@@ -65,6 +65,7 @@ def _gpu() -> dict[str, str | int]:
     runtime = cupy.cuda.runtime
     return {
         "cupy": cupy.__version__,
-        "cuda": runtime.runtimeGetVersion(),
+        "cuda": runtime.runtimeGetVersion(),  # the one that CuPy was built with
+        "driver": runtime.driverGetVersion(),
         "gpu": runtime.getDeviceProperties(cupy.cuda.Device().id)["name"].decode(),
     }

@@ -314,7 +314,10 @@ def test_what_is_left_of_cupy_is_one_line(capsys, tmp_path, monkeypatch, what):
     sys.modules.pop("cupy", None)
 
 
-@pytest.mark.parametrize("message", ["CUDA_ERROR_OUT_OF_MEMORY: out of memory", "CUBLAS_STATUS_ALLOC_FAILED"])
+@pytest.mark.parametrize(
+    "message",
+    ["CUDA_ERROR_OUT_OF_MEMORY: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_NOT_INITIALIZED"],
+)
 def test_want_of_memory_beside_the_pool_is_a_memory_error(message):
     with pytest.raises(MemoryError, match=message), memory_errors():
         raise CUDADriverError(message)

@@ -21,7 +21,7 @@ import atexit, sys, fakecuda
 def report():
     for made in fakecuda.COMMUNICATORS:
         kinds = " ".join(map(str, {(n, d.__name__) for n, d in made.calls}))
-        sys.stdout.write(f"calls {RANK} {fakecuda.Device.current} {len(made.calls)} {kinds}\\n")  # whole, between two
+        sys.stdout.write(f"calls {RANK} {fakecuda.current_device()} {len(made.calls)} {kinds}\\n")  # whole, between two
 atexit.register(report)
 """
 EPOCH = overrides("data.train_samples=60", "training.epochs=1", "training.shards=2")
@@ -79,6 +79,17 @@ def test_without_nccl_gradients_go_through_the_host(tmp_path, capsys, standin_fo
     assert ended.code == 0, ended.err
     assert ended.err.count(f"gradients are summed through the host: {reason}") == 1
     same(tmp_path / "one", tmp_path / "two")
+
+
+@needs_compiler
+def test_shards_of_one_process_stay_on_its_gpu(tmp_path, capsys, standin_for_cupy):
+    """A new thread would be on GPU 0."""
+    options = [*SMALL, *overrides("data.train_samples=60", "training.epochs=1", "training.shards=4")]
+    options += ["--backend", "cupy", *overrides("training.threads=2")]
+    for device in "01":
+        words = ["--device", device, "--out", tmp_path / device]
+        assert run(capsys, "train", "--quiet", *words, *options).code == 0
+    same(tmp_path / "0", tmp_path / "1")
 
 
 @needs_mpi
