@@ -125,6 +125,10 @@ class TimedDevice:
     def with_tf32(self):
         return TimedDevice(self.device.with_tf32(), self.cupy)
 
+    @property
+    def strict(self):
+        return self  # strict floats are all that is timed
+
     def kernel(self, source, name, macros):
         launch = self.device.kernel(source, name, macros)
         return lambda count, *arguments: self._timed(f"{name}, {count}", 0, launch, count, *arguments)
@@ -146,9 +150,21 @@ class TimedDevice:
 
 
 def kernel_rows(backend: Backend, preset: str, batch: int, steps: int, copied: float) -> list[str]:
-    """Return a row for each of eqnp's kernels and products in a step: its time and its lower bound."""
+    """Return the sections about eqnp's kernels and products, in a step and in an update with short phases."""
+    title = f"; floors at {copied / 1e12:g} TB/s, {TERAFLOPS / 1e12:g} TFLOP/s"
     device = TimedDevice(backend.device, backend.xp)
-    phase = Case(replace(backend, device=device), preset, batch).phase(steps)
+    timed = replace(backend, device=device)
+    lines = [f"## Kernels of a synchronous step{title}", ""]
+    lines += timed_rows(device, timed, Case(timed, preset, batch).phase(steps), steps, copied)
+    short = ("dynamics.T1=2", "dynamics.T2=1")  # so that what comes once in an update is seen
+    lines += ["", f"## Kernels of an update with {' and '.join(short)}{title}", ""]
+    return lines + timed_rows(device, timed, Case(timed, preset, batch, *short).update, 1, copied)
+
+
+def timed_rows(
+    device: TimedDevice, backend: Backend, phase: Callable[[], object], steps: int, copied: float
+) -> list[str]:
+    """Return a row for each kernel and product of ``phase``, which has ``steps`` equal parts."""
     phase()
     device.events.clear()
     # Work for some 30 ms, during which the host runs ahead: else short kernels would seem to take what a launch does.
@@ -159,7 +175,7 @@ def kernel_rows(backend: Backend, preset: str, batch: int, steps: int, copied: f
     for name, operations, size, start, end in device.events:
         milliseconds = backend.xp.cuda.get_elapsed_time(start, end)
         found[name].append((milliseconds, 1e3 * max(operations / TERAFLOPS, size / copied)))
-    rows = ["| kernel or product | calls a step | ms each | its floor, ms | ms a step |", "|---" * 5 + "|"]
+    rows = ["| kernel or product | calls | ms each | its floor, ms | ms |", "|---" * 5 + "|"]
     for name, each in sorted(found.items(), key=lambda item: -sum(t for t, _ in item[1])):
         times = [t for t, _ in each]
         calls = len(each) / steps
@@ -170,13 +186,11 @@ def kernel_rows(backend: Backend, preset: str, batch: int, steps: int, copied: f
 def steps_beside_pytorch(backend: Backend, preset: str, batch: int, runs: int, steps: int) -> list[str]:
     """Return the section about a step, and the gradient in TF32."""
     strict, tf32 = Case(backend, preset, batch), Case(backend, preset, batch, "training.tf32=true")
-    simple = Case(replace(backend, device=None), preset, batch)
     work = {
         "eqnp": strict.phase(steps),
         "eqnp, a sweep": strict.phase(steps, "even-odd"),
         "eqnp, a sweep over-relaxed": strict.phase(steps, "over-relaxed"),
         "eqnp, TF32": tf32.phase(steps),
-        "eqnp, simple tier": simple.phase(max(1, steps // 5)),
     }
     baselines: dict[str, type[Baseline]] = {}
     if torch:
@@ -187,14 +201,27 @@ def steps_beside_pytorch(backend: Backend, preset: str, batch: int, runs: int, s
     times = interleave(work, runs)
     lines = [f"## A step, batch {batch}", "", "| way | ms a step (min, max) |", "|---|---|"]
     for name, each in times.items():
-        count = max(1, steps // 5) if name == "eqnp, simple tier" else steps
-        per_step = [1e3 * t / count for t in each]
-        lines.append(f"| {name} | {median(per_step):.3f} ({min(per_step):.3f}, {max(per_step):.3f}) |")
+        lines.append(step_row(name, each, steps))
     for kind in baselines:
         for end in ("", ", TF32"):
             lines += ["", f"{kind}{end} / eqnp{end}: {ratio(times[kind + end], times['eqnp' + end])}"]
     a, b = (case.gradient(60, 20) for case in (strict, tf32))
     return [*lines, "", f"Cosine of the gradient in TF32 with the one in float32 (T1 60, T2 20): {cosine(b, a):.5f}."]
+
+
+def step_row(name: str, seconds: list[float], steps: int) -> str:
+    """Return a row with the time of a step, from those of phases."""
+    per_step = [1e3 * t / steps for t in seconds]
+    return f"| {name} | {median(per_step):.3f} ({min(per_step):.3f}, {max(per_step):.3f}) |"
+
+
+def simple_tier(backend: Backend, preset: str, batch: int, runs: int, steps: int) -> list[str]:
+    """Return the section about a step by array operations alone."""
+    few = max(1, steps // 5)
+    times = interleave({"simple": Case(replace(backend, device=None), preset, batch).phase(few)}, runs)
+    return ["## A step of the simple tier", "", "| way | ms a step (min, max) |", "|---|---|"] + [
+        step_row(name, each, few) for name, each in times.items()
+    ]
 
 
 def batches_beside_pytorch(backend: Backend, preset: str, batch: int, runs: int) -> list[str]:
@@ -274,13 +301,10 @@ def main() -> None:
     sections: dict[str, Callable[[], list[str]]] = {
         "tests": lambda: [run_tests(options.out / "tests.txt")],
         "steps": lambda: steps_beside_pytorch(backend, preset, batch, options.runs, options.steps),
-        "kernels": lambda: [
-            f"## Kernels of a synchronous step; floors at {copied / 1e12:g} TB/s, {TERAFLOPS / 1e12:g} TFLOP/s",
-            "",
-            *kernel_rows(backend, preset, batch, 5, copied),
-        ],
+        "kernels": lambda: kernel_rows(backend, preset, batch, 5, copied),
         "batches": lambda: batches_beside_pytorch(backend, preset, batch, max(3, options.runs // 2)),
         "memory": lambda: memory(backend, preset, batch),
+        "simple": lambda: simple_tier(backend, preset, batch, options.runs, options.steps),
     }
     if options.no_tests:
         del sections["tests"]

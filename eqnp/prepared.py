@@ -12,6 +12,7 @@ from copy import copy
 from dataclasses import dataclass
 
 from eqnp.backends.backend import Array, array_module
+from eqnp.backends.blocks import part_of
 from eqnp.backends.workspace import Workspace
 from eqnp.connections.contract import Winner
 from eqnp.dropout import Masks, scaled_masks, weight_scales
@@ -273,7 +274,7 @@ class PreparedNetwork:
             u += d
         for e, place in places.items():
             for block, f in self.links[e].feedback_blocks(self.above(e, states), place):
-                part = u[block]  # one object: CuPy copies an input that only shares its memory with the output
+                part = part_of(u, block)  # one object: CuPy copies an input that only shares its memory with the output
                 xp.add(part, f, out=part)
         return u
 

@@ -74,9 +74,19 @@ class RawModule:
             (blocks,), (threads,) = grid, block
             assert 0 < threads <= 1024 and blocks > 0
             taken = [self._taken(a, what) for a, what in zip(arguments, declared, strict=True)]
+            self._require_apart(arguments, declared)
             function(*map(ctypes.c_uint32, (blocks, threads, self.backwards)), *taken)
 
         return launch
+
+    @staticmethod
+    def _require_apart(arguments, declared):
+        """What a kernel writes overlaps nothing else that it reads or writes: threads run in any order."""
+        arrays = [(a._host, what) for a, what in zip(arguments, declared, strict=True) if hasattr(a, "_host")]
+        for n, (out, what) in enumerate(arrays):
+            if not what.startswith("const"):
+                for k, (other, _) in enumerate(arrays):
+                    assert k == n or not np.may_share_memory(out, other), f"{what} overlaps {arrays[k][1]}"
 
     def _taken(self, argument, declared):
         if "*" not in declared:
@@ -126,6 +136,13 @@ class Cublas:
 
     CUBLAS_OP_N, CUBLAS_OP_T, CUBLAS_GEMM_DEFAULT = 0, 1, -1
     CUBLAS_COMPUTE_32F, CUBLAS_COMPUTE_32F_FAST_TF32, CUBLAS_COMPUTE_64F = 68, 77, 70
+
+    def gemmEx(
+        self, handle, ta, tb, m, n, k, alpha, a, a_type, lda, b, b_type, ldb, beta, c, c_type, ldc, compute, algorithm,
+    ):  # fmt: skip
+        left, right, result = (a, a_type, lda, 0), (b, b_type, ldb, 0), (c, c_type, ldc, 0)
+        how = (1, compute, algorithm)
+        self.gemmStridedBatchedEx(handle, ta, tb, m, n, k, alpha, *left, *right, beta, *result, *how)
 
     def gemmStridedBatchedEx(
         self, handle, ta, tb, m, n, k, alpha, a, a_type, lda, stride_a, b, b_type, ldb, stride_b, beta, c, c_type, ldc,

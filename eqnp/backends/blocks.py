@@ -11,6 +11,8 @@ import numpy as np
 from eqnp.backends.backend import Array
 from eqnp.backends.system import system_text
 
+WHOLE = slice(None)  # the only block of a batch
+
 
 def equal_parts(samples: int, count: int) -> list[slice]:
     """Cut ``samples`` into ``count`` slices whose sizes differ by at most one sample."""
@@ -25,13 +27,19 @@ def blocks(s: Array, bytes_per_sample: int, least: int = 1) -> Sequence[slice]:
     ``least`` samples. On a GPU there is one block, because a GPU is fastest with few and large calls.
     """
     if not isinstance(s, np.ndarray):
-        return (slice(0, len(s)),)
+        return (WHOLE,)
     return _cut(len(s), max(least, cache_of_a_core() // (3 * max(1, bytes_per_sample))))
 
 
 @lru_cache(maxsize=256)  # the steps of a phase repeat the same call
 def _cut(samples: int, most: int) -> Sequence[slice]:
-    return tuple(equal_parts(samples, max(1, -(-samples // max(1, most)))))
+    count = -(-samples // max(1, most))
+    return tuple(equal_parts(samples, count)) if count > 1 else (WHOLE,)
+
+
+def part_of(a: Array, block: slice) -> Array:
+    """Return a block of the samples of an array (N, ...), or of None; the array itself if the block is the whole."""
+    return a if a is None or block == WHOLE else a[block]
 
 
 @cache

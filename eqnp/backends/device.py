@@ -15,9 +15,9 @@ import numpy as np
 from eqnp.errors import ConfigurationError
 
 Array: TypeAlias = Any  # a cupy.ndarray, or an array of a test's stand-in
-Macros = Mapping[str, str | int]
+Macros = Mapping[str, str | float]
 THREADS = 256  # per block
-BLOCKS = 1024  # per grid at most; with more outputs, each thread computes several
+BLOCKS = 4096  # per grid at most; with more outputs, each thread computes several
 
 
 class Kernel(Protocol):
@@ -32,6 +32,10 @@ class Device(Protocol):
 
     exact: bool
     """Whether products have the full precision of their dtype; with TF32 they do not."""
+
+    @property
+    def strict(self) -> Device:
+        """The same device with products of full precision."""
 
     def kernel(self, source: str, name: str, macros: Macros) -> Kernel:
         """Return the kernel ``name`` of a source ("columns", ...), compiled once for each set of macros."""
@@ -61,10 +65,15 @@ def _read(source: str) -> str:
 
 
 class CudaDevice:
-    """CuPy's current device. With ``tf32``, float32 products use tensor cores, which keep 11 bits of each factor."""
+    """CuPy's current device.
 
-    def __init__(self, cupy: Any, tf32: bool = False) -> None:
-        self._cupy = cupy
+    Given a ``strict`` device, it is that one with TF32: float32 products use tensor cores, which keep 11 bits of each
+    factor.
+    """
+
+    def __init__(self, cupy: Any, strict: CudaDevice | None = None) -> None:
+        tf32 = strict is not None
+        self._cupy, self._strict = cupy, strict
         self._compiled: dict[Any, Any] = {}
         self._cublas, self._handle = cupy.cuda.cublas, cupy.cuda.device.get_cublas_handle
         self.exact = not tf32
@@ -82,7 +91,12 @@ class CudaDevice:
 
     def with_tf32(self) -> CudaDevice:
         """Return the same device with float32 products in TF32."""
-        return CudaDevice(self._cupy, tf32=True)
+        return CudaDevice(self._cupy, strict=self)
+
+    @property
+    def strict(self) -> CudaDevice:
+        """The device without TF32."""
+        return self._strict or self
 
     def try_out(self) -> None:
         """Compile a kernel and load cuBLAS, so that a missing CUDA library is found before a run begins."""
@@ -114,16 +128,21 @@ class CudaDevice:
         """Write op(a) . op(b) to ``out`` by cuBLAS and return it; shapes as in ``Device.multiply``."""
         cuda_type, compute, one, zero = self._types[out.dtype]
         n, m, k = out.shape[-1], out.shape[-2], a.shape[-2 if transpose_a else -1]
-        batch = out.shape[0] if out.ndim == 3 else 1
         # cuBLAS is column-major: it reads our row-major arrays as their transposes, and out^T = op(b)^T op(a)^T.
-        right = (b.data.ptr, cuda_type, b.shape[-1], k * n)
-        left = (a.data.ptr, cuda_type, a.shape[-1], m * k)
-        result = (out.data.ptr, cuda_type, n, m * n)
+        right = (b.data.ptr, cuda_type, b.shape[-1])
+        left = (a.data.ptr, cuda_type, a.shape[-1])
+        result = (out.data.ptr, cuda_type, n)
         operations = [self._cublas.CUBLAS_OP_T if t else self._cublas.CUBLAS_OP_N for t in (transpose_b, transpose_a)]
-        how = (batch, compute, self._cublas.CUBLAS_GEMM_DEFAULT)
-        sides = (*operations, n, m, k, one, *right, *left, zero, *result)
-        self._cublas.gemmStridedBatchedEx(self._handle(), *sides, *how)
+        first, how = (self._handle(), *operations, n, m, k), (compute, self._cublas.CUBLAS_GEMM_DEFAULT)
+        if out.ndim == 2:  # a call of its own, which may cut a long sum over k into parts
+            self._cublas.gemmEx(*first, one, *right, *left, zero, *result, *how)
+        else:
+            sides = (one, *right, k * n, *left, m * k, zero, *result, m * n)
+            self._cublas.gemmStridedBatchedEx(*first, *sides, len(out), *how)
         return out
+
+
+NULL = np.uintp(0)
 
 
 def launch_arguments(count: int, arguments: tuple[Array | int | None, ...]) -> tuple[Any, ...]:
@@ -143,7 +162,7 @@ def launch_arguments(count: int, arguments: tuple[Array | int | None, ...]) -> t
 
 def _argument(a: Array | int | None) -> Any:
     if a is None:
-        return np.uintp(0)
+        return NULL
     if isinstance(a, int):
         return np.uint32(a)
     if not a.flags.c_contiguous:

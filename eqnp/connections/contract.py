@@ -24,6 +24,7 @@ from typing import Any
 
 from eqnp import ops
 from eqnp.backends.backend import Array, array_module
+from eqnp.backends.blocks import part_of
 from eqnp.backends.workspace import Workspace
 from eqnp.connections.layers import Shape
 from eqnp.ops.moves import Move
@@ -83,7 +84,7 @@ class Connection(ABC):
         moves = []
         for block, u in self.feedback_blocks(w, v, winner, space):
             for other in others:
-                u += other[block]
+                u += part_of(other, block)
             moves.append(move.take(u, block))
         return array_module(others[0]).stack(moves).max() if move.measured else None
 

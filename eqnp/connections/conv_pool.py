@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from eqnp import ops
 from eqnp.backends.backend import Array, array_module
-from eqnp.backends.blocks import blocks
+from eqnp.backends.blocks import blocks, part_of
 from eqnp.backends.workspace import Workspace
 from eqnp.connections.contract import Connection, Prepared, Winner
 from eqnp.connections.layers import ConvLayer, Shape
@@ -70,10 +70,9 @@ class ConvPoolConnection(Connection):
         """Return |x| of the inputs of every window or tile (N, windows), or None without max-pooling."""
         if self.pool != "max":
             return None
-        rows, columns = self.reach
-        out = space.take("norms", (len(s), rows.count, columns.count), s)
+        out = space.take("norms", self._shape_of_norms(len(s)), s)
         for block in self._blocks(s):
-            out[block] = self._norms(w, s[block], space.scratch)
+            part_of(out, block)[...] = self._norms(w, part_of(s, block), space.scratch)
         return out
 
     def feedback(self, w: Prepared, v: Array, winner: Winner, space: Workspace | None = None) -> Array:
@@ -81,20 +80,21 @@ class ConvPoolConnection(Connection):
         space = space or Workspace()
         out = space.take("feedback", (len(v), *self.below), v)
         for block, part in self.feedback_blocks(w, v, winner, space):
-            out[block] = part
+            part_of(out, block)[...] = part
         return out
 
     def feedback_blocks(self, w: Prepared, v: Array, winner: Winner, space: Workspace) -> Iterator[tuple[slice, Array]]:
         """Yield (block, w~ * P^{-1}(v) of these samples): (N, P, Q, K) -> (B, H, W, C) for blocks of B samples."""
         for block in self._blocks(v):
-            yield block, self._feedback(w, v[block], part_of(winner, block), space.scratch)
+            yield block, self._feedback(w, part_of(v, block), part_of(winner, block), space.scratch)
 
     def drive_at_winners(self, w: Prepared, s: Array, winner: Winner, space: Workspace | None = None) -> Array:
         """Return P(w * s) with the maximum at given winners (N, P, Q, K): (N, H, W, C) -> (N, P, Q, K)."""
         space = space or Workspace()
         out = space.take("drive at winners", (len(s), *self.above), s)
         for block in self._blocks(s):
-            self._drive_at_winners(w, s[block], part_of(winner, block), space.scratch, out[block])
+            here = part_of(s, block), part_of(winner, block)
+            self._drive_at_winners(w, *here, space.scratch, part_of(out, block))
         return out
 
     def weight_gradient(self, s: Array, v: Array, winner: Winner, space: Workspace | None = None) -> Array:
@@ -102,9 +102,10 @@ class ConvPoolConnection(Connection):
         space = (space or Workspace()).scratch
         least = -(-ROWS // (self.conv_size[0] * self.conv_size[1]))
         cut = blocks(s, self._columns_per_sample() * s.dtype.itemsize, least)
-        dw = self._weight_gradient(s[cut[0]], v[cut[0]], part_of(winner, cut[0]), space)
-        for block in cut[1:]:
-            dw += self._weight_gradient(s[block], v[block], part_of(winner, block), space)
+        parts = [(part_of(s, block), part_of(v, block), part_of(winner, block)) for block in cut]
+        dw = self._weight_gradient(*parts[0], space)
+        for part in parts[1:]:
+            dw += self._weight_gradient(*part, space)
         return dw
 
     def bias_gradient(self, v: Array) -> Array:
@@ -112,6 +113,10 @@ class ConvPoolConnection(Connection):
         return v.sum(axis=(0, 1, 2))
 
     # ---- one block
+
+    def _shape_of_norms(self, samples: int) -> tuple[int, ...]:
+        rows, columns = self.reach
+        return samples, rows.count, columns.count
 
     def _norms(self, w: Prepared, s: Array, space: Workspace) -> Array:
         return ops.reach(s, w.ties)
@@ -181,13 +186,8 @@ class ConvPoolConnection(Connection):
         out = space.take("drive", shape, s)
         winner = space.take("winners", shape, s, dtype=array_module(s).uint8) if is_maximum else None
         for block in self._blocks(s):
-            part = part_of(norms, block)
+            here, part = part_of(s, block), part_of(norms, block)
             if is_maximum and part is None:
-                part = self._norms(w, s[block], space.scratch)
-            self._drive(w, b, s[block], space.scratch, out[block], part_of(winner, block), part)
+                part = self._norms(w, here, space.scratch)
+            self._drive(w, b, here, space.scratch, part_of(out, block), part_of(winner, block), part)
         return out, winner
-
-
-def part_of(a: Array | None, block: slice) -> Array | None:
-    """Return a block of the samples of an array (N, ...) that may be missing."""
-    return None if a is None else a[block]

@@ -7,7 +7,9 @@ step nothing is allocated. Letters as in ``conv_pool``.
 from __future__ import annotations
 
 from functools import cached_property
+from typing import NamedTuple
 
+from eqnp import ops
 from eqnp.backends.backend import Array, array_module
 from eqnp.backends.device import Device
 from eqnp.backends.workspace import Workspace
@@ -18,15 +20,38 @@ from eqnp.connections.kernels import Kernels, StateUpdate, Three, UpdateByKernel
 from eqnp.connections.layers import ConvLayer, Shape
 from eqnp.connections.merged import MergedConnection
 
-LANES = 32  # threads that share the channels of a place in a sum
+LANES = 8  # threads that share the channels of a place in a sum
+
+
+class Weights(NamedTuple):
+    """Weights in the form that the kernels take."""
+
+    w: Array  # (KH, KW, C, K); for a Winograd form transformed, (t^2, C, K)
+    spread: Array | None  # (K,): how they spread rounding errors, for the margins of ties; None without a maximum
 
 
 class CudaDense(UpdateByKernel, DenseConnection):
-    """s w + b, with the update of the state below in one pass."""
+    """s w + b, with the update of the state below in one pass. TF32 is for convolutions only."""
 
     def __init__(self, below: Shape, above: Shape, device: Device) -> None:
         super().__init__(below, above)
         self.device = device
+
+    def feedback(self, w: Prepared, v: Array, winner: Winner, space: Workspace | None = None) -> Array:
+        """Return v w^T in the shape of the state below: (N, ...) -> (N, ...)."""
+        out = (space or Workspace()).take("fed back", (len(v), len(w)), v)
+        return self.device.strict.multiply(ops.flatten(v), w, out, transpose_b=True).reshape(len(v), *self.below)
+
+    def weight_gradient(self, s: Array, v: Array, winner: Winner, space: Workspace | None = None) -> Array:
+        """Return s^T v, summed over samples: (N, ...), (N, K) -> (D, K)."""
+        s, v = ops.flatten(s), ops.flatten(v)
+        out = array_module(s).empty((s.shape[1], v.shape[1]), dtype=s.dtype)
+        return self.device.strict.multiply(s, v, out, transpose_a=True)
+
+    def drive_at_winners(self, w: Prepared, s: Array, winner: Winner, space: Workspace | None = None) -> Array:
+        """Return s w: (N, ...) -> (N, K), or the shape of the state above."""
+        out = (space or Workspace()).take("driven", (len(s), w.shape[1]), s)
+        return self.device.strict.multiply(ops.flatten(s), w, out).reshape(len(s), *self.above)
 
     def _state_update(self, w: Prepared, v: Array, winner: Winner, others: Three, space: Workspace) -> StateUpdate:
         """Return the update with u = v w^T plus ``others``."""
@@ -35,6 +60,8 @@ class CudaDense(UpdateByKernel, DenseConnection):
 
 class CudaConvPool(UpdateByKernel, ConvPoolConnection):
     """P(w * s) + b by columns and one matrix product."""
+
+    points = 0  # of a Winograd transform
 
     def __init__(self, below: Shape, layer: ConvLayer, device: Device) -> None:
         super().__init__(below, layer)
@@ -49,21 +76,40 @@ class CudaConvPool(UpdateByKernel, ConvPoolConnection):
     @cached_property
     def _pooling(self) -> Kernels:
         p, q = self.conv_size
-        return Kernels(self.device, "pooling", {"P": p, "Q": q, "K": self.layer.channels})
+        return Kernels(self.device, "pooling", {"P": p, "Q": q, "K": self.layer.channels, "LANES": self._lanes})
 
     @cached_property
     def _ties(self) -> Kernels:
-        (h, w, c), (rows, columns) = self.below, self.reach
-        sizes = {"H": h, "W": w, "C": c, "LANES": min(c, LANES), "P": rows.count, "Q": columns.count}
-        spans = {"STEP": rows.step, "SPAN_H": rows.span, "SPAN_W": columns.span, "D": rows.padding}
-        return Kernels(self.device, "ties", sizes | spans)
+        (h, w, c), (kh, kw), (rows, columns) = self.below, self.kernel, self.reach
+        sizes: dict[str, float | str] = {"H": h, "W": w, "C": c, "LANES": self._lanes, "P": rows.count}
+        sizes |= {"Q": columns.count, "STEP": rows.step, "SPAN_H": rows.span, "SPAN_W": columns.span, "D": rows.padding}
+        multiple = ops.multiple_of_eps(kh * kw * c, self.points)
+        return Kernels(self.device, "ties", sizes | {"TAPS": kh * kw, "K": self.layer.channels, "MULTIPLE": multiple})
+
+    @property
+    def _lanes(self) -> int:
+        return min(self.below[2], LANES)
+
+    def prepare(self, w: Array) -> Prepared:
+        """Return the weights w (KH, KW, C, K) together with what the margins of ties need."""
+        return Weights(w, self._spread(w))
+
+    def _spread(self, w: Array) -> Array | None:
+        """Return ``spread`` of ``ops.Ties`` for weights w (KH, KW, C, K): (K,), or None without a maximum."""
+        if self.pool != "max":
+            return None
+        spread = array_module(w).empty(w.shape[3], dtype=w.dtype)
+        self._ties.get("spreads", w.dtype)(w.shape[3], w, spread)
+        return spread
+
+    def _shape_of_norms(self, samples: int) -> tuple[int, ...]:
+        return *super()._shape_of_norms(samples), self._lanes
 
     def _norms(self, w: Prepared, s: Array, space: Workspace) -> Array:
-        """Return the norm |x| of the inputs of every window or tile, as ``ops.reach``: (N, H, W, C) -> (N, P, Q)."""
-        (n, h, w, c), (rows, columns) = s.shape, self.reach
-        partial = space.take("squares", (n, h, w, min(c, LANES)), s)
+        """Return |x|^2 of the inputs of every window or tile, by lane: (N, H, W, C) -> (N, P, Q, lanes)."""
+        partial = space.take("squares", (*s.shape[:3], self._lanes), s)
         self._ties.get("squares", s.dtype)(partial.size, s, partial)
-        reached = space.take("reached", (n, rows.count, columns.count), s)
+        reached = space.take("reached", self._shape_of_norms(len(s)), s)
         self._ties.get("reach", s.dtype)(reached.size, partial, reached)
         return reached
 
@@ -85,7 +131,7 @@ class CudaConvPool(UpdateByKernel, ConvPoolConnection):
         u = self._convolved(w, s, space)
         if self.pool == "max":
             assert winner is not None  # a maximum has winners
-            self._pooling.get("max_pool", s.dtype)(winner.size, u, b, norms, w.ties.spread, out, winner)
+            self._pooling.get("max_pool", s.dtype)(winner.size, u, b, norms, w.spread, out, winner)
         elif self.pool == "average":
             self._pooling.get("average_pool", s.dtype)(out.size, u, b, out)
         elif b is not None:

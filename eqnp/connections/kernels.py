@@ -17,7 +17,7 @@ from eqnp.ops.moves import Move
 class Kernels:
     """The kernels of one source for one connection, compiled at their first call."""
 
-    def __init__(self, device: Device, source: str, sizes: Mapping[str, int | str]) -> None:
+    def __init__(self, device: Device, source: str, sizes: Mapping[str, float | str]) -> None:
         self.device, self.source, self.sizes = device, source, dict(sizes)
         self._kernels: dict[tuple[str, np.dtype, str, float], Kernel] = {}
 

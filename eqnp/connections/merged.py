@@ -7,7 +7,7 @@ from typing import Any
 from eqnp.backends.backend import Array, array_module
 from eqnp.backends.workspace import Workspace
 from eqnp.connections.contract import Prepared, Winner
-from eqnp.connections.conv_pool import ConvPoolConnection, Direct
+from eqnp.connections.conv_pool import ConvPoolConnection
 from eqnp.connections.layers import ConvLayer, Shape
 
 
@@ -31,7 +31,7 @@ class MergedConnection(ConvPoolConnection):
         merged = array_module(w).zeros((*self.kernel, *w.shape[2:]), dtype=w.dtype)
         for where in self._shifts():
             merged[where] += 0.25 * w
-        return Direct(merged, None)
+        return super().prepare(merged)
 
     def _weight_gradient(self, s: Array, v: Array, winner: Winner, space: Workspace) -> Array:
         merged = super()._weight_gradient(s, v, winner, space)

@@ -6,11 +6,11 @@ from typing import Any
 
 from eqnp import ops
 from eqnp.backends.backend import Array, array_module
-from eqnp.backends.blocks import blocks
+from eqnp.backends.blocks import blocks, part_of
 from eqnp.backends.products import Products
 from eqnp.backends.workspace import Workspace
 from eqnp.connections.contract import Prepared, Winner
-from eqnp.connections.conv_pool import ConvPoolConnection, part_of
+from eqnp.connections.conv_pool import ConvPoolConnection
 from eqnp.connections.layers import ConvLayer, Shape
 
 CHANNELS = 32  # for the weight gradient by tiles, at least, below and above
@@ -43,7 +43,7 @@ class WinogradConnection(ConvPoolConnection):
 
     def _drive(
         self,
-        w: ops.Kernel,
+        w: Prepared,
         b: Array | None,
         s: Array,
         space: Workspace,
@@ -61,7 +61,7 @@ class WinogradConnection(ConvPoolConnection):
         if b is not None:
             out += b
 
-    def _feedback(self, w: ops.Kernel, v: Array, winner: Winner, space: Workspace) -> Array:
+    def _feedback(self, w: Prepared, v: Array, winner: Winner, space: Workspace) -> Array:
         return self._inputs(w, self._unpool_tiles(v, winner, space), space)
 
     def weight_gradient(self, s: Array, v: Array, winner: Winner, space: Workspace | None = None) -> Array:
@@ -73,8 +73,8 @@ class WinogradConnection(ConvPoolConnection):
         least = -(-TILES // self.tiling.count)  # to read and write the sum of a block costs as much as some tiles
         total: Array | None = None
         for block in blocks(s, self._numbers_per_sample() * s.dtype.itemsize, least):
-            y = self._unpool_tiles(v[block], part_of(winner, block), space)
-            part = ops.winograd_weight_products(s[block], y, transforms, self.tiling, space)
+            y = self._unpool_tiles(part_of(v, block), part_of(winner, block), space)
+            part = ops.winograd_weight_products(part_of(s, block), y, transforms, self.tiling, space)
             total = part if total is None else array_module(s).add(total, part, out=total)
         assert total is not None
         return ops.winograd_weight_gradient(total, self.tiling)
@@ -84,7 +84,7 @@ class WinogradConnection(ConvPoolConnection):
         y = ops.to_tiles(v, self.tiling, "values", space)
         return ops.winograd_unpool(y, self._winners_of_tiles(winner, space), space) if self.pool == "max" else y
 
-    def _drive_at_winners(self, w: ops.Kernel, s: Array, winner: Winner, space: Workspace, out: Array) -> None:
+    def _drive_at_winners(self, w: Prepared, s: Array, winner: Winner, space: Workspace, out: Array) -> None:
         y = self._outputs(w, s, space)
         picked = ops.winograd_pick(y, self._winners_of_tiles(winner, space)) if self.pool == "max" else y
         ops.from_tiles(picked, out)

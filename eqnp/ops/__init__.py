@@ -34,13 +34,14 @@ from eqnp.ops.conv import (
 from eqnp.ops.dense import dense, dense_transpose, dense_weight_gradient, flatten
 from eqnp.ops.pooling import average_pool, average_unpool, max_pool, max_unpool, pick_winners
 from eqnp.ops.strided import StridedKernel, strided_inputs, strided_outputs, transform_strided_weights
-from eqnp.ops.ties import Axis, Ties, prepare_ties, reach, running_sums, tie_margin
+from eqnp.ops.ties import Axis, Ties, multiple_of_eps, prepare_ties, reach, running_sums, tie_margin
 from eqnp.ops.tiles import Tiling, from_tiles, to_tiles
 from eqnp.ops.toom_cook import toom_cook
 from eqnp.ops.winograd import (
     Kernel,
     tile_transforms,
     transform_weights,
+    weight_transform,
     winograd_inputs,
     winograd_max_pool,
     winograd_outputs,
@@ -72,6 +73,7 @@ __all__ = [
     "gather_columns",
     "max_pool",
     "max_unpool",
+    "multiple_of_eps",
     "output_size",
     "pick_winners",
     "prepare_ties",
@@ -85,6 +87,7 @@ __all__ = [
     "toom_cook",
     "transform_strided_weights",
     "transform_weights",
+    "weight_transform",
     "winograd_inputs",
     "winograd_max_pool",
     "winograd_outputs",

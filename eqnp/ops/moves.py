@@ -36,6 +36,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from eqnp.backends.backend import Array, array_module
+from eqnp.backends.blocks import WHOLE, part_of
 from eqnp.ops.activations import Activation
 
 
@@ -57,12 +58,12 @@ class Move:
         """Whether the old state is read."""
         return self.omega != 1 or self.measured
 
-    def take(self, u: Array, block: slice = slice(None)) -> Array | None:
+    def take(self, u: Array, block: slice = WHOLE) -> Array | None:
         """Write s' for the samples ``block``, given their u (B, ...). Return max |s' - s| if measured, else None.
 
         The result is a 0-dimensional array of the device, so nothing is copied to the host.
         """
-        xp, old, out = array_module(u), self.old[block], self.out[block]
+        xp, old, out = array_module(u), part_of(self.old, block), part_of(self.out, block)
         self.sigma.value(u, out=out)
         if self.omega != 1:
             out -= old

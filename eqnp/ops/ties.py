@@ -136,10 +136,15 @@ def prepare_ties(w: Array, rows: Axis, columns: Axis, points: int = 0) -> Ties:
     ``points``: those of the Winograd transform that computes the outputs; 0: the direct form.
     """
     xp = array_module(w)
-    few, many = MULTIPLES[points]
-    multiple = few if math.prod(w.shape[:3]) < MANY else many
+    multiple = multiple_of_eps(math.prod(w.shape[:3]), points)
     spread = running_sums(w) * w.dtype.type(multiple * np.finfo(w.dtype).eps)
     return Ties(spread, *(xp.asarray(each, dtype=w.dtype) for each in (rows.matrix(), columns.matrix().T.copy())))
+
+
+def multiple_of_eps(terms: int, points: int = 0) -> float:
+    """Return the multiple for outputs that are sums of ``terms`` products."""
+    few, many = MULTIPLES[points]
+    return few if terms < MANY else many
 
 
 def reach(x: Array, ties: Ties) -> Array:

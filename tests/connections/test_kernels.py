@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
@@ -12,6 +15,9 @@ import numpy as np
 import nvrtc
 import pytest
 import standin
+import ties
+from conftest import GPU, make_backend
+from places import ROOT
 from tolerances import ORACLE, WINOGRAD_FORM
 
 from benchmarks.tf32 import Tf32Connection
@@ -43,6 +49,12 @@ CASES = [(below, layer, form) for below, layer in SHAPES for form in FORMS[1:] i
 needs_compiler = pytest.mark.skipif(fakecuda.COMPILER is None, reason="no C++ compiler")
 
 
+@pytest.fixture(params=["kernels", GPU[0]])
+def module(request):
+    """The stand-in, and CuPy where a GPU answers."""
+    return make_backend(request.param).xp
+
+
 def case_name(case):
     return f"{case[1]} {case[1].pool} on {case[0]} {case[2]}" if isinstance(case, tuple) else None
 
@@ -56,7 +68,7 @@ def every_map(case, dtype, cupy=standin):
     s = generator.random((3, *below)).astype(dtype)
     simple, own, space = connect(layer, below, "direct"), connect(layer, below, form, CudaDevice(cupy)), Workspace()
     assert type(own).__module__ in ("eqnp.connections.cuda", "eqnp.connections.cuda_winograd")
-    put, found = standin.asarray, []
+    put, found = cupy.asarray, []
     w0, w1, s1 = simple.prepare(w), own.prepare(put(w)), put(s)
 
     def note(actual, expected):
@@ -84,12 +96,11 @@ def every_map(case, dtype, cupy=standin):
     return found
 
 
-@needs_compiler
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("case", CASES, ids=case_name)
-def test_kernels_are_the_simple_form(case, dtype):
+def test_kernels_are_the_simple_form(case, dtype, module):
     close = (WINOGRAD_FORM if case[-1].startswith("winograd") else ORACLE)[dtype]
-    for actual, expected in every_map(case, dtype):
+    for actual, expected in every_map(case, dtype, module):
         exact = actual.dtype == np.uint8  # winners
         np.testing.assert_allclose(
             actual, expected, rtol=0, atol=0 if exact else close * max(1, np.abs(expected).max())
@@ -101,12 +112,95 @@ def test_kernels_are_the_simple_form(case, dtype):
 def test_no_thread_meets_another(case, monkeypatch):
     """Whether each has one output or several, and in whatever order threads run, the bits are the same."""
     one = every_map(case, np.float32)
-    backwards = SimpleNamespace(cuda=standin.cuda, RawModule=partial(standin.RawModule, backwards=True))
+    backwards = SimpleNamespace(
+        asarray=standin.asarray, cuda=standin.cuda, RawModule=partial(standin.RawModule, backwards=True)
+    )
     monkeypatch.setattr(device, "THREADS", 3)
     monkeypatch.setattr(device, "BLOCKS", 2)
     for cupy in (standin, backwards):
         for (actual, _), (expected, _) in zip(every_map(case, np.float32, cupy), one, strict=True):
             np.testing.assert_array_equal(actual, expected)
+
+
+GUARDED = """
+import sys
+sys.path[:0] = {paths!r}
+import fakecuda
+fakecuda.FUSED += ("-fsanitize=address", "-g")
+import numpy as np, standin, test_kernels
+for n in map(int, sys.argv[1:]):
+    test_kernels.every_map(test_kernels.CASES[n], np.float32)
+    print("kept within", n, flush=True)
+if not sys.argv[1:]:
+    sizes = {{"REAL": "float", "SIGMA": "linear", "SIGMA_RANGE": "linear_range", "OMEGA": 1}}
+    a, b = (standin.asarray(np.ones(3000, np.float32)) for _ in range(2))
+    test_kernels.DEVICE.kernel("update", "update", sizes)(3001, None, None, a, None, None, None, b, None)
+"""
+
+
+def guarded(*numbers):
+    """Run every map of these cases with a compiler that finds reads and writes outside of arrays."""
+    found = subprocess.run([fakecuda.COMPILER, "-print-file-name=libasan.so"], capture_output=True, text=True)
+    library = found.stdout.strip()
+    if not os.path.isabs(library):
+        pytest.skip("the compiler has no AddressSanitizer")
+    text = GUARDED.format(paths=[str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "connections")])
+    environment = os.environ | {"LD_PRELOAD": library, "ASAN_OPTIONS": "detect_leaks=0", "OPENBLAS_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", text, *map(str, numbers)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    "numbers", [range(0, len(CASES), 5), pytest.param(range(len(CASES)), marks=pytest.mark.slow)], ids=["some", "all"]
+)
+def test_no_kernel_reads_or_writes_beyond_its_arrays(numbers):
+    result = guarded(*numbers)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("kept within") == len(numbers)
+
+
+@needs_compiler
+def test_a_kernel_that_reads_too_far_would_be_found():
+    result = guarded()
+    assert result.returncode and "heap-buffer-overflow" in result.stderr, result.stderr
+
+
+@needs_compiler
+@pytest.mark.parametrize("form", ["direct", "winograd-2x2", "winograd-4x4"])
+@pytest.mark.parametrize("size", [1, 3])
+def test_nan_passes_a_maximum_as_it_does_in_the_simple_form(form, size):
+    below = (5, 6, 2)
+    layer = ConvLayer(3, (size, size), padding=size // 2, pool="max")
+    if not suits(form, layer, DEVICE):
+        pytest.skip("no such form")
+    generator = np.random.default_rng(6)
+    w, b = generator.standard_normal((size, size, 2, 3)), np.zeros(3)
+    simple, own = connect(layer, below, "direct"), connect(layer, below, form, DEVICE)
+    for place in np.ndindex(below[:2]):
+        s = generator.random((1, *below))
+        s[0, *place, 0] = np.nan
+        expected = simple.drive(simple.prepare(w), b, s)[0]
+        actual = own.drive(own.prepare(standin.asarray(w)), standin.asarray(b), standin.asarray(s))[0]
+        spread = np.isnan(to_host(actual))  # a Winograd form brings it to the whole tile
+        assert spread[np.isnan(expected)].all() and (form != "direct" or (spread == np.isnan(expected)).all())
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("kind", [*ties.WEIGHTS, "zero", "huge"])
+@pytest.mark.parametrize("shape", [(3, 3, 8, 5), (5, 3, 6, 2), (3, 3, 1, 4), (2, 2, 3, 70), (3, 3, 64, 2)], ids=str)
+def test_how_weights_spread_rounding_errors(shape, kind, dtype):
+    generator = np.random.default_rng(7)
+    w = ties.make_weights(kind, shape, generator, dtype)
+    w *= {"zero": 0, "huge": dtype(1e30)}.get(kind, 1)
+    layer = ConvLayer(shape[3], shape[:2], pool="max")
+    for form in ("direct", "winograd-2x2", "winograd-4x4"):
+        if suits(form, layer, DEVICE):
+            own, simple = (connect(layer, (12, 12, shape[2]), form, means) for means in (DEVICE, None))
+            expected = simple.prepare(w).ties.spread
+            actual = to_host(own.prepare(standin.asarray(w)).spread)
+            np.testing.assert_allclose(actual, expected, rtol=1e-5 if dtype == np.float32 else 1e-12)
 
 
 @needs_compiler
@@ -288,10 +382,10 @@ def test_a_kernel_is_given_what_its_source_declares():
     kernel = CudaDevice(standin).kernel(
         "update", "update", {"REAL": "float", "SIGMA": "linear", "SIGMA_RANGE": "linear_range", "OMEGA": 1}
     )
-    a, b = (standin.asarray(np.ones(3, dtype)) for dtype in (np.float32, np.float64))
+    a, out, b = (standin.asarray(np.ones(3, dtype)) for dtype in (np.float32, np.float32, np.float64))
     none = (None, None, a, None, None, None)  # feedback, nudge, three addends, the old state
-    kernel(3, *none, a, None)
-    for wrong in ((*none, b, None), (*none, 1, None), (*none, a)):
+    kernel(3, *none, out, None)
+    for wrong in ((*none, b, None), (*none, 1, None), (*none, out), (*none, a, None)):  # the last writes what it reads
         with pytest.raises((AssertionError, ValueError)):
             kernel(3, *wrong)
 

@@ -7,11 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import fakecuda
 import numpy as np
 import pytest
-import standin
 import ties
+from conftest import GPU, make_backend
 from places import TESTS
 from threadpoolctl import threadpool_info
 from tolerances import ORACLE, relative_error
@@ -53,12 +52,14 @@ def test_exact_ties_by_mkl(form, dtype):
     ties.check_exact_ties(dtype, form, means=MklProducts())
 
 
-@pytest.mark.skipif(fakecuda.COMPILER is None, reason="no C++ compiler")
 @DTYPES
 @pytest.mark.parametrize("form", FORMS)
-def test_exact_ties_and_true_gaps_by_kernels(form, dtype):
-    ties.check_exact_ties(dtype, form, standin.asarray, CudaDevice(standin), ties.LAYERS[1:3])
-    ties.check_true_gaps(dtype, form, standin.asarray, CudaDevice(standin))
+@pytest.mark.parametrize("place", ["kernels", GPU[0]])
+def test_exact_ties_and_true_gaps_by_kernels(form, dtype, place):
+    backend = make_backend(place)
+    means = backend.xp.asarray, CudaDevice(backend.xp)
+    ties.check_exact_ties(dtype, form, *means, ties.LAYERS[1:3] if place == "kernels" else ties.LAYERS)
+    ties.check_true_gaps(dtype, form, *means)
 
 
 @DTYPES

@@ -39,12 +39,24 @@ typedef unsigned int index_t;
 
 // ---- the maximum of a pooling window: eqnp/ops/pooling.py
 
+#ifdef LANES
+// |x| of the inputs of a window, from what `reach` in ties.cu wrote: sums of squares (windows, LANES).
+[[maybe_unused]] INLINE REAL norm_of(const REAL *reached, index_t window)
+{
+  REAL sum = 0;
+  for (index_t lane = 0; lane < LANES; lane++) sum += reached[size_t(window) * LANES + lane];
+  return sqrt(sum);
+}
+#endif
+
+[[maybe_unused]] INLINE REAL larger(REAL a, REAL b) { return b > a || b != b ? b : a; } // NaN if any is NaN
+
 // The place of the maximum of four values; a later place wins only if it is larger by more than `margin`.
 [[maybe_unused]] INLINE place_t winner_of(REAL first, REAL second, REAL third, REAL fourth, REAL margin, REAL &best)
 {
-  REAL top = second > first ? second : first, bottom = fourth > third ? fourth : third;
+  REAL top = larger(first, second), bottom = larger(third, fourth);
   place_t right_above = second - margin > first, right_below = fourth - margin > third;
-  best = bottom > top ? bottom : top;
+  best = larger(top, bottom);
   return bottom - margin > top ? place_t(2 + right_below) : right_above;
 }
 

@@ -13,14 +13,14 @@ INLINE size_t first_place(index_t e)
 }
 
 // pooled = the maximum of the window + bias, winner = its place. A later place wins only if it is larger by more than
-// reached[window] spread[k], so the first of equal values wins: eqnp/ops/ties.py.  `pooled` and `bias` may be null.
+// |x| spread[k], with |x| of the window, so the first of equal values wins: eqnp/ops/ties.py.  `pooled` and `bias` may be null.
 KERNEL max_pool(const REAL *u, const REAL *bias, const REAL *reached, const REAL *spread, REAL *pooled, place_t *winner,
                 index_t count)
 {
   EACH(e, count)
   {
     size_t at = first_place(e), below = at + size_t(Q) * K;
-    REAL best, margin = reached[e / K] * spread[e % K];
+    REAL best, margin = norm_of(reached, e / K) * spread[e % K];
     winner[e] = winner_of(u[at], u[at + K], u[below], u[below + K], margin, best);
     if (pooled) pooled[e] = bias ? best + bias[e % K] : best;
   }

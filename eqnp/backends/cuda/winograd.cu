@@ -98,7 +98,7 @@ INLINE void outputs_of(const REAL *m, index_t e, index_t count, REAL (&y)[M][M])
 }
 
 // The state above = pooling((A^T x A^T) M) + bias, and its winners.  A later place wins only if it is larger by more
-// than reached[tile] spread[k], so the first of equal outputs wins: eqnp/ops/ties.py.  `bias` may be null.  With POOL
+// than |x| spread[k], with |x| of the tile, so the first of equal outputs wins: eqnp/ops/ties.py.  `bias` may be null.  With POOL
 // MAX, `above` may be null; with another POOL, `reached`, `spread` and `winner` may be null.
 KERNEL pool_outputs(const REAL *m, const REAL *bias, const REAL *reached, const REAL *spread, REAL *above, place_t *winner,
                     index_t count)
@@ -112,7 +112,7 @@ KERNEL pool_outputs(const REAL *m, const REAL *bias, const REAL *reached, const 
     outputs_of(m, e, count, y);
     REAL shift = bias ? bias[k] : REAL(0);
 #if POOL == MAX
-    REAL margin = reached[e / K] * spread[k];
+    REAL margin = norm_of(reached, e / K) * spread[k];
 #endif
 #pragma unroll
     for (int a = 0; a < SIDE; a++)
@@ -219,11 +219,15 @@ INLINE REAL gathered(const REAL *d, index_t e, index_t count)
   index_t c = e % C, n = e / (C * W * H);
   int w = e / C % W + D, h = e / (C * W) % H + D;
   REAL sum = 0;
-  // Tile p has row h as its entry h - p M, between 0 and T - 1.
-  for (int p = h < T ? 0 : (h - T) / M + 1; p < P && p * M <= h; p++)
-    for (int q = w < T ? 0 : (w - T) / M + 1; q < Q && q * M <= w; q++) {
-      int entry = (h - p * M) * T + w - q * M;
-      sum += d[size_t(entry) * count + ((size_t(n) * P + p) * Q + q) * C + c];
+  // Tile p has row h as its entry i = h - p M if 0 <= i < T. These are at most MOST tiles, the last of them h / M.
+  constexpr int MOST = (T + M - 1) / M;
+#pragma unroll
+  for (int a = MOST - 1; a >= 0; a--)
+#pragma unroll
+    for (int b = MOST - 1; b >= 0; b--) {
+      int p = h / M - a, q = w / M - b, i = h - p * M, j = w - q * M;
+      bool inside = p >= 0 && p < P && i < T && q >= 0 && q < Q && j < T;
+      sum += inside ? d[size_t(i * T + j) * count + ((size_t(n) * P + p) * Q + q) * C + c] : REAL(0);
     }
   return sum;
 }
