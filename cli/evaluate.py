@@ -40,6 +40,7 @@ def evaluate(run: Path, checkpoint: str, split: str, backend: Place, overrides: 
     from eqnp.api.session import open_run
     from eqnp.cli.progress import Progress
     from eqnp.cli.rows import show_row
+    from eqnp.runs.changes import describe
     from eqnp.training import evaluate as evaluate_batches
 
     session, state = open_run(run, partial(backend.open, world), overrides, checkpoint)
@@ -64,7 +65,7 @@ def evaluate(run: Path, checkpoint: str, split: str, backend: Place, overrides: 
         (f"{split} error", f"{tally.error:.2f} % ({mistakes})"),
         (f"{split} loss", f"{tally.loss:.4f}"),
         ("residual", f"{tally.residual:.1e} after {session.learner.phases.T1} free steps at most"),
-        *(("with", line) for line in session.changed),
+        *(("with", describe(change, nudged=False)) for change in session.changed),
         *which_weights(run, session, state, checkpoint, split),
     ]
     for name, text in rows:

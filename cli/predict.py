@@ -55,7 +55,7 @@ def predict(
         return
     for line in _table(found, score_meaning(opened)):
         say(line)
-    show_changed(session.changed)
+    show_changed(session.changed, nudged=False)
 
 
 def _table(found: list[Prediction], meaning: str) -> list[str]:

@@ -6,9 +6,13 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from eqnp.cli.streams import say, say_lines
 from eqnp.shown import RESULT, shown
+
+if TYPE_CHECKING:
+    from eqnp.runs.changes import Change
 
 NARROWEST = 20  # columns; on a narrower terminal text is not wrapped
 
@@ -36,7 +40,9 @@ def show_row(name: str, text: str, width: int, indent: str = "") -> None:
     say_lines(line)
 
 
-def show_changed(changed: Sequence[str]) -> None:
-    """Print what ``--set`` changed in the configuration of a run, one line per key."""
-    for line in changed:
-        say(f"with         {line}")
+def show_changed(changed: Sequence[Change], nudged: bool = True) -> None:
+    """Print what ``--set`` changed in the configuration of a run, one line per key; ``nudged`` as in ``describe``."""
+    from eqnp.runs.changes import describe
+
+    for change in changed:
+        say(f"with         {describe(change, nudged)}")

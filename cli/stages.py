@@ -39,9 +39,10 @@ class Stages(Watch):
 
     def detail(self, text: str) -> None:
         """Show the progress inside the stage."""
-        total, done = max(self.expected, self.begun), self.begun - 1
-        fields = [f"check {self.begun}/{total}"]
-        if done >= FIRST:
-            left = (time.monotonic() - self.start) / done * (total - done)
+        done = self.begun - 1
+        known = self.begun <= self.expected  # else there are more stages than could be foreseen
+        fields = [f"check {self.begun}/{self.expected}" if known else f"check {self.begun}"]
+        if known and done >= FIRST:
+            left = (time.monotonic() - self.start) / done * (self.expected - done)
             fields.append(f"left {clock(left)}")
         self.progress.update([*fields, self.what, *([text] if text else [])])

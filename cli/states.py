@@ -54,6 +54,7 @@ def states(
     from eqnp.cli.rows import show_changed
     from eqnp.cli.selection import parse_selection
     from eqnp.runs import checkpoint as files
+    from eqnp.runs.changes import describe
     from eqnp.runs.storage import require_place
 
     require_place(out, force)
@@ -68,7 +69,7 @@ def states(
     content = record(session.learner, state.parameters, x, labels, wanted)
     content["samples"] |= {"index": files.integers(chosen), "split": split, "dataset": session.dataset.name}
     if session.changed:
-        content["changed"] = "; ".join(session.changed)
+        content["changed"] = "; ".join(map(describe, session.changed))
     files.save(out, content, kind="states")
     say(f"{out}: {len(chosen)} samples, {', '.join(content['phases'])}")
     show_changed(session.changed)

@@ -187,6 +187,7 @@ def settling_table(content: dict[str, Any], command: Sequence[str] = ()) -> str:
     s, c, advice = content["settings"], content["configured"], content["advice"]
     lines = [
         f"{s['samples']} {s['split']} samples, beta {c['beta']:g}",
+        "measured: the symmetric estimator, phases without tolerance",
         f"conv.: cosine with the converged gradient (after up to {s['steps']} steps per phase)",
         "exact: cosine with the exact gradient",
     ]

@@ -34,6 +34,7 @@ def verdict_lines(content: Mapping[str, Any], command: Sequence[str]) -> list[st
         f"{word(v['quality'])}: cosine {v['cosine']:.3f} with the exact gradient{_worst(v)}; "
         f"norm {v['length']:.2f} times that of the exact gradient; "
         f"cosine {min(v['fifths']):.3f} to {max(v['fifths']):.3f} over {_folds(v)} of the samples"
+        + (f"; the exact gradient of {v['silent']} is zero" if v["silent"] else "")
     )
     return [_row("verdict", text), *_cause(v, s, content["angle"]), *_cure(v, s, command), "", *_stage_lines(v)]
 
@@ -46,6 +47,8 @@ def _worst(v: Mapping[str, Any]) -> str:
 
 _UNKNOWN = {
     "zero": "the exact gradient is zero: all units are saturated or inactive",
+    "outputs": "the exact gradient is zero for all weights below those of the outputs: all units of a layer are at a "
+    "bound of their activation, and only the outputs learn",
     "adjoint": "the exact gradient is not known: implicit differentiation does not converge; try a larger --steps",
 }
 
@@ -62,6 +65,8 @@ def _stage_lines(v: Mapping[str, Any]) -> list[str]:
         if name == "unswitched" and not v["switching"]:
             continue
         label = STAGES[name].format(switching=v["switching"])
+        if name == "unswitched" and v["restless"] == v["switching"]:
+            label = f"without the {v['restless']} that do not settle"
         lines.append(f"{label:<38}{percent(stage['distance']):>10}  {stage['cosine']:6.3f}")
     if v["switching"] == v["samples"]:
         lines.append(prose("(every sample switches, so the bias in beta cannot be measured)"))
@@ -73,20 +78,36 @@ def _cause(v: Mapping[str, Any], s: Mapping[str, Any], angle: float) -> list[str
     if v["quality"] >= GOOD:
         return []
     at = {name: f"{stage['cosine']:.3f}" for name, stage in v["stages"].items()}
-    beta, restless = f"{v['sign'] * s['beta']:g}", f" ({v['restless']} of them do not settle)" if v["restless"] else ""
+    beta = f"{v['sign'] * s['beta']:g}"
     settled = f"with all phases settled the cosine is {at['nudged']}"
     texts = {
-        "free": f"the free phase has not settled after T1 = {s['T1']} steps (residual {v['residual']:.1e}); "
+        "free": f"{_free_phase(v, s)} (residual {v['residual']:.1e}); "
         f"the cosine is {at['configured']}, and {at['free']} with a settled free phase",
-        "nudged": f"the nudged phases have not settled after T2 = {s['T2']} steps; "
+        "nudged": f"the nudged phases have not settled after T2 = {s['T2']} steps"
+        f"{' or the tolerance ended them before' if s['tolerance'] else ''}; "
         f"the cosine is {at['free']}, and {at['nudged']} with settled nudged phases",
-        "switches": f"{v['switching']} of {v['samples']} samples switch their activity pattern at beta {beta}"
-        f"{restless}; {settled}" + (f", and {at['unswitched']} without them" if "unswitched" in at else ""),
+        "switches": f"{_restless(v, beta)}; {settled}"
+        + (f", and {at['unswitched']} without them" if "unswitched" in at else ""),
         "bias": f"the bias at beta {beta}; {settled}, and {at.get('unswitched')} without samples that switch",
         "field": f"forward and backward weights differ (vector field, mean angle {angle:.0f} degrees): "
         f"the bias does not vanish as beta goes to 0; the cosine there is {at.get('limit')}",
     }
     return [_row("cause", texts[v["cause"]])]
+
+
+def _restless(v: Mapping[str, Any], beta: str) -> str:
+    """Return which samples a nudge takes elsewhere: to another activity pattern, or to no steady state."""
+    if v["restless"] == v["switching"]:
+        return f"{v['restless']} of {v['samples']} samples do not settle at beta {beta}"
+    also = f" ({v['restless']} of them do not settle)" if v["restless"] else ""
+    return f"{v['switching']} of {v['samples']} samples switch their activity pattern at beta {beta}{also}"
+
+
+def _free_phase(v: Mapping[str, Any], s: Mapping[str, Any]) -> str:
+    if v["free_steps"] < s["T1"]:
+        taken = f"{v['free_steps']} of T1 = {s['T1']} steps"
+        return f"dynamics.tolerance = {s['tolerance']:g} ended the free phase after {taken}, before it had settled"
+    return f"the free phase has not settled after T1 = {s['T1']} steps"
 
 
 def _cure(v: Mapping[str, Any], s: Mapping[str, Any], command: Sequence[str]) -> list[str]:
@@ -97,9 +118,10 @@ def _cure(v: Mapping[str, Any], s: Mapping[str, Any], command: Sequence[str]) ->
             return [_row("cure", "none needed")]
         text = f"none by T1, T2 or beta: with settled phases and beta -> 0 the cosine is {v['limit']:.3f}"
         if "asymmetric" in v:
-            text += f"; training.nudging=asymmetric: cosine {v['asymmetric']:.3f} with these T1, T2 and beta"
+            own = " with training.common_update=false" if s["common_update"] else ""
+            text += f"; training.nudging=asymmetric{own}: cosine {v['asymmetric']:.3f} with these T1, T2 and beta"
         if not s["common_update"] and "asymmetric" in v:
-            text += "; training.common_update=true aligns the two weights"
+            text += "; training.common_update=true with a weight decay aligns the two weights"
         return [_row("cure", text)]
     changes = {key: cure[key] for key in ("beta", "T1", "T2") if cure[key] != s[key]}
     settings = {f"dynamics.{key}": f"{value:g}" for key, value in changes.items()}
@@ -107,7 +129,7 @@ def _cure(v: Mapping[str, Any], s: Mapping[str, Any], command: Sequence[str]) ->
     if cure["estimator"] != s["estimator"]:
         settings["training.estimator"] = cure["estimator"]
         words.append(f"the {cure['estimator']} estimator")
-    if s["tolerance"] and words:
+    if s["tolerance"] != cure["tolerance"]:
         settings["dynamics.tolerance"] = "0"
         words.append("tolerance 0")
     tried = len(cure["tried"]["cosine"])
@@ -133,6 +155,8 @@ def _with_settings(command: Sequence[str], settings: Mapping[str, str]) -> list[
 
 def percent(share: float) -> str:
     """Return a share of 1 as text in percent with three digits."""
+    if share >= 1e4:
+        return f"{100 * share:.0e} %"
     return f"{100 * share:.0f} %" if share >= 1 else f"{100 * share:.3g} %"
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from eqnp.backends.backend import Array, Backend
 from eqnp.backends.sharding import cut
-from eqnp.contrasts import Contrast, average_partners
+from eqnp.contrasts import Contrast, average_partners, common_contrast
 from eqnp.dropout import Masks
 from eqnp.dynamics import Phases
 from eqnp.errors import ConfigurationError
@@ -106,6 +106,11 @@ class Learner:
             f"raise dynamics.beta: at {self.beta:g} a gradient is mostly rounding in {np.dtype(dtype)}, which wants "
             f"{least:.0e} or more; or lower optimizer.rates or model.gain{self._growth}"
         ), "dynamics.beta"
+
+    @property
+    def common_update(self) -> bool:
+        """Whether both weights of a connection learn from one gradient, the mean of both (KP-VF)."""
+        return self.contrast is common_contrast if self.bptt is None else self.bptt.common_update
 
     @property
     def _growth(self) -> str:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from eqnp.backends.backend import Array, to_host
-from eqnp.dropout import Masks
+from eqnp.dropout import Masks, scaled_masks
 from eqnp.networks import Network, States
 
 
@@ -33,24 +33,30 @@ def relative_updates(new: Mapping[str, Array], old: Mapping[str, Array]) -> dict
     return {prefix: moved[prefix] / sizes[prefix] if sizes[prefix] else 0.0 for prefix in moved}
 
 
-Counts = list[tuple[int, int] | None]  # of every state: units at a bound, and units; None where sigma has no bounds
+Counts = list[tuple[int, int] | None]  # of every state: units at a bound, and units; None where sigma has no bound
 
 
 def units_at_bounds(network: Network, states: States, masks: Masks | None) -> Counts:
     """Return how many units of each state are at a bound of their activation, and how many there are.
 
-    ``states`` are s^1 .. s^L, each (N, ...). Units that dropout masks are left out.
+    ``states`` are s^1 .. s^L, each (N, ...). Units that dropout masks are left out; those that it keeps have the bounds
+    that it scales. A unit of ``relu`` at 0 is at its only bound.
     """
+    scales = scaled_masks(masks, network.architecture) if masks else [None] * len(states)
     counts: Counts = []
     for n, (s, sigma) in enumerate(zip(states, network.activations, strict=True)):
-        if not sigma.bounded:
+        bounds = [bound for bound in (sigma.low, sigma.high) if math.isfinite(bound)]
+        if not bounds:
             counts.append(None)
             continue
-        at: Array = (s <= sigma.low) | (s >= sigma.high)
-        mask = masks and masks[n]
+        scale = scales[n]
+        low, high = (bound if scale is None else bound * scale for bound in (bounds[0], bounds[-1]))
+        at: Array = s <= low if math.isfinite(sigma.low) else s >= high
+        if len(bounds) == 2:
+            at |= s >= high
         units = math.prod(s.shape)
-        if mask is not None:
-            kept: Array = mask != 0
+        if scale is not None:
+            kept: Array = scale != 0
             at, units = at & kept, int(to_host(kept.sum()))
         counts.append((int(to_host(at.sum())), units))
     return counts
@@ -60,7 +66,7 @@ NUMBERS = 2  # for each state
 
 
 def numbers(counts: Counts) -> list[float]:
-    """Return counts as numbers, ``NUMBERS`` for each state; -1 where sigma has no bounds."""
+    """Return counts as numbers, ``NUMBERS`` for each state; -1 where sigma has no bound."""
     return [float(number) for each in counts for number in (each or (-1, -1))]
 
 
@@ -85,11 +91,16 @@ def dead_state(network: Network, gradient: Mapping[str, float], shards: Sequence
 
     That is: the ``gradient``, its norms by layer, is exactly 0 for every edge but those into the outputs. Else "".
     """
-    outputs = len(network.activations) + (1 if network.architecture.readout else 0)
-    below = [edge.name for edge in network.edges if edge.upper < outputs]
-    if not below or any(gradient[name] for name in below):
+    if learns_below(network, gradient):
         return ""
     return next((name for name, share in reversed(shares_at_bounds(shards).items()) if share == 100), "")
+
+
+def learns_below(network: Network, gradient: Mapping[str, float]) -> bool:
+    """Return whether a ``gradient``, its norms by layer, changes more than the outputs; true if there is no more."""
+    outputs = len(network.activations) + (1 if network.architecture.readout else 0)
+    below = [edge.name for edge in network.edges if edge.upper < outputs]
+    return not below or any(gradient[name] for name in below)
 
 
 def columns(gradient: Mapping[str, float], updates: Mapping[str, float], shards: Sequence[Counts]) -> dict[str, float]:

@@ -25,12 +25,14 @@ def find_cure(
     now: float,
     goal: float,
     least_beta: float = 0.0,
+    tolerance: float = 0.0,
 ) -> dict[str, Any]:
     """Try smaller betas, longer phases and two-sided nudging until a quality of ``goal`` is reached.
 
     Each change is tried alone first, from small to large. If no single change is enough, all are tried together, and
     then each is taken back as far as the goal allows. If several settings reach the goal, the one with the fewest steps
-    is chosen. ``sign`` is the sign of beta, ``exact`` the reference gradient by parameter, ``now`` and ``goal`` are
+    is chosen. All are tried without a tolerance; if there is one, leaving it out is the first change. ``sign`` is the
+    sign of beta, ``exact`` the reference gradient by parameter, ``now`` and ``goal`` are
     qualities (``quality.grade``), at most 1. No beta below ``least_beta`` is tried: the run would round
     too much.
 
@@ -39,8 +41,9 @@ def find_cure(
     """
     trial = _Trial(phases, sign, exact)
     knobs = _knobs(setting, phases.steps, least_beta)
-    phases.watch.expect(sum(map(len, knobs.values())))
-    single = [
+    phases.watch.expect(sum(map(len, knobs.values())) + bool(tolerance))
+    single = [trial.first([setting], goal)] if tolerance else []
+    single += [
         trial.first([replace(setting, **{key: value}) for value in values], goal) for key, values in knobs.items()
     ]
     found = [candidate for candidate in single if candidate is not None]
@@ -58,7 +61,10 @@ def find_cure(
     reached = trial.tried.get(best, (0.0, -1.0))
     if reached[1] <= now:
         best, reached = setting, (cosine(trial.estimate(setting), exact), now)
+    else:
+        tolerance = 0.0
     return asdict(best) | {
+        "tolerance": tolerance,
         "cosine": reached[0],
         "quality": reached[1],
         "enough": reached[1] >= goal,

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from eqnp.analysis.diagnostics import cosine, degrees
+from eqnp.contrasts import average_partners
 from eqnp.dynamics import Phase, relax
 from eqnp.learner import Learner
 from eqnp.losses import one_hot
 from eqnp.prepared import PreparedNetwork, PreparedWeights
 from eqnp.reference import implicit_gradient
 from eqnp.training import State
+from eqnp.watching import learns_below, norms
 
 SAMPLES = 20
 STEPS = 500  # at most, of the free phase and again of the adjoint iteration
@@ -21,7 +25,9 @@ def angle_with_exact(learner: Learner, state: State, x: np.ndarray, labels: np.n
 
     x is (N, ...), ``labels`` (N,), on the host. ``angle_exact`` is 0 for the exact gradient and 90 for an unrelated
     one; ``exact_residual`` is how far the free states or the adjoint still moved in their last step, in the run's
-    precision. Dropout is left out.
+    precision. The angle is NaN if the exact gradient is zero for all weights below those of the outputs. If forward and
+    backward weights learn from one gradient, the exact gradient has the mean of both. Dropout is left out, and with a
+    random sign the angle is that of the sign of the epoch's first batch.
     """
     network, backend = learner.network, learner.backend
     weights = PreparedWeights(network, state.parameters)
@@ -33,7 +39,10 @@ def angle_with_exact(learner: Learner, state: State, x: np.ndarray, labels: np.n
     way = learner.phases.way  # another schedule may settle in another steady state
     free = relax(prepared, None, Phase(STEPS, still, *way, every=learner.phases.every))
     exact = implicit_gradient(prepared, free.states, target, STEPS, still, omega=way[1])
+    if learner.common_update:
+        average_partners(exact.gradient)
+    alive = learns_below(network, norms(exact.gradient))
     return {
-        "angle_exact": degrees(cosine(estimate.gradient, exact.gradient)),
+        "angle_exact": degrees(cosine(estimate.gradient, exact.gradient)) if alive else math.nan,
         "exact_residual": float(np.maximum(free.residual, exact.residual)),
     }

@@ -63,7 +63,9 @@ def ratio(slow: list[float], fast: list[float]) -> str:
 def free_phases(
     learner: Learner, parameters: Mapping[str, Array], x: Array, steps: int, run: Map, share: Share | None = None
 ) -> dict[str, Callable[[], object]]:
-    """Return, for each of ``WAYS``, a function that takes ``steps`` free steps on x (N, ...) from where it last ended.
+    """Return, by name, functions that take ``steps`` free steps on x (N, ...) from where each last ended.
+
+    There is one for each of ``WAYS``, and for the learner's own way if that is another.
 
     The batch is cut into the learner's shards, as in training. Kernels are prepared once, as for a batch. ``share``
     says that x is a part of the batch, of which other processes have the rest; a function ends when all have ended.
@@ -85,7 +87,9 @@ def free_phases(
 
         return step
 
-    return {name: repeated(Phase(steps, 0.0, *way)) for name, way in WAYS.items()}
+    schedule, omega = own = learner.phases.way
+    ways = WAYS if own in WAYS.values() else WAYS | {schedule + (f", {omega:g}" if omega != 1 else ""): own}
+    return {name: repeated(Phase(steps, 0.0, *way)) for name, way in ways.items()}
 
 
 def batch_that_fits(learner: Learner, state: State, x: np.ndarray, labels: np.ndarray, run: Map) -> int:

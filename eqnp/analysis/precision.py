@@ -40,6 +40,7 @@ from eqnp.watching import squared_norm
 
 SINGLE = float(np.finfo(np.float32).eps)
 ENOUGH = 0.05  # a rounding error above this share of the gradient causes a warning
+LARGEST = 10.0  # beta that a warning still names
 ALIKE = 1.5  # correlated rounding relative to random rounding (measured: 0.6 to 4)
 SAMPLES = 16  # at most; noise averages out over samples, so for a large batch the share is an upper bound
 SAFE_BETA = 1e-5  # in float64 the rounding error of a gradient at this beta is far below 1 %
@@ -57,6 +58,7 @@ class Rounding:
     name: str
     precision: str
     eps: float
+    feedback: float = 1.0
 
     @property
     def smallest_beta(self) -> float:
@@ -68,11 +70,19 @@ class Rounding:
         """One line that names the rounding error and the smallest useful beta; empty if the error is small."""
         if not self.share > ENOUGH:
             return ""
-        size = f"{100 * self.share:.0f} % of" if self.share < 10 else f"{self.share:.0e} times"
         return (
-            f"warning: at dynamics.beta = {self.beta:g} rounding in {self.precision} is about {size} the gradient of "
-            f"{self.name}; take dynamics.beta = {_rounded_up(self.smallest_beta)} or more{self._other_cure}"
+            f"warning: at dynamics.beta = {self.beta:g} rounding in {self.precision} is about {_times(self.share)} the "
+            f"gradient of {self.name}; take {self._cure}{self._other_cure}"
         )
+
+    @property
+    def _cure(self) -> str:
+        beta = f"dynamics.beta = {_rounded_up(self.smallest_beta)} or more"
+        if self.feedback == 1:
+            return beta
+        # Weak feedback makes the differences smaller for every layer that the nudge goes down.
+        more = f"a model.feedback above {self.feedback:g}"
+        return f"{more}, or {beta}" if self.smallest_beta <= LARGEST else more
 
     @property
     def _other_cure(self) -> str:
@@ -115,8 +125,9 @@ def estimate_rounding(learner: Learner, parameters: Mapping[str, Array], x: np.n
     target = learner.backend.asarray(one_hot(labels, learner.network.architecture.classes, np.float64))
     settled = relax(single, None, learner.phases.free)
     eps = float(np.finfo(x.dtype).eps)
+    how = _precision(learner, x.dtype), eps, learner.network.architecture.feedback
     if not settled.residual <= 1 and not all(sigma.bounded for sigma in learner.network.activations[:-1]):
-        return Rounding(learner.beta, 0.0, "", _precision(learner, x.dtype), eps)
+        return Rounding(learner.beta, 0.0, "", *how)
     start = settled.states
     free = [s.astype(np.float64) for s in start]
     gradient = _gradient(learner, double, free, target)
@@ -128,7 +139,7 @@ def estimate_rounding(learner: Learner, parameters: Mapping[str, Array], x: np.n
         if name.endswith(".weight") and not name.startswith("readout.") and (square := squared_norm(g))
     }
     worst = max(shares, key=lambda name: (shares[name] == shares[name], shares[name]), default="")
-    return Rounding(learner.beta, shares.get(worst, 0.0), worst, _precision(learner, x.dtype), eps)
+    return Rounding(learner.beta, shares.get(worst, 0.0), worst, *how)
 
 
 def _prepare(learner: Learner, parameters: Mapping[str, Array], x: np.ndarray, dtype: type) -> PreparedNetwork:
@@ -211,6 +222,13 @@ def _contrasted_first(learner: Learner, name: str) -> bool:
 def _precision(learner: Learner, dtype: np.dtype) -> str:
     devices = [getattr(connection, "device", None) for connection in learner.network.connections]
     return str(np.dtype(dtype)) if all(getattr(device, "exact", True) for device in devices) else "TF32"
+
+
+def _times(share: float) -> str:
+    """Return a share of 1 as words before a noun: "35 % of", "120 times"."""
+    if share < 10:
+        return f"{100 * share:.0f} % of"
+    return f"{share:.0f} times" if share < 1e4 else f"{share:.0e} times"
 
 
 def _rounded_up(number: float) -> str:

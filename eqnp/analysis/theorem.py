@@ -144,7 +144,7 @@ def measure_bias(phases: SettledPhases, beta: float) -> dict[str, Any]:
     interval, over the ``fitted`` values above rounding (NaN if there are fewer than three); ``order``, the theoretical
     slope.
     """
-    beta, good = _first_with_enough(partial(_unchanged, phases), beta, len(phases) / 4)
+    beta, good = _first_with_enough(phases, beta, len(phases) / 4)
     result: dict[str, Any] = {"samples": int(good.sum()), "of": len(phases)}
     if not good.any():
         return result
@@ -177,7 +177,7 @@ def compare_kinds(phases: SettledPhases, beta: float) -> dict[str, Any]:
     """
     kinds = {name: phases.by(contrast) for name, contrast in KINDS.items()}
     enough = len(phases) / 4
-    beta = min(_first_with_enough(partial(_unchanged, each), beta, enough)[0] for each in kinds.values())
+    beta = min(_first_with_enough(each, beta, enough)[0] for each in kinds.values())
     betas = [beta / 2**k for k in range(HALVINGS)]
     result: dict[str, Any] = {"betas": np.array(betas)}
     for name, each in kinds.items():
@@ -206,15 +206,15 @@ def _bias(
     return {"bias": biases, "rounding": rounding, **fitted_slope(betas, biases, rounding)}
 
 
-def _first_with_enough(
-    unchanged: Callable[[float], np.ndarray], beta: float, enough: float
-) -> tuple[float, np.ndarray]:
+def _first_with_enough(phases: SettledPhases, beta: float, enough: float) -> tuple[float, np.ndarray]:
     """Halve beta, at most 16 times, until ``enough`` samples are unchanged. Return the best beta and these samples."""
+    unchanged = partial(_unchanged, phases)
     best = beta, unchanged(beta)
     for _ in range(16):
         if best[1].sum() >= enough:
             break
         beta /= 2
+        phases.watch.expect(2)  # the phases at +-beta
         good = unchanged(beta)
         if good.sum() > best[1].sum():
             best = beta, good

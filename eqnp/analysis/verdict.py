@@ -25,6 +25,7 @@ from eqnp.analysis.steady import SettledPhases, growing
 from eqnp.contrasts import asymmetric_contrast
 from eqnp.networks import Gradient, VectorFieldNetwork
 from eqnp.stencils import Stencil, symmetric
+from eqnp.watching import learns_below, norms, squared_norm
 
 NEAR = 0.01  # a cure must come this near to the quality at beta -> 0, if that is not good
 FOLDS = 5
@@ -40,12 +41,15 @@ def judge(
 
     Returns ``of`` (number of samples) and ``samples`` (how many settle). If none does, ``growing`` is the number of
     samples whose states grow without limit, if there are any. If there is no exact gradient, ``unknown``
-    says why: ``zero`` or ``adjoint`` (its fixed point does not converge). Otherwise, with g the configured estimate and
+    says why: ``zero``, ``outputs`` (it is zero for all weights below those of the outputs) or ``adjoint`` (its fixed
+    point does not converge). Otherwise, with g the configured estimate and
     r the exact gradient, over all parameters:
 
         cosine, distance, length   <g, r> / (|g| |r|), |g - r| / |r|, |g| / |r|
         layers, quality            cosine by weight; ``quality.grade``
-        residual, sign             of the free phase; of beta: 1, or for a random sign the worse of 1 and -1
+        residual, free_steps       of the free phase as configured
+        silent                     weights whose exact gradient is zero, separated by commas
+        sign                       of beta: 1, or for a random sign the worse of 1 and -1
         fifths                     cosines of fifths of the samples (5,)
         stages                     cosine and distance after each correction
         switching, restless        samples that switch or do not settle under nudging; those that do not settle
@@ -65,10 +69,14 @@ def judge(
         return result | {"unknown": "adjoint"}
     if not size:
         return result | {"unknown": "zero"}
+    if not learns_below(phases.network, norms(exact)):
+        return result | {"unknown": "outputs"}
     sign, estimate = _worse_sign(phases, setting, exact, tolerance, every)
     stencil = make_stencil(setting, sign)
     result |= _compared(estimate, exact) | {"length": total_norm(estimate) / size, "sign": sign}
-    result["residual"] = phases.free_after(setting.T1, tolerance, every).residual
+    free = phases.free_after(setting.T1, tolerance, every)
+    result |= {"residual": free.residual, "free_steps": free.steps}
+    result["silent"] = ", ".join(n for n, g in exact.items() if n.endswith(".weight") and not squared_norm(g))
     result["fifths"] = _fifths(phases, setting, stencil, tolerance, every)
     result["layers"] = layer_cosines(estimate, exact)
     limit = phases.settled_estimate(symmetric(_smallest(setting.beta, phases.dtype)))
@@ -78,7 +86,9 @@ def judge(
         result["asymmetric"] = _asymmetric(phases, setting, stencil)
     result["goal"] = min(GOOD, grade(limit, exact) - NEAR)
     if result["quality"] < result["goal"]:
-        result["cure"] = find_cure(phases, setting, sign, exact, result["quality"], result["goal"], least_beta)
+        result["cure"] = find_cure(
+            phases, setting, sign, exact, result["quality"], result["goal"], least_beta, tolerance
+        )
     return result
 
 

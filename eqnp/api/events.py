@@ -81,6 +81,8 @@ def epoch_line(state: State, split: str, result: Tally, epochs: int, checked: Ma
         left = checked["exact_residual"]
         unsettled = "" if left <= SETTLED else f" (of states that still move by {left:.0e})"
         angle = f"{checked['angle_exact']:.1f} degrees from the exact gradient{unsettled}, "
+        if math.isnan(checked["angle_exact"]):
+            angle = "no angle with the exact gradient (`eqnp check` says why), "
     return (
         f"epoch {state.epoch + 1}/{epochs}: train loss {state.tally.loss:.4f} error {state.tally.error:.2f} %, "
         f"{split} loss {result.loss:.4f} error {result.error:.2f} %, residual {state.tally.residual:.1e}, "

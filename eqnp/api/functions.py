@@ -287,8 +287,13 @@ def exact_gradient(
     steps: int = 2000,
     tolerance: float | None = None,
     masks: Masks | None = None,
+    schedule: str = "synchronous",
+    omega: float = 1.0,
 ) -> Implicit:
     """Return the gradient of the loss at the free steady state, summed over the batch, by implicit differentiation.
+
+    ``schedule`` and ``omega`` are those of the free phase, as ``Phases`` takes them; below 1, ``omega`` damps the
+    adjoint iteration as well.
 
     Both the free phase and the adjoint iteration end once nothing moves by more than ``tolerance`` (None: 16 eps of the
     dtype), after ``steps`` steps at most; ``residual`` says whether they got there.
@@ -298,8 +303,8 @@ def exact_gradient(
     """
     target, prepared = _target(network, y, x), PreparedNetwork(network, parameters, x, masks)
     still = 16 * float(np.finfo(x.dtype).eps) if tolerance is None else tolerance
-    free = relax_prepared(prepared, None, Phase(steps, still))
-    found = reference.implicit_gradient(prepared, free.states, target, steps, still)
+    free = relax_prepared(prepared, None, Phase(steps, still, schedule, omega))
+    found = reference.implicit_gradient(prepared, free.states, target, steps, still, omega=omega)
     return replace(found, residual=max(found.residual, free.residual))
 
 

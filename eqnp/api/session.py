@@ -19,7 +19,7 @@ from eqnp.data import AsGiven, Augmentation, Batches, Dataset, Normalisation, la
 from eqnp.errors import CheckpointError, ConfigurationError
 from eqnp.learner import Learner
 from eqnp.runs import checkpoint
-from eqnp.runs.changes import describe, differences, require_readable
+from eqnp.runs.changes import Change, differences, require_readable
 from eqnp.runs.config import Config
 from eqnp.runs.configfile import load, parse
 from eqnp.runs.experiment import from_content, make_architecture, make_learner, with_threads
@@ -41,7 +41,7 @@ class Session:
     config: Config
     dataset: Dataset
     learner: Learner
-    changed: tuple[str, ...] = ()  # what --set changed in a run's configuration, one line per key
+    changed: tuple[Change, ...] = ()  # what --set changed in a run's configuration
 
     @classmethod
     def start(cls, config: Config, backend: Backend, trains: bool = True, read: Read | None = None) -> Session:
@@ -169,7 +169,7 @@ def open_run(
     changes = differences(written, config)
     require_readable(changes, quoted(path), overrides)
     session = Session.start(with_threads(config), backend(), trains=False, read=read)
-    session = replace(session, changed=tuple(map(describe, changes)))
+    session = replace(session, changed=tuple(changes))
     file = folder.best_path if which == "best" else folder.last_path
     content = load_content(file, written)
     state = session.state_in(file, content)

@@ -13,7 +13,7 @@ from typing import Any
 from eqnp.api.plotting import read_curves
 from eqnp.api.poster import is_full_size, method_of, published
 from eqnp.errors import ConfigurationError, EqnpError
-from eqnp.runs.changes import flat
+from eqnp.runs.changes import differences, flat, resumable
 from eqnp.runs.config import Config
 from eqnp.runs.configfile import load
 from eqnp.runs.runfolder import RunFolder
@@ -35,6 +35,8 @@ _FREE = _FREE_IN_SWEEPS | {
     "dynamics.check_every",
 }
 
+_LONGER = {"training.epochs", "training.patience", "optimizer.T_max"}  # a run may be resumed for more epochs
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -47,7 +49,7 @@ class Cell:
     seed: int
     status: str
     reason: str
-    """Why it is not finished; of a finished run empty, or that training.patience ended it early."""
+    """Why it is not finished; of a finished run empty, or that training.patience ended it or that keys changed."""
     epochs: int
     of: int
     test_error: float | None
@@ -140,6 +142,10 @@ def _planned_cell(path: str, plan: Planned) -> Cell:
         epochs = plan.config.training.epochs
         return Cell(path, plan.config.training.seed, status, reason, 0, epochs, None, None, None, plan.config)
     cell = cell_of(path)
+    changes = differences(plan.config, cell.config)
+    own = [str(each) for each in changes if resumable(each.key) and each.key not in _FREE]
+    if own:
+        return replace(cell, status="failed", reason=f"resumed with {', '.join(own)}", test_error=None)
     if plan.failed and cell.status != "finished":
         return replace(cell, status="failed", reason=f"{cell.reason}: {plan.failed}")
     return cell
@@ -195,7 +201,18 @@ def _state(folder: RunFolder, config: Config) -> tuple[str, str, dict[str, str]]
             return "unfinished", f"{last['epoch']} epochs, but the test set was not evaluated", last
     if _number(last.get("test_error_percent", "")) is None and not config.data.validation:
         return "failed", "metrics.csv has no test error", last
-    return "finished", f"by training.patience after {last['epoch']} of {of} epochs" if early else "", last
+    notes = [f"by training.patience after {last['epoch']} of {of} epochs"] if early else []
+    return "finished", "; ".join(notes + _changed_on_the_way(folder)), last
+
+
+def _changed_on_the_way(folder: RunFolder) -> list[str]:
+    """Return which keys changed while a run was trained, as a list of one line or none; more epochs do not count."""
+    try:
+        keys = {str(row.get("key")) for row in folder.rows(folder.history_path)}
+    except ConfigurationError:
+        return ["history.csv is damaged"]
+    own = sorted(key for key in keys - _FREE - _LONGER if not key.startswith("environment."))
+    return [f"{', '.join(own)} changed on the way (history.csv)"] if own else []
 
 
 def _patience_ended(rows: Sequence[dict[str, str]], config: Config) -> bool:

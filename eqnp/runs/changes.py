@@ -46,7 +46,7 @@ _OF_MEASURING = (
     "dynamics.omega",
 )
 _AUGMENTATION = ("data.flip", "data.crop", "data.randaugment", "data.magnitude")
-# Keys that have no effect on an evaluation.
+# Keys that have no effect on what is measured on the weights of a run.
 _OF_UPDATES = (
     "name",
     "description",
@@ -55,7 +55,19 @@ _OF_UPDATES = (
     "training.patience",
     "training.max_minutes",
     "training.check_every",
+    "training.label_smoothing",
+    "training.memory_gb",
     "optimizer.",
+)
+# Keys that have none either where no phase is nudged.
+_OF_NUDGING = (
+    "dynamics.beta",
+    "dynamics.points",
+    "dynamics.T2",
+    "training.algorithm",
+    "training.common_update",
+    "training.estimator",
+    "training.nudging",
 )
 
 
@@ -128,9 +140,15 @@ def require_readable(changes: Sequence[Change], run: str, overrides: Sequence[st
     _require(changes, _OF_WEIGHTS, run, overrides)
 
 
-def describe(change: Change) -> str:
-    """Return a change as text beside a measurement on the weights of a run."""
-    return f"{change}{' (no effect here)' if change.key.startswith(_OF_UPDATES) else ''}"
+def describe(change: Change, nudged: bool = True) -> str:
+    """Return a change as text beside a measurement on the weights of a run, in which phases are ``nudged`` or not."""
+    without = _OF_UPDATES if nudged else (*_OF_UPDATES, *_OF_NUDGING)
+    return f"{change}{' (no effect here)' if change.key.startswith(without) else ''}"
+
+
+def resumable(key: str) -> bool:
+    """Return whether a key may change when a run is resumed."""
+    return not key.startswith((*_OF_WEIGHTS, *_OF_TRAINING))
 
 
 def _require(changes: Sequence[Change], fixed: Mapping[str, str], run: str, overrides: Sequence[str]) -> None:

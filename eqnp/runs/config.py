@@ -142,7 +142,7 @@ class Model:
     feedback_winners: str = key(
         "own",
         "vector-field: where the feedback unpools; own: at the maxima under the backward weights, as published; "
-        "forward: at the maxima under the forward weights, which is faster",
+        "forward: at the maxima under the forward weights, which is faster, but the states then may never settle",
         choices=("own", "forward"),
     )
     activation: str = key("half_hard_sigmoid", "activation function sigma of every neuron", choices=ACTIVATION_NAMES)
@@ -220,7 +220,9 @@ class Training:
         choices=("plain", "asymmetric"),
     )
     common_update: bool = key(
-        False, "vector-field: forward and backward weights get the same update, which aligns them (KP-VF)"
+        False,
+        "vector-field: forward and backward weights get the same update, which aligns them if there is a weight decay "
+        "(KP-VF)",
     )
     epochs: int = key(5, "passes over the training samples", low=0)
     batch_size: int = key(50, "samples per weight update", low=1)
@@ -376,7 +378,7 @@ def check(config: Config) -> None:
             "lower it, or give optimizer.T_max, the epochs of the one-cycle"
         )
     if optimizer.momentum and optimizer.name != "sgd":
-        raise ConfigurationError("optimizer.momentum: only for sgd; adam has beta1 and beta2")
+        raise ConfigurationError(f"optimizer.momentum: only for sgd; with {optimizer.name} set it to 0")
     if optimizer.nesterov and not optimizer.momentum:
         raise ConfigurationError("optimizer.nesterov: only for sgd with optimizer.momentum above 0")
     if not config.name or any(c in config.name for c in "/\\\0") or config.name.startswith("."):
@@ -406,6 +408,8 @@ def _check_kind(config: Config) -> None:
     for what, only in (("schedule", "synchronous"), ("omega", 1)):
         if config.training.algorithm == "bptt" and getattr(config.dynamics, what) != only:
             raise ConfigurationError(f"dynamics.{what}: bptt supports only synchronous steps with omega = 1")
+    if config.training.algorithm == "bptt" and config.dynamics.tolerance:
+        raise ConfigurationError("dynamics.tolerance: bptt differentiates all of its T1 steps; set it to 0")
     if config.training.algorithm == "bptt" and config.dynamics.T2 > config.dynamics.T1:
         raise ConfigurationError(
             f"dynamics.T2: bptt differentiates at most dynamics.T1 = {config.dynamics.T1} steps, "

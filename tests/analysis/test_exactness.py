@@ -30,4 +30,25 @@ def test_a_gradient_that_is_not_a_number_has_no_angle(monkeypatch):
     found = angle_with_exact(made, initial_state(made, 1.0, "float32"), *batch(3))
     assert np.isnan(found["angle_exact"])
     nowhere = epoch_line(State({}, {}), "test", Tally(), 1, found | {"exact_residual": float("nan")})
-    assert "nan degrees from the exact gradient (of states that still move by nan)" in nowhere
+    assert "no angle with the exact gradient (`eqnp check` says why), " in nowhere
+
+
+def test_a_net_whose_units_are_all_at_a_bound_has_no_angle():
+    """The readout alone has the exact gradient: 0 degrees would be true and would mislead."""
+    made = learner(["model.loss=cross_entropy_readout", "dynamics.T1=20"], dtype="float64")
+    state = initial_state(made, 1.0, "float64")
+    state.parameters["forward.0.bias"][...] = state.parameters["forward.1.bias"][...] = 100
+    assert np.isnan(angle_with_exact(made, state, *batch(6, np.float64))["angle_exact"])
+
+
+@pytest.mark.parametrize("algorithm", ["ep", "bptt"])
+def test_weights_that_learn_from_one_gradient_are_compared_with_the_mean(monkeypatch, algorithm):
+    settings = ["model.kind=vector-field", "training.common_update=true", f"training.algorithm={algorithm}"]
+    made = learner([*settings, "dynamics.T1=300", "dynamics.T2=150", "dynamics.beta=0.001"], dtype="float64")
+    state = initial_state(made, 0.5, "float64")
+    assert made.common_update and angle_with_exact(made, state, *batch(6, np.float64))["angle_exact"] < 20
+    averaged, seen = exactness.average_partners, []
+    monkeypatch.setattr(exactness, "average_partners", lambda g: seen.append(dict(g)) or averaged(g))
+    found = angle_with_exact(made, state, *batch(6, np.float64))
+    monkeypatch.setattr(exactness, "average_partners", lambda gradient: None)
+    assert seen and angle_with_exact(made, state, *batch(6, np.float64))["angle_exact"] > found["angle_exact"]

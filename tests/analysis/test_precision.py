@@ -125,6 +125,13 @@ def test_the_warning_names_the_smallest_beta(share, beta, words):
         assert word in warning + "\n"
 
 
+def test_with_weak_feedback_more_of_it_is_the_cure():
+    """A beta in the millions would end every phase at the bounds."""
+    small, large = (Rounding(1.0, share, "forward.0.weight", "float32", 2.0**-23, 1e-3).warning for share in (0.1, 1e5))
+    assert "take a model.feedback above 0.001, or dynamics.beta = 2 or more" in small
+    assert "take a model.feedback above 0.001, or training.dtype" in large and "dynamics.beta = 2" not in large
+
+
 def test_products_in_tf32_have_a_cure_of_their_own():
     warning = Rounding(1e-2, 0.35, "forward.0.weight", "TF32", 2.0**-23).warning
     assert "rounding in TF32" in warning and warning.endswith("or training.tf32 = false")

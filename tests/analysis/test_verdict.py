@@ -13,6 +13,7 @@ from eqnp.analysis.diagnostics import cosine
 from eqnp.analysis.quality import GOOD, Setting, grade, make_stencil, word, worst_layer
 from eqnp.analysis.steady import SettledPhases
 from eqnp.analysis.verdict import judge
+from eqnp.cli import verdicts
 from eqnp.cli.verdicts import verdict_lines
 from eqnp.contrasts import asymmetric_contrast, common_contrast, vector_field_contrast
 from eqnp.estimators import estimate
@@ -263,3 +264,47 @@ def test_rounding_is_as_large_as_what_is_seen_and_grows_as_beta_falls():
         if beta == 1e-5:
             assert level / 100 < seen < 10 * level
     assert phases.rounding(symmetric(1e-5)) == pytest.approx(100 * phases.rounding(symmetric(1e-3)), rel=0.01)
+
+
+@pytest.mark.parametrize("estimator", ["symmetric", "one-sided"])
+def test_where_only_the_outputs_learn_there_is_nothing_to_compare(estimator):
+    """The readout's gradient is exact whatever the phases do, so its cosine says nothing of the rest."""
+    case = nets.make("max", "cross_entropy_readout", "half_hard_sigmoid", 1.0, samples=4)
+    for name, p in case.parameters.items():
+        if name.startswith("forward") and name.endswith("bias"):
+            p += 100
+    result = verdict(case, estimator=estimator)
+    assert result["unknown"] == "outputs" and "quality" not in result
+    settings = {"steps": 800, "T1": 200, "T2": 100, "beta": 0.05}
+    (text,) = verdict_lines({"verdict": result, "settings": settings, "angle": 0}, [])
+    assert "only the outputs learn" in " ".join(text.split())
+
+
+def test_a_weight_whose_exact_gradient_is_zero_is_named():
+    case = curved()
+    case.parameters["forward.0.weight"][...] = 0
+    case.x[...] = 0  # so that the first weight has no gradient, but what is above it has
+    result = verdict(case)
+    assert result["silent"] == "forward.0.weight" and "forward.0.weight" not in result["layers"]
+
+
+def test_a_tolerance_is_the_cause_and_leaving_it_out_the_cure():
+    """No other key of the cure may change if this one is enough."""
+    result = judge(phases_of(curved()), Setting(200, 100, 0.05, "symmetric"), tolerance=0.3)
+    assert result["free_steps"] < 200 and result["quality"] < GOOD
+    cure = result["cure"]
+    assert (cure["T1"], cure["T2"], cure["beta"], cure["tolerance"]) == (200, 100, 0.05, 0.0) and cure["enough"]
+    names = ("T1", "T2", "beta", "estimator")
+    settings = dict(zip(names, (200, 100, 0.05, "symmetric"), strict=True)) | {"tolerance": 0.3, "common_update": False}
+    lines = verdict_lines({"verdict": result, "settings": settings, "angle": 0}, ["eqnp", "train"])
+    text = " ".join(" ".join(lines).split())
+    assert "cure tolerance 0: cosine" in text and "eqnp train --set dynamics.tolerance=0 " in text
+    if result["cause"] == "free":
+        assert f"tolerance = 0.3 ended the free phase after {result['free_steps']} of T1 = 200 steps" in text
+
+
+def test_samples_that_only_do_not_settle_switch_nothing():
+    found = {"restless": 3, "switching": 3, "samples": 5}
+    assert verdicts._restless(found, "1.5") == "3 of 5 samples do not settle at beta 1.5"
+    found["switching"] = 4
+    assert "4 of 5 samples switch their activity pattern at beta 1.5 (3 of them" in verdicts._restless(found, "1.5")

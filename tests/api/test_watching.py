@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -83,6 +84,37 @@ def test_units_at_a_bound_leave_masked_units_out():
     assert watching.units_at_bounds(network, states, masks)[0] == (2, n - 2)
     shards = [watching.units_at_bounds(network, states, each) for each in (None, masks)]
     assert watching.shares_at_bounds(shards) == {"s1": 100 * 6 / (2 * n - 2), "s2": 0.0}
+
+
+def test_units_that_dropout_scales_have_the_bounds_that_it_scales():
+    network, _ = eqnp.build("digits", {"model.layers.0.keep": 0.5, "model.dropout_scaling": "states"})
+    states = [np.full((2, *shape), 0.7, np.float32) for shape in network.architecture.state_shapes]
+    masks = [np.ones_like(states[0]), None]
+    states[0][0, 0, 0, :3] = [2, 1.9, 0]  # a kept unit of 1 is 2
+    assert watching.units_at_bounds(network, states, masks)[0] == (2, states[0].size)
+    assert watching.units_at_bounds(network, states, None)[0] == (3, states[0].size)
+
+
+def test_a_unit_of_relu_has_one_bound_and_a_linear_one_none():
+    network, _ = eqnp.build("digits", {"model.activation": "relu", "model.loss": "squared_error"})
+    states = [np.full((2, *shape), 9.0, np.float32) for shape in network.architecture.state_shapes]
+    states[0][0, 0, 0, :3] = 0
+    counts = watching.units_at_bounds(network, states, None)
+    assert counts[0] == (3, states[0].size)
+    linear = replace_activations(network, "linear")
+    assert watching.units_at_bounds(linear, states, None) == [None] * len(states)
+
+
+def replace_activations(network, name):
+    layers = [replace(layer, activation=name) for layer in network.architecture.layers]
+    return type(network)(replace(network.architecture, layers=layers))
+
+
+def test_a_net_of_relu_whose_units_have_died_ends_with_its_message(capsys, tmp_path):
+    """As one of relu6 does."""
+    words = overrides("model.activation=relu", "optimizer.rates=30", "model.gain=0.5", "training.epochs=8")
+    result = train_small(capsys, tmp_path / "run", *words)
+    assert result.code == 6 and "every unit of s" in result.err, result.err
 
 
 def test_steps_are_those_that_phases_took(capsys, tmp_path):

@@ -219,6 +219,19 @@ def test_a_terminal_sees_the_check_go_on(capsys, monkeypatch, more):
     assert "left" in stream.getvalue()
 
 
+def test_keys_that_change_nothing_say_so(capsys, tmp_path):
+    """An evaluation nudges nothing; a check does, but smooths no labels."""
+    folder = tmp_path / "run"
+    assert train_small(capsys, folder).code == 0
+    keys = ("dynamics.T1=5", "dynamics.beta=0.3", "training.estimator=one-sided", "training.label_smoothing=0.1")
+    of = {}
+    for command, more in (("evaluate", []), ("check", ["--samples", "0:3"])):
+        out = run(capsys, command, folder, *more, *overrides(*keys)).out
+        lines = [line for line in out.splitlines() if " instead of " in line]
+        of[command] = ["(no effect here)" in line for line in lines]
+    assert of == {"evaluate": [False, True, True, True], "check": [False, False, False, True]}
+
+
 def test_percent():
     assert [percent(x) for x in (2.5, 0.178, 1e-5)] == ["250 %", "17.8 %", "0.001 %"]
 

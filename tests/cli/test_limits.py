@@ -122,6 +122,8 @@ def test_bench(capsys, tmp_path, monkeypatch):
     content = json.loads(out.read_text())
     assert {name: len(times) for name, times in content["steps"].items()} == dict.fromkeys(WAYS, 2)
     assert len(content["batch"]) == 2
+    own = run(capsys, "bench", "digits", *quick, *overrides("dynamics.schedule=up-down")).out
+    assert "step, up-down " in own, "the way of the configuration is among those that are measured"
     assert content["batches"] * content["batch_size"] >= content["samples"] and content["inputs"] == "mnist-small"
     for name in ("HOME", "XDG_DATA_HOME"):
         monkeypatch.setenv(name, str(tmp_path))

@@ -14,7 +14,7 @@ import pytest
 from commands import SMALL_OPTIONS, assert_fails, overrides, run
 
 from eqnp.api.poster import PUBLISHED, Method, is_full_size, method_of, published
-from eqnp.api.survey import survey
+from eqnp.api.survey import Planned, survey
 from eqnp.api.survey_page import _tick, chart
 from eqnp.cli.main import main
 from eqnp.runs.configfile import load
@@ -73,6 +73,32 @@ def test_what_is_not_finished_is_shown_with_its_reason(runs):
     assert "not TOML" in reasons["lost"] and "not a run folder" in reasons["plain"] and "no such" in reasons["none"]
     (row,) = [row for row in found.rows if any(cell.run.endswith("s0") for cell in row.cells)]
     assert row.finished == [last_error(runs / "s0")] and row.spread is None
+
+
+def test_a_run_whose_settings_changed_on_the_way_says_so(capsys, runs, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(runs / "s0", folder)
+    words = overrides("training.epochs=3", "optimizer.T_max=3", "training.estimator=one-sided", "dynamics.beta=0.2")
+    assert run(capsys, "train", "--quiet", "--resume", folder, *words).code == 0
+    (row,) = survey([folder]).rows
+    reason = "dynamics.beta, training.estimator changed on the way (history.csv)"
+    assert (row.cells[0].status, row.cells[0].reason) == ("finished", reason)
+    assert reason in run(capsys, "report", folder).out.replace("\n", " ").replace("    ", "")
+
+
+def test_a_run_of_a_sweep_that_was_resumed_otherwise_is_no_run_of_its_row(capsys, runs, tmp_path):
+    """As the message of a run that diverged asks for."""
+    folder = tmp_path / "run"
+    shutil.copytree(runs / "s0", folder)
+    plan = Planned(load(str(folder / "config.toml")), "row")
+    (row,) = survey([folder], {str(folder): plan}).rows
+    assert row.finished
+    words = overrides("training.epochs=3", "optimizer.T_max=3", "optimizer.rates=0.02", "training.threads=2")
+    assert run(capsys, "train", "--quiet", "--resume", folder, *words).code == 0
+    (row,) = survey([folder], {str(folder): plan}).rows
+    (cell,) = row.cells
+    assert not row.finished and cell.status == "failed" and "optimizer.rates = 0.02 instead of 0.5" in cell.reason
+    assert "threads" not in cell.reason
 
 
 def test_with_a_validation_set_the_test_error_is_that_of_the_chosen_weights(runs, tmp_path):

@@ -9,6 +9,7 @@ import nets
 import numpy as np
 import pytest
 
+import eqnp
 from eqnp import derivatives as engine
 from eqnp.architecture import Architecture
 from eqnp.connections.layers import ConvLayer, DenseLayer, Skip
@@ -146,6 +147,11 @@ def test_the_exact_gradient_where_synchronous_steps_diverge():
         near = {sign: case.parameters | {name: case.parameters[name] + sign * 1e-5} for sign in (1, -1)}
         expected = (settled_loss(near[1]) - settled_loss(near[-1])) / 2e-5
         assert abs(g.sum() - expected) <= 1e-8 * max(1, abs(expected)), name
+    arguments = case.network, case.parameters, case.x, case.target
+    by_sweeps = eqnp.exact_gradient(*arguments, tolerance=1e-13, schedule="even-odd")
+    assert by_sweeps.residual <= 1e-13 < eqnp.exact_gradient(*arguments, steps=100).residual
+    for name, g in by_sweeps.gradient.items():
+        np.testing.assert_allclose(g, found.gradient[name], rtol=1e-9)
 
 
 # ---- every mistake on a graph is noticed

@@ -182,6 +182,12 @@ def test_a_wrong_override_is_one_line_that_blames_it(override, words):
     assert str(error.value).startswith(f"--set {override[:2]}")
 
 
+def test_bptt_has_no_tolerance():
+    """It would train on all T1 steps and be evaluated after fewer."""
+    with pytest.raises(ConfigurationError, match="dynamics.tolerance: bptt differentiates all"):
+        load("small-mse-bptt", ["dynamics.tolerance=0.1"])
+
+
 @pytest.mark.parametrize(
     ("overrides", "start"),
     [
