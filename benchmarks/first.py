@@ -25,6 +25,13 @@ from eqnp.runs.experiment import make_learner
 from eqnp.training import initial_state
 
 SHOWN = 12  # lines of each part on the terminal
+# The tests that say most: every kernel by itself, and whole runs.
+KERNELS = (
+    "tests/connections/test_kernels.py",
+    "tests/ops/test_ties.py",
+    "tests/backends/test_gpu.py",
+    "tests/backends/test_nccl.py",
+)
 MACHINE = "import sys, cupy, numpy, h5py; print(sys.version, cupy.__version__, numpy.__version__, h5py.__version__)"
 
 
@@ -41,12 +48,14 @@ def parts(out: Path) -> list[Part]:
     gpu_tests = ("pytest", "-m", "gpu", "-rfE", "--tb=short", "--maxfail=25", "-q", "-p", "no:cacheprovider")
     # A missing package or a warning of a newer one must not hide what the GPU does.
     gpu_tests += ("-W", "default", "--continue-on-collection-errors")
+    others = tuple(f"--ignore={path}" for path in KERNELS)
     return [
         Part("machine", 20, ("-c", MACHINE)),
         Part("doctor", 60, ("-m", "eqnp", "doctor")),
         Part("digits", 75, ("-m", "eqnp", "train", "--backend", "cupy", "--out", str(out / "digits"), "--quiet")),
         Part("same", 60, ("-m", "benchmarks.first", "--same")),
-        Part("tests", 150, ("-m", *gpu_tests)),
+        Part("kernels", 120, ("-m", *gpu_tests, *KERNELS)),
+        Part("tests", 150, ("-m", *gpu_tests, *others)),
         Part(
             "bench",
             200,

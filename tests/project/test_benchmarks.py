@@ -6,6 +6,7 @@ import importlib.util
 
 import numpy as np
 import pytest
+from places import ROOT
 from tolerances import ORACLE
 
 from benchmarks import first, gpu, row
@@ -53,7 +54,8 @@ def test_the_first_minutes_on_a_gpu(standin_for_cupy, tmp_path, capsys):
     """NumPy against CuPy, each part a command that exists, and a part that fails or hangs stops no other."""
     assert max(first.distances(get_backend("cupy")).values()) <= ORACLE[np.float64]
     made = first.parts(tmp_path)
-    assert [part.name for part in made] == ["machine", "doctor", "digits", "same", "tests", "bench"]
+    assert [part.name for part in made] == ["machine", "doctor", "digits", "same", "kernels", "tests", "bench"]
+    assert all((ROOT / path).is_file() for path in first.KERNELS)
     for part in made:
         module = part.command[1] if part.command[0] == "-m" else "sys"
         assert importlib.util.find_spec(module), part

@@ -184,7 +184,7 @@ def test_a_wrong_override_is_one_line_that_blames_it(override, words):
 
 def test_bptt_has_no_tolerance():
     """It would train on all T1 steps and be evaluated after fewer."""
-    with pytest.raises(ConfigurationError, match="dynamics.tolerance: bptt differentiates all"):
+    with pytest.raises(ConfigurationError, match=r"dynamics\.tolerance: bptt differentiates all"):
         load("small-mse-bptt", ["dynamics.tolerance=0.1"])
 
 
