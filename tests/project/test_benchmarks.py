@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+from fakecuda import COMPILER
 from places import ROOT
 from tolerances import ORACLE
 
@@ -62,6 +65,33 @@ def test_the_first_minutes_on_a_gpu(standin_for_cupy, tmp_path, capsys):
     for part in (first.Part("fails", 20, ("-c", "print(7); raise SystemExit(3)")), first.Part("hangs", 1, HANGS)):
         first.run(part, tmp_path)
     assert "fails: exit 3" in (shown := capsys.readouterr().out) and "7" in shown and "out of time" in shown
+
+
+REHEARSAL = """
+import sys
+sys.path[:0] = {paths!r}
+import pytest, standin
+sys.modules["cupy"] = standin
+options = ["-o", "addopts=--import-mode=importlib", "-m", "gpu", "-q", "-p", "no:cacheprovider", "-rfE", "--tb=short"]
+sys.exit(pytest.main([*options, "-W", "default", *sys.argv[1:]]))
+"""
+
+
+@pytest.mark.skipif(COMPILER is None, reason="no C++ compiler")
+@pytest.mark.parametrize(
+    "paths",
+    [
+        ("tests/connections", "tests/backends/test_nccl.py", "tests/backends/test_backends.py"),
+        pytest.param(("tests",), marks=pytest.mark.slow),
+    ],
+    ids=["some", "all"],
+)
+def test_the_tests_that_need_a_gpu_pass_on_the_stand_in(paths):
+    """They must not fail on a GPU for a mistake of their own."""
+    text = REHEARSAL.format(paths=[str(ROOT), str(ROOT / "tests")])
+    command = [sys.executable, "-c", text, *paths]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert result.returncode == 0 and " passed" in result.stdout, result.stdout[-3000:] + result.stderr[-1000:]
 
 
 HANGS = ("-c", "import time; time.sleep(60)")
