@@ -13,7 +13,7 @@ from typing import Any
 from eqnp.api.plotting import read_curves
 from eqnp.api.poster import is_full_size, method_of, published
 from eqnp.errors import ConfigurationError, EqnpError
-from eqnp.runs.changes import differences, flat, resumable
+from eqnp.runs.changes import Change, comparable, differences, flat, resumable
 from eqnp.runs.config import Config
 from eqnp.runs.configfile import load
 from eqnp.runs.runfolder import RunFolder
@@ -192,7 +192,8 @@ def _state(folder: RunFolder, config: Config) -> tuple[str, str, dict[str, str]]
     losses = [_number(text) for name, text in last.items() if name.endswith("_loss")]
     if not all(loss is not None and math.isfinite(loss) for loss in losses):
         return "failed", f"it diverged in epoch {last['epoch']}", last
-    early = _patience_ended(rows, config)
+    changed = _history(folder)
+    early = _patience_ended(rows, config, changed)
     if int(last["epoch"]) < of and not early:
         return "unfinished", f"{last['epoch']} of {of} epochs", last
     if config.data.validation:
@@ -202,22 +203,33 @@ def _state(folder: RunFolder, config: Config) -> tuple[str, str, dict[str, str]]
     if _number(last.get("test_error_percent", "")) is None and not config.data.validation:
         return "failed", "metrics.csv has no test error", last
     notes = [f"by training.patience after {last['epoch']} of {of} epochs"] if early else []
-    return "finished", "; ".join(notes + _changed_on_the_way(folder)), last
+    return "finished", "; ".join(notes + _changed_on_the_way(changed)), last
 
 
-def _changed_on_the_way(folder: RunFolder) -> list[str]:
-    """Return which keys changed while a run was trained, as a list of one line or none; more epochs do not count."""
+def _history(folder: RunFolder) -> dict[str, int]:
+    """Return the keys that changed while a run was trained, each with the last epoch in which one took effect."""
     try:
-        keys = {str(row.get("key")) for row in folder.rows(folder.history_path)}
-    except ConfigurationError:
+        return {row["key"]: int(row["epoch"]) for row in folder.history()}
+    except (ConfigurationError, KeyError, ValueError):
+        return {"damaged": 0}
+
+
+def _changed_on_the_way(changed: Mapping[str, int]) -> list[str]:
+    """Return which keys changed while a run was trained, as a list of one line or none; more epochs do not count."""
+    if "damaged" in changed:
         return ["history.csv is damaged"]
-    own = sorted(key for key in keys - _FREE - _LONGER if not key.startswith("environment."))
+    own = sorted(key for key in changed.keys() - _FREE - _LONGER if not key.startswith("environment."))
     return [f"{', '.join(own)} changed on the way (history.csv)"] if own else []
 
 
-def _patience_ended(rows: Sequence[dict[str, str]], config: Config) -> bool:
-    """Return whether ``training.patience`` ended a run before its last epoch, from the rows of its metrics."""
+def _patience_ended(rows: Sequence[dict[str, str]], config: Config, changed: Mapping[str, int]) -> bool:
+    """Return whether ``training.patience`` ended a run before its last epoch, from the rows of its metrics.
+
+    The comparison of errors starts anew where a key ``changed`` that defines what is measured.
+    """
     patience, split = config.training.patience, "validation" if config.data.validation else "test"
+    anew = [epoch for key, epoch in changed.items() if comparable([Change(key, None, None)], split == "validation")]
+    rows = [row for row in rows if int(row["epoch"]) >= max(anew, default=0)]
     errors = [_number(row.get(f"{split}_error_percent", "")) for row in rows]
     known = [error for error in errors if error is not None]
     if not patience or not known or int(rows[-1]["epoch"]) >= config.training.epochs:

@@ -130,6 +130,9 @@ def test_a_run_that_patience_ended_is_finished(capsys, runs, tmp_path):
     )
     assert (stopped.cells[0].status, stopped.cells[0].reason) == ("unfinished", "2 of 9 epochs")
     assert "1 of 1 runs finished" in run(capsys, "report", tmp_path / "patient").out
+    history = "time,epoch,batch,key,old,new,version,command\nnow,2,0,dynamics.T1,4,5,0,eqnp\n"
+    (tmp_path / "patient" / "history.csv").write_text(history)
+    assert survey([tmp_path / "patient"]).rows[0].cells[0].status == "unfinished", "errors are compared anew"
 
 
 def test_a_published_figure_stands_only_beside_data_that_it_can_be_compared_with():
