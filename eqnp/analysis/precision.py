@@ -71,7 +71,7 @@ class Rounding:
         if not self.share > ENOUGH:
             return ""
         return (
-            f"warning: at dynamics.beta = {self.beta:g} rounding in {self.precision} is about {_times(self.share)} the "
+            f"warning: at dynamics.beta = {self.beta:g} rounding in {self.precision} is about {times(self.share)} the "
             f"gradient of {self.name}; take {self._cure}{self._other_cure}"
         )
 
@@ -224,7 +224,7 @@ def _precision(learner: Learner, dtype: np.dtype) -> str:
     return str(np.dtype(dtype)) if all(getattr(device, "exact", True) for device in devices) else "TF32"
 
 
-def _times(share: float) -> str:
+def times(share: float) -> str:
     """Return a share of 1 as words before a noun: "35 % of", "120 times"."""
     if share < 10:
         return f"{100 * share:.0f} % of"

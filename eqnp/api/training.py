@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from eqnp.analysis.diagnostics import alignment_angles
+from eqnp.analysis.drift import drift_warning
 from eqnp.analysis.exactness import SAMPLES as CHECK_SAMPLES
 from eqnp.analysis.exactness import angle_with_exact
 from eqnp.analysis.measuring import batch_that_fits
@@ -211,11 +212,12 @@ class TrainingRun:
         return from_content(content, self.session.learner, self.session.initial_state())
 
     def _warn(self, state: State) -> None:
-        """Warn if the rounding error over beta is not small against the gradient."""
+        """Warn if rounding over beta, or what is left of the free phase, is not small against the gradient."""
         if self.leads and state.epoch < self.epochs:
             batch = self.session.ordered_batches("train").batch(0, 0)
-            if warning := rounding_warning(self.session.learner, state.parameters, *batch):
-                self.report.message(warning)
+            for warning in (rounding_warning, drift_warning):
+                if line := warning(self.session.learner, state.parameters, *batch):
+                    self.report.message(line)
 
     def _epoch(self, state: State, run: Map, stop: StopRequest) -> State:
         """Train one epoch or its rest, evaluate and save. If stopped inside, save and return early."""

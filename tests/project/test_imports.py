@@ -43,7 +43,7 @@ LADDER = [
     "analysis.cures",
     "analysis.settling analysis.theorem analysis.verdict analysis.precision analysis.trajectories analysis.measuring "
     "analysis.costs",
-    "analysis.circles",
+    "analysis.circles analysis.drift",
     "analysis.calibration analysis.exactness",
     "analysis.plots",
     "analysis.picture analysis",
