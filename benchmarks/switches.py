@@ -4,7 +4,7 @@
 
 It shows what happens if winners of pools or clips switch between the phases. The estimator is symmetric, all phases are
 settled, over the test samples whose free phase settles. Every kind is measured in float32 and in float64, against the
-exact gradient in float64; that of KP-VF has the mean of both weights. *Switch*: the share of these samples that change
+exact gradient in float64; that of KP-VF has the sum of both weights. *Switch*: the share of these samples that change
 their activity pattern at beta or -beta. Asymmetric phases have fixed winners, so only clips count there.
 """
 

@@ -123,7 +123,7 @@ def _kind_lines(kinds: Mapping[str, Any]) -> list[str]:
     lines = [
         "",
         prose(
-            "bias of plain nudging, of a common update (KP-VF, from the mean gradient of both weights) and of "
+            "bias of plain nudging, of a common update (KP-VF, from the summed gradients of both weights) and of "
             f"asymmetric nudging; settled phases; samples that keep their pattern: {counts}"
         ),
         "        plain     KP-VF     asymmetric",

@@ -88,8 +88,10 @@ def asymmetric_contrast(prepared: PreparedNetwork, free: States, terms: Terms, t
 def common_contrast(prepared: PreparedNetwork, free: States, terms: Terms, target: Array) -> Gradient:
     """Return one gradient for the forward and the backward weights: the mean of both contrasts at the nudged states.
 
-    Target (N, K). With the same rates eta and decays lambda on both sides their difference only decays: after t updates
-    theta_f - theta_b is (1 - eta lambda)^t times its initial value.
+    Target (N, K). Each of the two contrasts is the gradient of a weight that both share, so for weights that agree the
+    result is the sum of their exact gradients (``add_partners``). With the same rates eta and decays lambda on both
+    sides their difference only decays: after t updates of SGD without momentum theta_f - theta_b is (1 - eta lambda)^t
+    times its initial value.
     """
     gradient = symmetric_contrast(prepared, free, terms, target)
     backward: Gradient = {}
@@ -102,12 +104,23 @@ def common_contrast(prepared: PreparedNetwork, free: States, terms: Terms, targe
 
 def average_partners(gradient: Gradient) -> None:
     """Replace the gradients of every backward weight and its forward weight by their mean, in place."""
+    add_partners(gradient)
+    for name, g in gradient.items():
+        if name.startswith("backward."):
+            g *= 0.5
+            gradient[forward_partner(name)][...] = g
+
+
+def add_partners(gradient: Gradient) -> None:
+    """Replace the gradients of every backward weight and its forward weight by their sum, in place.
+
+    That is the gradient of a weight which both share, and so what ``common_contrast`` estimates once both agree.
+    """
     for name in gradient:
         if name.startswith("backward."):
-            mean = gradient[forward_partner(name)]
-            mean += gradient[name]
-            mean *= 0.5
-            gradient[name][...] = mean
+            total = gradient[forward_partner(name)]
+            total += gradient[name]
+            gradient[name][...] = total
 
 
 def default_contrast(network: Network, common: bool = False, nudging: str = "plain") -> Contrast:

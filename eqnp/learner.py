@@ -12,7 +12,7 @@ import numpy as np
 
 from eqnp.backends.backend import Array, Backend
 from eqnp.backends.sharding import cut
-from eqnp.contrasts import Contrast, average_partners, common_contrast
+from eqnp.contrasts import Contrast, add_partners, common_contrast
 from eqnp.dropout import Masks
 from eqnp.dynamics import Phases
 from eqnp.errors import ConfigurationError
@@ -33,7 +33,7 @@ class BPTT:
     """Training by backpropagation through the last T2 of T1 free steps, instead of EP.
 
     ``segment`` is how many states are kept at once (0: all). With ``common_update`` forward and backward weights learn
-    from one gradient.
+    from one gradient, the sum of both, which is that of a shared weight.
     """
 
     segment: int = 0
@@ -44,7 +44,7 @@ class BPTT:
         path = trajectory(prepared, phases.T1, phases.T2, self.segment)
         gradient = bptt_gradient(prepared, path, target)
         if self.common_update:
-            average_partners(gradient)
+            add_partners(gradient)
         outputs = prepared.network.outputs(prepared.parameters, path.final.states)
         return Estimate(gradient, prepared.network.loss.value(outputs, target), outputs, path.final)
 
@@ -109,7 +109,7 @@ class Learner:
 
     @property
     def common_update(self) -> bool:
-        """Whether both weights of a connection learn from one gradient, the mean of both (KP-VF)."""
+        """Whether both weights of a connection learn from one gradient (KP-VF)."""
         return self.contrast is common_contrast if self.bptt is None else self.bptt.common_update
 
     @property

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from eqnp.analysis.diagnostics import cosine, degrees
-from eqnp.contrasts import average_partners
+from eqnp.contrasts import add_partners
 from eqnp.dynamics import Phase, relax
 from eqnp.learner import Learner
 from eqnp.losses import one_hot
@@ -26,7 +26,7 @@ def angle_with_exact(learner: Learner, state: State, x: np.ndarray, labels: np.n
     x is (N, ...), ``labels`` (N,), on the host. ``angle_exact`` is 0 for the exact gradient and 90 for an unrelated
     one; ``exact_residual`` is how far the free states or the adjoint still moved in their last step, in the run's
     precision. The angle is NaN if the exact gradient is zero for all weights below those of the outputs. If forward and
-    backward weights learn from one gradient, the exact gradient has the mean of both. Dropout is left out, and with a
+    backward weights learn from one gradient, the exact gradient has the sum of both. Dropout is left out, and with a
     random sign the angle is that of the sign of the epoch's first batch.
     """
     network, backend = learner.network, learner.backend
@@ -40,7 +40,7 @@ def angle_with_exact(learner: Learner, state: State, x: np.ndarray, labels: np.n
     free = relax(prepared, None, Phase(STEPS, still, *way, every=learner.phases.every))
     exact = implicit_gradient(prepared, free.states, target, STEPS, still, omega=way[1])
     if learner.common_update:
-        average_partners(exact.gradient)
+        add_partners(exact.gradient)
     alive = learns_below(network, norms(exact.gradient))
     return {
         "angle_exact": degrees(cosine(estimate.gradient, exact.gradient)) if alive else math.nan,

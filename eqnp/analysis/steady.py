@@ -16,8 +16,8 @@ from eqnp.analysis.diagnostics import sample_moves, total_norm
 from eqnp.backends.backend import Array, array_module, to_host
 from eqnp.contrasts import (
     Contrast,
+    add_partners,
     asymmetric_contrast,
-    average_partners,
     common_contrast,
     default_contrast,
     nudged_network,
@@ -189,7 +189,7 @@ class SettledPhases:
     def exact(self, which: np.ndarray | None = None) -> Implicit:
         """Return the exact gradient at the free steady states, summed over the samples ``which`` (N,) or all.
 
-        If both weights of a connection learn from one gradient (``common_contrast``), both get the mean of their two.
+        If both weights of a connection learn from one gradient (``common_contrast``), both get the sum of their two.
         """
         prepared, at, target = self._part(which)
         self.watch.stage("the exact gradient")
@@ -197,7 +197,7 @@ class SettledPhases:
             prepared, at(self.free.states), target, self.steps, still(self.dtype), omega=self.way[1]
         )
         if self.contrast is common_contrast:
-            average_partners(found.gradient)
+            add_partners(found.gradient)
         return found
 
     def is_solved(self, found: Implicit) -> bool:

@@ -21,7 +21,7 @@ from scipy.stats import t as student_t
 from eqnp.analysis.diagnostics import Agreement, ep_steps, minus, total_norm
 from eqnp.analysis.steady import SettledPhases, Watch
 from eqnp.backends.backend import Array, to_host
-from eqnp.contrasts import Contrast, asymmetric_contrast, average_partners, common_contrast, vector_field_contrast
+from eqnp.contrasts import Contrast, add_partners, asymmetric_contrast, common_contrast, vector_field_contrast
 from eqnp.networks import Gradient, Network, accumulate
 from eqnp.prepared import PreparedNetwork
 from eqnp.reference import backpropagate, bptt_gradient, trajectory
@@ -71,14 +71,14 @@ def check_steps(
         cumulative          (T2 + 1,): <g_0 + .. + g_{t-1}, R> / |R|^2 with R = sum r_t
 
     The stencil ``bptt`` has ``cumulative`` alone, which ends at 1. If both weights of a connection learn from one
-    gradient (``common_contrast``), BPTT's two gradients are averaged too. All steps are synchronous.
+    gradient (``common_contrast``), BPTT's two gradients are added. All steps are synchronous.
     """
     prepared = PreparedNetwork(network, parameters, x)
     path = trajectory(prepared, T1, T2)
     total = bptt_gradient(prepared, path, target)
     common = contrast is common_contrast
     if common:
-        average_partners(total)
+        add_partners(total)
     (watch or Watch()).stage("step by step against BPTT")
     series = {
         name: ep_steps(prepared, path.final.states, target, make(beta), T2, contrast) for name, make in STENCILS.items()
@@ -88,7 +88,7 @@ def check_steps(
     along: dict[str, dict[str, list[float]]] = {name: {p: [0.0] for p in total} for name in sums}
     for _, reference in backpropagate(prepared, path, target):
         if common:
-            average_partners(reference)
+            add_partners(reference)
         updates = {name: next(steps) for name, steps in series.items()}
         for name, update in (*updates.items(), ("bptt", reference)):
             accumulate(sums[name], update)
@@ -169,7 +169,7 @@ def compare_kinds(phases: SettledPhases, beta: float) -> dict[str, Any]:
 
     Each is measured as in ``measure_bias``, over the samples that keep their own pattern, at the same values of beta:
     from the largest at which a quarter of the samples do so for each of them. The exact gradient of ``common`` has the
-    mean of both weights.
+    sum of both weights.
 
     Returns ``betas`` (6,) and for each kind ``samples`` (how many keep their pattern) and, for each estimator,
     ``bias`` and ``rounding`` (6,), ``slope``, ``slope_error`` and ``fitted``. It is empty if no sample keeps its

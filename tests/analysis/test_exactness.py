@@ -42,13 +42,13 @@ def test_a_net_whose_units_are_all_at_a_bound_has_no_angle():
 
 
 @pytest.mark.parametrize("algorithm", ["ep", "bptt"])
-def test_weights_that_learn_from_one_gradient_are_compared_with_the_mean(monkeypatch, algorithm):
+def test_weights_that_learn_from_one_gradient_are_compared_with_the_sum(monkeypatch, algorithm):
     settings = ["model.kind=vector-field", "training.common_update=true", f"training.algorithm={algorithm}"]
     made = learner([*settings, "dynamics.T1=300", "dynamics.T2=150", "dynamics.beta=0.001"], dtype="float64")
     state = initial_state(made, 0.5, "float64")
     assert made.common_update and angle_with_exact(made, state, *batch(6, np.float64))["angle_exact"] < 20
-    averaged, seen = exactness.average_partners, []
-    monkeypatch.setattr(exactness, "average_partners", lambda g: seen.append(dict(g)) or averaged(g))
+    added, seen = exactness.add_partners, []
+    monkeypatch.setattr(exactness, "add_partners", lambda g: seen.append(dict(g)) or added(g))
     found = angle_with_exact(made, state, *batch(6, np.float64))
-    monkeypatch.setattr(exactness, "average_partners", lambda gradient: None)
+    monkeypatch.setattr(exactness, "add_partners", lambda gradient: None)
     assert seen and angle_with_exact(made, state, *batch(6, np.float64))["angle_exact"] > found["angle_exact"]

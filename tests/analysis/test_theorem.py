@@ -11,7 +11,7 @@ import pytest
 from eqnp.analysis.diagnostics import Agreement
 from eqnp.analysis.steady import SettledPhases
 from eqnp.analysis.theorem import check_bias, check_steps, compare_kinds
-from eqnp.contrasts import asymmetric_contrast, vector_field_contrast
+from eqnp.contrasts import asymmetric_contrast, common_contrast, vector_field_contrast
 
 
 def steps_of(case, beta, T1=80, T2=6):
@@ -83,6 +83,16 @@ def test_untied_weights_have_a_bias_that_stays_and_tied_ones_have_not():
     tied = bias_of(nets.make("max", kind="own winners", tied=True), contrast=vector_field_contrast)
     assert abs(untied["symmetric"]["slope"]) < 0.1 and untied["symmetric"]["bias"].min() > 1e-3
     assert tied["symmetric"]["slope"] == pytest.approx(2, abs=0.1)
+
+
+def test_a_common_update_of_weights_that_agree_has_the_orders_and_the_steps_of_a_shared_weight():
+    case = nets.make_settling("deep dense", "squared_error", kind="own winners", tied=True)
+    result = bias_of(case, contrast=common_contrast)
+    for name, order in (("one-sided", 1), ("symmetric", 2)):
+        assert result[name]["slope"] == pytest.approx(order, abs=0.1), name
+    given = (case.network, case.parameters, case.x, case.target, 200, 6, 0.01)
+    for name, each in check_steps(*given, common_contrast)["symmetric"].items():
+        assert each["relative_error"] < 1e-3 and each["distance"] < 1e-3, name
 
 
 def test_the_kinds_of_nudging_of_untied_weights_side_by_side():

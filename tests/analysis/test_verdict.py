@@ -170,9 +170,20 @@ def test_the_exact_gradient_of_a_net_that_is_damped_is_damped_too():
     assert found.residual <= 1e-13
 
 
-def test_where_both_weights_learn_from_one_gradient_the_exact_one_is_averaged_too():
+def test_where_both_weights_learn_from_one_gradient_the_exact_one_is_their_sum():
+    own = phases_of(untied(), contrast=vector_field_contrast).exact().gradient
     exact = phases_of(untied(), contrast=common_contrast).exact().gradient
-    np.testing.assert_array_equal(exact["forward.1.weight"], exact["backward.1.weight"])
+    for name in ("forward.1.weight", "backward.1.weight"):
+        np.testing.assert_allclose(exact[name], own["forward.1.weight"] + own["backward.1.weight"], rtol=1e-9)
+
+
+@pytest.mark.parametrize("beta", [0.05, 0.005])
+def test_a_common_update_of_weights_that_agree_is_exact_as_beta_falls(beta):
+    """Each weight learns from what a shared one would; the mean of both has a cosine of 0.95 with it."""
+    case = nets.make_settling("deep dense", "squared_error", kind="own winners", tied=True)
+    result = verdict(case, 800, 800, beta, contrast=common_contrast)
+    assert result["cosine"] > 1 - beta**2 and result["length"] == pytest.approx(1, abs=beta)
+    assert result["limit"] == pytest.approx(1, abs=1e-9)
 
 
 def test_a_layer_that_is_much_worse_is_named():
