@@ -2,7 +2,7 @@
 
 The names in ``__all__`` are public; docs/api.md shows them, and ``__init__.pyi`` tells them to type checkers. Each is
 imported when it is first used, so that ``import eqnp`` and ``eqnp --help`` are quick. Start reading at
-``eqnp/networks.py``; the README gives the order of the rest.
+``eqnp/from_scratch.py``; the README gives the order of the rest.
 """
 
 import sys

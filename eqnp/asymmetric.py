@@ -15,12 +15,12 @@ of the input. It computes the same maps, except that winners are given and need 
 Why this is exact. Let D = sigma'(F(s_*)) and M = diag(m). The free state obeys s_* = m sigma(F(s_*)), so by implicit
 differentiation
 
-    dL/dtheta = (dF/dtheta)^T D M (I - A^T D M)^{-1} dl/ds
+    dl/dtheta = (dF/dtheta)^T D M (I - A^T D M)^{-1} dl/ds
 
 Every s_beta obeys s_beta = m sigma(F_a(s_beta) - beta dl/ds(s_beta)), and s_0 = s_*. Differentiated at beta = 0 this is
 v = M D (A^T v - dl/ds) with v = ds_beta/dbeta, so
 
-    v = - (I - M D A^T)^{-1} M D dl/ds = - D M (I - A^T D M)^{-1} dl/ds,        dL/dtheta = - (dF/dtheta)^T v
+    v = - (I - M D A^T)^{-1} M D dl/ds = - D M (I - A^T D M)^{-1} dl/ds,        dl/dtheta = - (dF/dtheta)^T v
 
 The plain phase has A instead of A^T here. F_a is linear, and sigma and the loss are smooth between kinks, so s_beta is
 a smooth function of beta as long as no unit crosses a clip. A stencil then gives v up to its own order, O(beta) for

@@ -120,8 +120,8 @@ def dphi_dtheta(network: PreparedNetwork, states: States, edges: Sequence[int] |
 def weighted(network: PreparedNetwork, gradient: Gradient) -> Gradient:
     """Multiply derivatives of s . F, by parameter name, by the energy weight of the layer with this s, in place.
 
-    With weights the sum of s . F over layers is Phi (``eqnp.networks``). The layer is the upper one of an edge for its
-    forward weight and its bias, the lower one for its backward weight.
+    c_n F^n is dPhi/ds^n (``eqnp.networks``), so a term s^n . F^n has the weight c_n. The layer is the upper one of an
+    edge for its forward weight and its bias, the lower one for its backward weight.
     """
     architecture = network.network.architecture
     if architecture.feedback != 1:

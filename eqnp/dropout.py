@@ -12,7 +12,7 @@ feedback (by q) and gets stronger feedback from above (by 1 / q) than without dr
 size without dropout. Evaluation has no masks and divides by nothing.
 
 Both have a Phi if the whole network has one. With ``states`` s is the scaled state, and the energy of a unit that is
-kept is q / 2 |s|^2 instead of 1 / 2 |s|^2 (for a clip), which is stationary where s / (1 / q) = dPhi/ds.
+kept has q |s|^2 / (2 a) instead of |s|^2 / (2 a), for sigma(u) = clip(a u, ..): stationary where s = (a / q) dPhi/ds.
 """
 
 from __future__ import annotations

@@ -13,21 +13,21 @@ THE FREE PHASE. Every layer steps to where dE/ds = 2 s - dPhi/ds would be zero, 
 
 P^{-1} puts each value at the place where its window had the maximum. w~ * is the transpose of w *.
 
-THE NUDGED PHASE. A softmax outside the system reads the top layer, y^ = softmax(w_out s^L + b_out), and its loss is the
+THE NUDGED PHASE. A softmax outside the system reads the top layer, y^ = softmax(s^L w_out + b_out), and its loss is the
 cross-entropy l = -log y^[label]. With beta l added to the energy the top layer moves, so that y^ comes a little nearer
 to the one-hot target y if beta > 0, and goes away from it if beta < 0. The other layers follow by the feedback:
 
-    s <- sigma(dPhi/ds - beta dl/ds),      dl/ds^L = w_out^T (y^ - y)         from the free steady state
+    s <- sigma(dPhi/ds - beta dl/ds),      dl/ds^L = (y^ - y) w_out^T         from the free steady state
 
 LEARNING. Let s_beta be the steady state under beta, Phi_beta = Phi - beta l, and G = |s_beta|^2 - Phi_beta(s_beta).
 At s_beta the derivative by s is zero, or s is at a bound. So G does not notice small changes of s_beta, which leaves
 dG/dbeta = l(s_beta) and dG/dtheta = -dPhi_beta/dtheta(s_beta). The order of two derivatives is free, so at beta = 0
 
-    dl/dtheta = d/dtheta dG/dbeta = d/dbeta dG/dtheta
+    d l(s_0)/dtheta = d/dtheta dG/dbeta = d/dbeta dG/dtheta
               ~ -1/(2 beta) [dPhi_beta/dtheta(s_beta) - dPhi_{-beta}/dtheta(s_{-beta})]      the symmetric estimate
 
 There is no backward pass. A weight needs only the states of the two layers that it joins: dPhi/dw_n is s^n correlated
-with g = P^{-1}(s^{n+1}), dPhi/db_n is the sum of g, and dl/dw_out is s^L (y^ - y)^T.
+with g = P^{-1}(s^{n+1}), dPhi/db_n is the sum of g, and dl/dw_out is (s^L)^T (y^ - y).
 
 Letters: N images; (H, W) size and C channels of s^n; K channels of s^{n+1}; (KH, KW) kernel; D zeros around s;
 (U, V) = (H + 2D - KH + 1, W + 2D - KW + 1) places of the convolution, rounded down to even: the rest fills no window.
@@ -87,7 +87,7 @@ def pool(u: Array, margin: Array) -> tuple[Array, Array]:
     # Of equal places the first wins. Rounding can make equal sums differ: a later place must win by more than margin.
     places = [u[:, i::2, j::2] for i, j in np.ndindex(2, 2)]
     p = np.maximum.reduce(places)
-    return p, np.argmax([place >= p - margin for place in places], axis=0)
+    return p, np.argmax([place >= p - margin for place in places], axis=0)  # the first that is True
 
 
 def unpool(p: Array, winner: Array) -> Array:
@@ -123,7 +123,7 @@ def dphi_ds(theta: Theta, s: States, input_drive: Array) -> States:
 
 
 def readout(theta: Theta, s: States) -> Array:
-    """Return y^ = softmax(w_out s^L + b_out): (N, H, W, C) -> (N, classes)."""
+    """Return y^ = softmax(s^L w_out + b_out): (N, H, W, C) -> (N, classes)."""
     o = s[-1].reshape(len(s[-1]), -1) @ theta["readout.weight"] + theta["readout.bias"]
     e = np.exp(o - o.max(axis=1, keepdims=True))  # the shift cancels; it keeps exp from overflow
     return e / e.sum(axis=1, keepdims=True)

@@ -141,7 +141,7 @@ class ComplexNetwork(PreparedNetwork):
 
 
 def complex_outputs(network: Network, parameters: Parameters, states: States) -> Array:
-    """Return the complex outputs o (N, K) for ``states`` as pairs (2 N, ...): output units, or w_out s^L + b_out."""
+    """Return the complex outputs o (N, K) for ``states`` as pairs (2 N, ...): output units, or s^L w_out + b_out."""
     if not network.architecture.readout:
         return from_pair(states[-1])
     o = from_pair(dense(flatten(states[-1]), parameters["readout.weight"]))

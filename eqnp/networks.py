@@ -131,7 +131,7 @@ class Network(ABC):
         return [xp.zeros((x.shape[0], *shape), dtype=x.dtype) for shape in self.architecture.state_shapes]
 
     def outputs(self, parameters: Parameters, states: States, space: Workspace | None = None) -> Array:
-        """Return the outputs o (N, K) for states (N, ...): the output units, or the logits w_out s^L + b_out."""
+        """Return the outputs o (N, K) for states (N, ...): the output units, or the logits s^L w_out + b_out."""
         if not self.architecture.readout:
             return states[-1]
         s, w = flatten(states[-1]), parameters["readout.weight"]
@@ -144,7 +144,7 @@ class Network(ABC):
         return self.loss.value(self.outputs(parameters, states), target)
 
     def dl_ds(self, parameters: Parameters, states: States, target: Array, space: Workspace | None = None) -> Array:
-        """Return dl/ds^L (N, ...) for a target (N, K): dl/do, or w_out^T dl/do if o is a readout of s^L."""
+        """Return dl/ds^L (N, ...) for a target (N, K): dl/do, or dl/do w_out^T if o is a readout of s^L."""
         space = space or Workspace()
         o = self.outputs(parameters, states, space)
         dl_do = self.loss.gradient(o, target, out=space.take("dl/do", o.shape, o))
@@ -166,7 +166,10 @@ class Network(ABC):
 
 
 class SymmetricNetwork(Network):
-    """The network of the poster's first part: one weight for both directions, so Phi exists and a step ascends it."""
+    """The network of the poster's first part: one weight for both directions.
+
+    So Phi exists, and a step is s <- sigma(dPhi/ds).
+    """
 
     vector_field = False
 

@@ -3,13 +3,14 @@
 The free phase reaches s_T in T1 steps of s_{t+1} = sigma(F(s_t)). With lambda_T = dl/ds(s_T) and the step's own adjoint
 (``eqnp.derivatives.step_vjp``),
 
-    lambda_t = J_t^T lambda_{t+1},        dL/dtheta = sum over the last T2 steps of  (ds_{t+1}/dtheta)^T lambda_{t+1}
+    lambda_t = J_t^T lambda_{t+1}
+    gradient = dl/dtheta + sum over the last T2 steps of  (ds_{t+1}/dtheta)^T lambda_{t+1}
 
 The adjoint of a step uses the four maps of a connection with their roles swapped. It needs no other kernels.
 
 At a steady state every J_t is the same J, and the limit of large T2 is implicit differentiation:
-lambda_* = J^T lambda_* + dl/ds, dL/dtheta = (ds'/dtheta)^T lambda_*. Estimators are compared with this
-exact gradient.
+lambda_* = J^T lambda_* + dl/ds, and the gradient is dl/dtheta + (ds'/dtheta)^T lambda_*, where dl/dtheta is that of the
+readout. Estimators are compared with this exact gradient.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ def backpropagate(prepared: PreparedNetwork, path: Trajectory, target: Array) ->
 
 
 def bptt_gradient(prepared: PreparedNetwork, path: Trajectory, target: Array) -> Gradient:
-    """Return dL/dtheta through the steps of ``path``, summed over samples. Target (N, K)."""
+    """Return the gradient of the loss through the steps of ``path``, summed over samples. Target (N, K)."""
     total: Gradient = {}
     for _, gradient in backpropagate(prepared, path, target):
         accumulate(total, gradient)
@@ -136,7 +137,7 @@ class Implicit:
 def implicit_gradient(
     prepared: PreparedNetwork, steady: States, target: Array, steps: int, tolerance: float, omega: float = 1.0
 ) -> Implicit:
-    """Return dL/dtheta at the steady state ``steady``, each (N, ...), summed over samples. Target (N, K).
+    """Return the loss's gradient at the steady state ``steady``, each (N, ...), summed over samples. Target (N, K).
 
     lambda <- lambda + omega (J^T lambda + dl/ds - lambda) is repeated until J^T lambda + dl/ds - lambda is at most
     ``tolerance``, for ``steps`` steps at most. It begins with ``omega``, at most 1, and halves it whenever this does

@@ -55,13 +55,13 @@ def random_sign(beta: float, generator: np.random.Generator) -> Stencil:
 
 
 def symmetric(beta: float) -> Stencil:
-    """Return {(beta, 1 / 2 beta), (-beta, -1 / 2 beta)}: three phases, bias of order beta^2."""
+    """Return {(beta, 1 / (2 beta)), (-beta, -1 / (2 beta))}: three phases, bias of order beta^2."""
     require_nudging(beta)
     return Stencil("symmetric", ((beta, 0.5 / beta), (-beta, -0.5 / beta)))
 
 
 def four_point(beta: float) -> Stencil:
-    """Return {(+-beta, +-2 / 3 beta), (+-2 beta, -+1 / 12 beta)}: five phases, bias of order beta^4."""
+    """Return {(+-beta, +-2 / (3 beta)), (+-2 beta, -+1 / (12 beta))}: five phases, bias of order beta^4."""
     require_nudging(beta)
     near, far = 2 / (3 * beta), 1 / (12 * beta)
     return Stencil("four-point", ((beta, near), (-beta, -near), (2 * beta, -far), (-2 * beta, far)))

@@ -4,8 +4,9 @@
            + sum of f_e(s^j) over edges e = (n -> j)       feedbacks from above; in a chain one, from s^{n+1}
     s^n   <- m^n sigma(F^n(s) - beta dl/ds^n)              m is dropout's mask, or 1
 
-F is dPhi/ds if a Phi exists. The network is prepared with its weights and its input; ``eqnp.prepared`` computes the
-parts in place. Only the last state is nudged: dl/ds^n = 0 for the others.
+The first edge into a layer adds its bias. If a Phi exists, F^n is (dPhi/ds^n) / c_n; without weak feedback c_n is 1.
+The network is prepared with its weights and its input; ``eqnp.prepared`` computes the parts in place. Only the last
+state is nudged: dl/ds^n = 0 for the others.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Connections: the four maps that couple two layers, each one line of mathematics.
 
-Phi = sum over connections of  v . d(s),  with the drive d(s) = P(w * s + b) or w s + b, where b is None if another
-connection to the same layer has its bias. In this room, s is the state below and v the state above the connection, both
-(N, ...) with N samples; ``winner`` is the place of the maximum
-in each pooling window.
+Phi = sum over connections of  v . d(s),  with the drive d(s) = P(w * s + b) or s w + b. A layer has one bias: on all
+connections into it but one, b is None. In this room, s is the state below and v the state above the connection, both
+(N, ...) with N samples; ``winner`` is the place of the maximum in each pooling window.
 
 | map | dense | conv-pool |
 |---|---|---|

@@ -99,7 +99,7 @@ class ConvLayer:
 
 @dataclass(frozen=True)
 class DenseLayer:
-    """w s + b: every unit is connected to all units of the layer below, flattened in (H, W, C) order.
+    """s w + b: every unit is connected to all units of the layer below, flattened in (H, W, C) order.
 
     The other fields are as in ``ConvLayer``.
     """
