@@ -9,7 +9,7 @@ from pathlib import Path
 from eqnp.api.report import Report, with_backend
 from eqnp.api.resuming import change_line, nothing_to_do
 from eqnp.api.session import OpenBackend, Read, Session, config_in, load_content, with_lasting_folder
-from eqnp.api.titles import title
+from eqnp.api.titles import announce
 from eqnp.runs.changes import differences, keep_schedule, require_resumable
 from eqnp.runs.config import Config
 from eqnp.runs.configfile import load
@@ -52,5 +52,5 @@ def plan_resume(path: Path, overrides: Sequence[str], backend: OpenBackend, repo
 
 
 def _plan(session: Session, report: Report, state: State | None = None, folder: Path | None = None) -> None:
-    report.message(title(session, state or session.initial_state(), folder))
+    announce(report, session, state or session.initial_state(), folder)
     report.message("nothing was trained or written (--dry-run)")

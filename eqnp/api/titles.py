@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from eqnp.analysis.costs import Costs
+from eqnp.api.report import Report
 from eqnp.api.session import Session
 from eqnp.learner import BPTT, Learner
 from eqnp.runs.config import Config
+from eqnp.runs.idle import idle_keys
 from eqnp.shown import shown
 from eqnp.training import State
 
@@ -27,6 +29,13 @@ def title(session: Session, state: State, folder: Path | None = None) -> str:
         f"{weights} parameters, {method(config, session.learner.bptt)}, {_work(session)}, from {start}"
         f"{'' if folder is None else f', in {folder}'}"
     )
+
+
+def announce(report: Report, session: Session, state: State, folder: Path | None = None) -> None:
+    """Report the title of a run, and which keys of its configuration have no effect."""
+    report.message(title(session, state, folder))
+    for line in idle_keys(session.config):
+        report.message(f"note: {line}")
 
 
 def _work(session: Session) -> str:

@@ -22,7 +22,7 @@ from eqnp.api.report import Report, clock, with_backend
 from eqnp.api.results import summary
 from eqnp.api.session import CONFIG, KIND, Session
 from eqnp.api.signals import Interrupted, StopRequest
-from eqnp.api.titles import title
+from eqnp.api.titles import announce
 from eqnp.backends.sharding import Map
 from eqnp.backends.world import Alone, World
 from eqnp.errors import DiskError, DivergedError, EqnpError, OutOfMemoryError, memory_errors
@@ -67,7 +67,7 @@ class TrainingRun:
         self._require_space(state)
         training = self.session.config.training
         self._deadline = time.monotonic() + 60 * training.max_minutes if training.max_minutes else math.inf
-        self.report.message(title(self.session, state, self.folder.path))
+        announce(self.report, self.session, state, self.folder.path)
         if self.world.size > 1:
             shards, each = len(self.session.learner.shards(training.batch_size)), training.threads
             threads = "1 thread" if each == 1 else f"{each} threads"

@@ -54,6 +54,7 @@ LADDER = [
     "runs.presets runs.spelling runs.datakeys",
     "runs.config",
     "runs.keys runs.overrides runs.changes runs.variables",
+    "runs.idle",
     "runs.reading",
     "runs.configfile",
     "runs.origins",

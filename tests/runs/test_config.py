@@ -9,6 +9,7 @@ from dataclasses import fields, is_dataclass, replace
 from typing import get_type_hints
 
 import pytest
+from commands import SMALL_OPTIONS, overrides, run
 
 from eqnp.architecture import LOSSES
 from eqnp.connections.forms import FORMS
@@ -21,6 +22,7 @@ from eqnp.runs import presets
 from eqnp.runs.config import ACTIVATION_NAMES, LARGEST_WHOLE, Config, Dynamics, Layer, Model
 from eqnp.runs.configfile import load, preset_text, to_toml
 from eqnp.runs.experiment import make_architecture
+from eqnp.runs.idle import idle_keys
 from eqnp.stencils import ESTIMATORS
 
 INPUTS = {"mnist-small": (28, 28, 1), "mnist": (28, 28, 1), "cifar10": (32, 32, 3), "cifar100": (32, 32, 3)}
@@ -412,3 +414,28 @@ def test_a_warm_up_ends_before_its_one_cycle():
         load("digits", [*cycle, "optimizer.warmup=4"])
     assert load("digits", [*cycle, "optimizer.warmup=4", "optimizer.T_max=5"]).optimizer.warmup == 4
     assert load("digits", [*cycle, "optimizer.warmup=0.5", "training.epochs=0"]).training.epochs == 0
+
+
+def test_keys_that_are_set_and_unused_are_named(capsys, tmp_path):
+    """A user who sets a key expects that it does something."""
+    settings = ["dynamics.check_every=3", "data.magnitude=5", "training.memory_gb=2", "optimizer.beta1=0.8"]
+    lines = idle_keys(load("digits", [*settings, "optimizer.schedule=constant", "optimizer.T_max=4"]))
+    assert [line.partition(" ")[0] for line in lines] == [
+        "data.magnitude",
+        "dynamics.check_every",
+        "training.memory_gb",
+        "optimizer.T_max",
+        "optimizer.beta1",
+    ]
+    assert lines[1] == "dynamics.check_every = 3 has no effect, since dynamics.tolerance is 0"
+    used = ["dynamics.tolerance=0.01", "data.randaugment=1", "optimizer.name=adam", "optimizer.momentum=0"]
+    assert idle_keys(load("digits", [*settings[:2], settings[3], *used])) == []
+    for more in ([], ["--dry-run"]):
+        words = ["train", *SMALL_OPTIONS, *overrides(settings[0], "training.epochs=0"), *more]
+        err = run(capsys, *words, "--out", tmp_path / str(len(more))).err
+        assert "note: dynamics.check_every = 3 has no effect" in err
+
+
+@pytest.mark.parametrize("preset", presets.names())
+def test_no_preset_sets_a_key_that_it_does_not_use(preset):
+    assert idle_keys(load(preset)) == []
