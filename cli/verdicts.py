@@ -48,7 +48,7 @@ def _worst(v: Mapping[str, Any]) -> str:
 _UNKNOWN = {
     "zero": "the exact gradient is zero: all units are saturated or inactive",
     "outputs": "the exact gradient is zero for all weights below those of the outputs: all units of a layer are at a "
-    "bound of their activation, and only the outputs learn",
+    "bound of their activation, or the weights above them are zero; only the outputs learn",
     "adjoint": "the exact gradient is not known: implicit differentiation does not converge; try a larger --steps",
 }
 
@@ -69,7 +69,8 @@ def _stage_lines(v: Mapping[str, Any]) -> list[str]:
             label = f"without the {v['restless']} that do not settle"
         lines.append(f"{label:<38}{percent(stage['distance']):>10}  {stage['cosine']:6.3f}")
     if v["switching"] == v["samples"]:
-        lines.append(prose("(every sample switches, so the bias in beta cannot be measured)"))
+        what = "no sample settles" if v["restless"] == v["samples"] else "every sample switches"
+        lines.append(prose(f"({what}, so the bias in beta cannot be measured)"))
     return lines
 
 
@@ -80,6 +81,8 @@ def _cause(v: Mapping[str, Any], s: Mapping[str, Any], angle: float) -> list[str
     at = {name: f"{stage['cosine']:.3f}" for name, stage in v["stages"].items()}
     beta = f"{v['sign'] * s['beta']:g}"
     settled = f"with all phases settled the cosine is {at['nudged']}"
+    if v["restless"]:
+        settled = f"with phases of up to {s['steps']} steps the cosine is {at['nudged']}"
     texts = {
         "free": f"{_free_phase(v, s)} (residual {v['residual']:.1e}); "
         f"the cosine is {at['configured']}, and {at['free']} with a settled free phase",

@@ -28,6 +28,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from eqnp.backends.backend import Array, to_host
+from eqnp.connections.conv_pool import ConvPoolConnection
 from eqnp.contrasts import asymmetric_contrast, nudged_network, vector_field_contrast
 from eqnp.dynamics import Phase, relax
 from eqnp.errors import memory_errors
@@ -220,7 +221,8 @@ def _contrasted_first(learner: Learner, name: str) -> bool:
 
 
 def _precision(learner: Learner, dtype: np.dtype) -> str:
-    devices = [getattr(connection, "device", None) for connection in learner.network.connections]
+    convolutions = (each for each in learner.network.connections if isinstance(each, ConvPoolConnection))
+    devices = [getattr(connection, "device", None) for connection in convolutions]
     return str(np.dtype(dtype)) if all(getattr(device, "exact", True) for device in devices) else "TF32"
 
 

@@ -20,7 +20,7 @@ from eqnp.errors import CheckpointError, ConfigurationError
 from eqnp.learner import Learner
 from eqnp.runs import checkpoint
 from eqnp.runs.changes import Change, differences, require_readable
-from eqnp.runs.config import Config
+from eqnp.runs.config import Config, require_trainable
 from eqnp.runs.configfile import load, parse
 from eqnp.runs.experiment import from_content, make_architecture, make_learner, with_threads
 from eqnp.runs.runfolder import RunFolder
@@ -49,6 +49,8 @@ class Session:
 
         ``read`` returns the data of a configuration; None: the dataset that it names is read from its files.
         """
+        if trains:
+            require_trainable(config)
         dataset = (read or read_dataset)(config)
         return cls.on(fitted(config, dataset) if len(dataset.train_images) else config, backend, dataset, trains)
 

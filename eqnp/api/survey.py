@@ -35,6 +35,7 @@ _FREE = _FREE_IN_SWEEPS | {
     "dynamics.check_every",
 }
 
+_DAMAGED = "history.csv is damaged"
 _LONGER = {"training.epochs", "training.patience", "optimizer.T_max"}  # a run may be resumed for more epochs
 
 
@@ -143,7 +144,8 @@ def _planned_cell(path: str, plan: Planned) -> Cell:
         return Cell(path, plan.config.training.seed, status, reason, 0, epochs, None, None, None, plan.config)
     cell = cell_of(path)
     changes = differences(plan.config, cell.config)
-    own = [str(each) for each in changes if resumable(each.key) and each.key not in _FREE]
+    free = _FREE | {"data.file"}  # which a run notes as an absolute path
+    own = [str(each) for each in changes if resumable(each.key) and each.key not in free]
     if own:
         return replace(cell, status="failed", reason=f"resumed with {', '.join(own)}", test_error=None)
     if plan.failed and cell.status != "finished":
@@ -192,7 +194,7 @@ def _state(folder: RunFolder, config: Config) -> tuple[str, str, dict[str, str]]
     losses = [_number(text) for name, text in last.items() if name.endswith("_loss")]
     if not all(loss is not None and math.isfinite(loss) for loss in losses):
         return "failed", f"it diverged in epoch {last['epoch']}", last
-    changed = _history(folder)
+    changed = {key: epoch for key, epoch in _history(folder).items() if key in flat(config) or key == _DAMAGED}
     early = _patience_ended(rows, config, changed)
     if int(last["epoch"]) < of and not early:
         return "unfinished", f"{last['epoch']} of {of} epochs", last
@@ -207,18 +209,18 @@ def _state(folder: RunFolder, config: Config) -> tuple[str, str, dict[str, str]]
 
 
 def _history(folder: RunFolder) -> dict[str, int]:
-    """Return the keys that changed while a run was trained, each with the last epoch in which one took effect."""
+    """Return what changed while a run was trained, and since which epoch: keys of any name, as the file has them."""
     try:
         return {row["key"]: int(row["epoch"]) for row in folder.history()}
     except (ConfigurationError, KeyError, ValueError):
-        return {"damaged": 0}
+        return {_DAMAGED: 0}
 
 
 def _changed_on_the_way(changed: Mapping[str, int]) -> list[str]:
     """Return which keys changed while a run was trained, as a list of one line or none; more epochs do not count."""
-    if "damaged" in changed:
-        return ["history.csv is damaged"]
-    own = sorted(key for key in changed.keys() - _FREE - _LONGER if not key.startswith("environment."))
+    if _DAMAGED in changed:
+        return [_DAMAGED]
+    own = sorted(changed.keys() - _FREE - _LONGER)
     return [f"{', '.join(own)} changed on the way (history.csv)"] if own else []
 
 

@@ -49,7 +49,7 @@ class Device(Protocol):
     def multiply(self, a: Array, b: Array, out: Array, transpose_a: bool = False, transpose_b: bool = False) -> Array:
         """Write op(a) . op(b) to ``out`` and return it; op transposes a factor if its argument is true.
 
-        op(a) is (M, K), op(b) is (K, N) and out is (M, N), or all have the same axis B in front. All are contiguous.
+        op(a) is (M, K), op(b) is (K, N) and out is (M, N), or all have the same axis B in front. ``out`` is contiguous.
         """
 
 
@@ -127,6 +127,7 @@ class CudaDevice:
     def multiply(self, a: Array, b: Array, out: Array, transpose_a: bool = False, transpose_b: bool = False) -> Array:
         """Write op(a) . op(b) to ``out`` by cuBLAS and return it; shapes as in ``Device.multiply``."""
         cuda_type, compute, one, zero = self._types[out.dtype]
+        a, b = (each if each.flags.c_contiguous else self._cupy.ascontiguousarray(each) for each in (a, b))
         n, m, k = out.shape[-1], out.shape[-2], a.shape[-2 if transpose_a else -1]
         # cuBLAS is column-major: it reads our row-major arrays as their transposes, and out^T = op(b)^T op(a)^T.
         right = (b.data.ptr, cuda_type, b.shape[-1])

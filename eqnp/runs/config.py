@@ -408,12 +408,22 @@ def _check_kind(config: Config) -> None:
     for what, only in (("schedule", "synchronous"), ("omega", 1)):
         if config.training.algorithm == "bptt" and getattr(config.dynamics, what) != only:
             raise ConfigurationError(f"dynamics.{what}: bptt supports only synchronous steps with omega = 1")
-    if config.training.algorithm == "bptt" and config.dynamics.tolerance:
-        raise ConfigurationError("dynamics.tolerance: bptt differentiates all of its T1 steps; set it to 0")
     if config.training.algorithm == "bptt" and config.dynamics.T2 > config.dynamics.T1:
         raise ConfigurationError(
             f"dynamics.T2: bptt differentiates at most dynamics.T1 = {config.dynamics.T1} steps, "
             f"not {config.dynamics.T2}"
+        )
+
+
+def require_trainable(config: Config) -> None:
+    """Check what only training needs, so that runs of older versions can still be read.
+
+    Raises:
+        ConfigurationError: BPTT has a tolerance.
+    """
+    if config.training.algorithm == "bptt" and config.dynamics.tolerance:
+        raise ConfigurationError(
+            "dynamics.tolerance: bptt differentiates all of its T1 steps; add --set dynamics.tolerance=0"
         )
 
 

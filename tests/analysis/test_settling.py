@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from eqnp.analysis.settling import check_settling, cosine
+from eqnp.contrasts import common_contrast
 from eqnp.dynamics import Phases
 from eqnp.estimators import estimate
 from eqnp.stencils import symmetric
@@ -53,3 +54,11 @@ def test_the_advice_is_no_worse_and_no_dearer():
     advice, configured = result["advice"], result["configured"]
     assert advice["cosine"] >= configured["cosine"] and advice["T1"] + 2 * advice["T2"] <= 10 + 2 * 5
     assert advice["tolerance_cosine"] >= configured["cosine"]
+
+
+def test_of_a_common_update_the_exact_gradient_has_the_sum_of_both_weights():
+    """Weights that agree learn from what a shared one would."""
+    case = nets.make_settling("deep dense", "squared_error", kind="own winners", tied=True)
+    given = (case.network, case.parameters, case.x, case.target, ("synchronous", 1.0, 10, 5), 0.02, 800)
+    result = check_settling(*given, common_contrast)
+    assert result["synchronous"]["exact"][-1, -1] > 0.9999

@@ -310,6 +310,7 @@ def test_a_tolerance_is_the_cause_and_leaving_it_out_the_cure():
     lines = verdict_lines({"verdict": result, "settings": settings, "angle": 0}, ["eqnp", "train"])
     text = " ".join(" ".join(lines).split())
     assert "cure tolerance 0: cosine" in text and "eqnp train --set dynamics.tolerance=0 " in text
+    assert result["cause"] in ("free", "nudged")
     if result["cause"] == "free":
         assert f"tolerance = 0.3 ended the free phase after {result['free_steps']} of T1 = 200 steps" in text
 
@@ -319,3 +320,15 @@ def test_samples_that_only_do_not_settle_switch_nothing():
     assert verdicts._restless(found, "1.5") == "3 of 5 samples do not settle at beta 1.5"
     found["switching"] = 4
     assert "4 of 5 samples switch their activity pattern at beta 1.5 (3 of them" in verdicts._restless(found, "1.5")
+
+
+@pytest.mark.parametrize("common", [True, False])
+def test_asymmetric_nudging_is_named_with_the_key_that_excludes_it(common):
+    result = verdict(untied(), contrast=common_contrast if common else vector_field_contrast)
+    assert result["cause"] == "field"
+    settings = {"T1": 200, "T2": 100, "beta": 0.05, "estimator": "symmetric", "tolerance": 0.0, "steps": 800}
+    result = {name: value for name, value in result.items() if name != "cure"}  # as if nothing was tried
+    lines = verdict_lines({"verdict": result, "settings": settings | {"common_update": common}, "angle": 80.0}, [])
+    text = " ".join(" ".join(lines).split())
+    assert ("asymmetric with training.common_update=false: cosine" in text) == common
+    assert ("training.common_update=true with a weight decay" in text) != common

@@ -302,6 +302,9 @@ def test_what_a_run_on_a_gpu_says_about_going_on_stays_there(capsys, tmp_path, s
     for more in ([], ["--dry-run"]):
         assert f"{way_on} --set training.epochs=4" in run(capsys, *resume, *more).err
     assert "--backend" not in run(capsys, *resume[:3]).err
+    other = [*on_gpu, "--device", "1", "--device-memory", "2.5"]
+    out = run(capsys, "train", "--out", tmp_path / "other", *SMALL_OPTIONS, *few[:2], *other).out
+    assert f"eqnp evaluate {tmp_path / 'other'} --backend cupy --device 1 --device-memory 2.5\n" in out
 
 
 def test_all_shards_have_ended_before_the_error_of_one_is_raised():

@@ -198,7 +198,9 @@ def test_stages_show_what_is_measured_and_the_time_left(monkeypatch):
         for k in range(6):
             stages.stage(f"stage {k}")
         stages.detail("step 50")
+        stages.stage("one more")
     text = stream.getvalue()
+    assert text.rpartition("one more")[0].endswith("check 7  "), "the time left is not known any more"
     assert "check 1/6  stage 0" in text and "check 6/6  left 0:00  stage 5  step 50" in text
     assert "left" not in text.split("check 4/6")[0] and text.endswith("\r\x1b[K")
 
@@ -233,7 +235,7 @@ def test_keys_that_change_nothing_say_so(capsys, tmp_path):
 
 
 def test_percent():
-    assert [percent(x) for x in (2.5, 0.178, 1e-5)] == ["250 %", "17.8 %", "0.001 %"]
+    assert [percent(x) for x in (2.5, 0.178, 1e-5, 3e7)] == ["250 %", "17.8 %", "0.001 %", "3e+09 %"]
 
 
 def test_no_verdict_is_said(capsys):

@@ -86,11 +86,26 @@ def test_a_run_whose_settings_changed_on_the_way_says_so(capsys, runs, tmp_path)
     assert reason in run(capsys, "report", folder).out.replace("\n", " ").replace("    ", "")
 
 
+def test_keys_of_a_history_that_are_none_are_left_out(capsys, runs, tmp_path):
+    """A file of a stranger may hold anything, and LaTeX reads what follows a line break."""
+    for name, rows in (
+        ("odd", 'now,2,0,"x\n\\input{a} %",1,2,0,eqnp\nnow,2,0,environment.blas,1,2,0,eqnp\n'),
+        ("torn", ""),
+    ):
+        shutil.copytree(runs / "s0", tmp_path / name)
+        head = "time,epoch,batch,key,old,new,version,command\n"
+        (tmp_path / name / "history.csv").write_text(head + rows if rows else "nonsense\n1\n")
+    assert "input" not in run(capsys, "report", tmp_path / "odd", "--format", "latex").out
+    odd, torn = (survey([tmp_path / name]).rows[0].cells[0].reason for name in ("odd", "torn"))
+    assert (odd, torn) == ("", "history.csv is damaged")
+
+
 def test_a_run_of_a_sweep_that_was_resumed_otherwise_is_no_run_of_its_row(capsys, runs, tmp_path):
     """As the message of a run that diverged asks for."""
     folder = tmp_path / "run"
     shutil.copytree(runs / "s0", folder)
-    plan = Planned(load(str(folder / "config.toml")), "row")
+    begun = load(str(folder / "config.toml"))
+    plan = Planned(replace(begun, data=replace(begun.data, file="own.npz")), "row")  # where the sweep was started
     (row,) = survey([folder], {str(folder): plan}).rows
     assert row.finished
     words = overrides("training.epochs=3", "optimizer.T_max=3", "optimizer.rates=0.02", "training.threads=2")

@@ -378,6 +378,21 @@ def test_products_as_cublas_is_asked_for_them(batch, transposed, dtype):
     assert not tf32.exact and far <= off < close * scale
 
 
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_products_of_arrays_in_any_order(order):
+    """A pointer says nothing of strides."""
+    generator = np.random.default_rng(8)
+    connection, simple = CudaDense((6,), (4,), DEVICE), DenseConnection((6,), (4,))
+    w, s, v = (np.asarray(generator.random(shape), order=order) for shape in ((6, 4), (5, 6), (5, 4)))
+    w1, s1, v1 = map(standin.ndarray, (w, s, v))
+    for actual, expected in (
+        (connection.drive(w1, None, s1)[0], simple.drive(w, None, s)[0]),
+        (connection.feedback(w1, v1, None), simple.feedback(w, v, None)),
+        (connection.weight_gradient(s1, v1, None), simple.weight_gradient(s, v, None)),
+    ):
+        np.testing.assert_allclose(to_host(actual), expected, rtol=1e-12)
+
+
 def test_a_kernel_is_given_what_its_source_declares():
     kernel = CudaDevice(standin).kernel(
         "update", "update", {"REAL": "float", "SIGMA": "linear", "SIGMA_RANGE": "linear_range", "OMEGA": 1}

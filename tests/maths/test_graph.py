@@ -152,6 +152,8 @@ def test_the_exact_gradient_where_synchronous_steps_diverge():
     assert by_sweeps.residual <= 1e-13 < eqnp.exact_gradient(*arguments, steps=100).residual
     for name, g in by_sweeps.gradient.items():
         np.testing.assert_allclose(g, found.gradient[name], rtol=1e-9)
+    damped = eqnp.exact_gradient(*arguments, steps=200, tolerance=1e-13, omega=0.5)
+    assert damped.residual <= 1e-13, "free steps and adjoint, both damped from the start"
 
 
 # ---- every mistake on a graph is noticed

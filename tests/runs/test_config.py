@@ -184,10 +184,19 @@ def test_a_wrong_override_is_one_line_that_blames_it(override, words):
     assert str(error.value).startswith(f"--set {override[:2]}")
 
 
-def test_bptt_has_no_tolerance():
-    """It would train on all T1 steps and be evaluated after fewer."""
-    with pytest.raises(ConfigurationError, match=r"dynamics\.tolerance: bptt differentiates all"):
-        load("small-mse-bptt", ["dynamics.tolerance=0.1"])
+def test_bptt_has_no_tolerance(capsys, tmp_path):
+    """It would train on all T1 steps and be evaluated after fewer. Runs of older versions can be read and resumed."""
+    words = [*SMALL_OPTIONS, *overrides("training.algorithm=bptt", "training.epochs=1")]
+    refused = run(capsys, "train", *words, *overrides("dynamics.tolerance=0.1"), "--out", tmp_path / "new")
+    assert refused.code == 2 and "dynamics.tolerance: bptt differentiates all" in refused.err
+    folder = tmp_path / "old"
+    assert run(capsys, "train", "--quiet", *words, "--out", folder).code == 0
+    config = folder / "config.toml"
+    config.write_text(config.read_text().replace("tolerance = 0.0", "tolerance = 0.1"))
+    assert run(capsys, "evaluate", folder).code == 0 and run(capsys, "report", folder).code == 0
+    assert run(capsys, "train", "--resume", folder).code == 2
+    more = overrides("dynamics.tolerance=0", "training.epochs=2", "optimizer.T_max=2")
+    assert run(capsys, "train", "--quiet", "--resume", folder, *more).code == 0
 
 
 @pytest.mark.parametrize(
