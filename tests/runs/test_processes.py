@@ -17,7 +17,7 @@ METHODS = {
     "ep-symmetric": ["data.flip=true", "data.crop=2", "data.randaugment=1", "optimizer.clip_norm=0.01"],
     "random-sign-dropout": ["training.estimator=random-sign", DROPOUT, "data.validation=12", *ADAM],
     "kp-vf": ["model.kind=vector-field", "training.common_update=true", "optimizer.momentum=0.9"],
-    "bptt": ["training.algorithm=bptt", "dynamics.tolerance=1e-4"],
+    "bptt": ["training.algorithm=bptt"],
 }
 CASES = {
     f"{name}-{dtype}": [*SMALL, *overrides(*settings, f"training.dtype={dtype}")]
