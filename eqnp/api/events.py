@@ -90,6 +90,23 @@ def epoch_line(state: State, split: str, result: Tally, epochs: int, checked: Ma
     )
 
 
+def saturation_warning(state: State, classes: int) -> str:
+    """Return one line if a whole layer was at a bound in the last batch of an epoch that only guessed, else "".
+
+    A gradient that is exactly zero then ends the run (``eqnp.training``). One that is not is that of states which have
+    not settled.
+    """
+    measured = dict(state.measured)
+    full = [name for name, share in measured.items() if name.startswith("at_bound_percent_") and share == 100]
+    if not full or state.tally.mistakes < 0.9 * (1 - 1 / classes) * state.tally.samples:
+        return ""
+    return (
+        f"warning: every unit of {full[-1].rpartition('_')[2]} is at a bound and the network only guesses; what "
+        f"gradient is left is that of states that have not settled (residual {state.tally.residual:.0e}): raise "
+        "dynamics.T1, or lower optimizer.rates, model.gain or dynamics.beta, in a new run"
+    )
+
+
 def metrics_row(
     state: State, split: str, result: Tally, rate: float, measured: Mapping[str, float]
 ) -> dict[str, float]:

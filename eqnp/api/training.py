@@ -17,7 +17,15 @@ from eqnp.analysis.exactness import SAMPLES as CHECK_SAMPLES
 from eqnp.analysis.exactness import angle_with_exact
 from eqnp.analysis.measuring import batch_that_fits
 from eqnp.analysis.precision import rounding_warning
-from eqnp.api.events import end_event, epoch_line, metrics_row, progress_event, start_event, why_stopped
+from eqnp.api.events import (
+    end_event,
+    epoch_line,
+    metrics_row,
+    progress_event,
+    saturation_warning,
+    start_event,
+    why_stopped,
+)
 from eqnp.api.report import Report, clock, with_backend
 from eqnp.api.results import summary
 from eqnp.api.session import CONFIG, KIND, Session
@@ -59,6 +67,7 @@ class TrainingRun:
         self.stop = StopRequest()
         self.resume = f"eqnp train --resume {with_backend(folder.path, session.learner.backend)}"
         self._deadline = math.inf
+        self._saturated = False  # whether a layer was said to be at a bound
         self._judging = 0.0  # seconds that the last evaluation took, with the check
 
     def go_on(self, state: State) -> int:
@@ -300,6 +309,10 @@ class TrainingRun:
             self.write(self.folder.best_path, after)
         self.write(self.folder.last_path, after)
         self.report.message(epoch_line(state, self.chooses, result, self.epochs, checked))
+        classes = self.session.learner.network.architecture.classes
+        if not self._saturated and (line := saturation_warning(state, classes)):
+            self._saturated = True
+            self.report.message(line)
         return after
 
     def _save(self, state: State) -> None:

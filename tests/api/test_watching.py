@@ -15,6 +15,7 @@ from commands import assert_fails, overrides, run, train_small
 import eqnp
 from eqnp import training, watching
 from eqnp.api import training as api_training
+from eqnp.api.events import saturation_warning
 from eqnp.api.tensorboard import TensorBoard, tag
 from eqnp.errors import BackendError
 from eqnp.runs import checkpoint
@@ -115,6 +116,26 @@ def test_a_net_of_relu_whose_units_have_died_ends_with_its_message(capsys, tmp_p
     words = overrides("model.activation=relu", "optimizer.rates=30", "model.gain=0.5", "training.epochs=8")
     result = train_small(capsys, tmp_path / "run", *words)
     assert result.code == 6 and "every unit of s" in result.err, result.err
+
+
+def saturated(mistakes, **shares):
+    measured = {f"at_bound_percent_{name}": share for name, share in shares.items()}
+    tally = training.Tally(samples=100, mistakes=mistakes, residual=0.5)
+    return training.State({}, {}, tally=tally, measured=measured)
+
+
+def test_a_layer_at_its_bounds_in_an_epoch_that_only_guessed_is_said():
+    """Its gradient is not zero, since the phases have not settled; it means nothing all the same."""
+    line = saturation_warning(saturated(90, s1=60.0, s2=100.0), 10)
+    assert "every unit of s2 is at a bound" in line and "residual 5e-01" in line and "dynamics.T1" in line
+    assert saturation_warning(saturated(60, s1=60.0, s2=100.0), 10) == "", "it has learned"
+    assert saturation_warning(saturated(90, s1=60.0, s2=99.9), 10) == ""
+    assert saturation_warning(saturated(90), 10) == ""
+
+
+def test_a_saturated_layer_is_said_once(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(api_training, "saturation_warning", lambda state, classes: "warning: full")
+    assert train_small(capsys, tmp_path / "run", "--epochs", "3").err.count("warning: full") == 1
 
 
 def test_steps_are_those_that_phases_took(capsys, tmp_path):
