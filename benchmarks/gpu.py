@@ -219,9 +219,8 @@ def simple_tier(backend: Backend, preset: str, batch: int, runs: int, steps: int
     """Return the section about a step by array operations alone."""
     few = max(1, steps // 5)
     times = interleave({"simple": Case(replace(backend, device=None), preset, batch).phase(few)}, runs)
-    return ["## A step of the simple tier", "", "| way | ms a step (min, max) |", "|---|---|"] + [
-        step_row(name, each, few) for name, each in times.items()
-    ]
+    title = ["## A step of the simple tier", "", "| way | ms a step (min, max) |", "|---|---|"]
+    return [*title, step_row("simple", times["simple"], few)]
 
 
 def batches_beside_pytorch(backend: Backend, preset: str, batch: int, runs: int) -> list[str]:

@@ -22,10 +22,9 @@ from eqnp.estimators import estimate
 from eqnp.losses import one_hot
 from eqnp.prepared import PreparedNetwork, PreparedWeights
 from eqnp.reference import implicit_gradient
-from eqnp.stencils import one_sided, symmetric
+from eqnp.stencils import ESTIMATORS, make_stencil
 
 STEPS, STILL = 400, 1e-5
-ESTIMATORS = {"symmetric": symmetric, "one-sided": one_sided}
 
 
 def main() -> None:
@@ -33,7 +32,7 @@ def main() -> None:
     parser.add_argument("run")
     parser.add_argument("--samples", type=int, default=24)
     parser.add_argument("--checkpoint", default="best", choices=("best", "last"))
-    parser.add_argument("--estimator", default="symmetric", choices=[*ESTIMATORS])
+    parser.add_argument("--estimator", default="symmetric", choices=ESTIMATORS)
     parser.add_argument("--data", default="", help="the folder of the dataset")
     parser.add_argument("--try", dest="tried", nargs="+", default=["8,3,1,1.6"], metavar="T1,T2,BETA,OMEGA[,SCHEDULE]")
     parser.add_argument("--out", type=Path)
@@ -61,7 +60,7 @@ def main() -> None:
         *numbers, schedule = (*each.split(","), "even-odd")[:5]
         T1, T2, beta, omega = map(float, numbers)
         phases = Phases(int(T1), int(T2), 0.0, schedule, omega)
-        found = estimate(network, weights, x, target, ESTIMATORS[options.estimator](beta), phases).gradient
+        found = estimate(network, weights, x, target, make_stencil(options.estimator, beta, [0]), phases).gradient
         cells = [_cell(found[name], exact.gradient[name]) for name in names]
         whole = cosine(found, exact.gradient)
         lines.append(f"| {schedule} | {T1:g} | {T2:g} | {beta:g} | {omega:g} | {whole:.3f} | {' | '.join(cells)} |")

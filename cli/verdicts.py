@@ -65,11 +65,11 @@ def _stage_lines(v: Mapping[str, Any]) -> list[str]:
         if name == "unswitched" and not v["switching"]:
             continue
         label = STAGES[name].format(switching=v["switching"])
-        if name == "unswitched" and v["restless"] == v["switching"]:
+        if name == "unswitched" and _none_switches(v):
             label = f"without the {v['restless']} that do not settle"
         lines.append(f"{label:<38}{percent(stage['distance']):>10}  {stage['cosine']:6.3f}")
     if v["switching"] == v["samples"]:
-        what = "no sample settles" if v["restless"] == v["samples"] else "every sample switches"
+        what = "no sample settles" if _none_switches(v) else "every sample switches"
         lines.append(prose(f"({what}, so the bias in beta cannot be measured)"))
     return lines
 
@@ -98,9 +98,14 @@ def _cause(v: Mapping[str, Any], s: Mapping[str, Any], angle: float) -> list[str
     return [_row("cause", texts[v["cause"]])]
 
 
+def _none_switches(v: Mapping[str, Any]) -> bool:
+    """Return whether samples only do not settle under a nudge, and none goes to another activity pattern."""
+    return bool(v["restless"] == v["switching"])
+
+
 def _restless(v: Mapping[str, Any], beta: str) -> str:
     """Return which samples a nudge takes elsewhere: to another activity pattern, or to no steady state."""
-    if v["restless"] == v["switching"]:
+    if _none_switches(v):
         return f"{v['restless']} of {v['samples']} samples do not settle at beta {beta}"
     also = f" ({v['restless']} of them do not settle)" if v["restless"] else ""
     return f"{v['switching']} of {v['samples']} samples switch their activity pattern at beta {beta}{also}"

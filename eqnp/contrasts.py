@@ -123,6 +123,12 @@ def add_partners(gradient: Gradient) -> None:
             gradient[name][...] = total
 
 
+def as_learned(contrast: Contrast | None, gradient: Gradient) -> None:
+    """Make of an exact ``gradient`` what weights learn from by a ``contrast``: with the common one both get the sum."""
+    if contrast is common_contrast:
+        add_partners(gradient)
+
+
 def default_contrast(network: Network, common: bool = False, nudging: str = "plain") -> Contrast:
     """Return the default contrast of a network, for phases of ``nudging``, one of ``NUDGINGS``.
 

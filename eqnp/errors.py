@@ -13,11 +13,8 @@ from contextlib import contextmanager
 from eqnp.shown import shown
 
 _NEEDED = ("numpy", "scipy", "h5py", "click", "threadpoolctl", "tomli_w")  # the dependencies in pyproject.toml
-_NO_MEMORY = (
-    "out of memory",
-    "CUBLAS_STATUS_ALLOC_FAILED",
-    "CUBLAS_STATUS_NOT_INITIALIZED",
-)  # in the messages of CUDA and cuBLAS
+# In the messages of CUDA and cuBLAS; the last one where not even a handle fits.
+_NO_MEMORY = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_NOT_INITIALIZED")
 
 
 class EqnpError(Exception):

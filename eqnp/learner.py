@@ -169,5 +169,5 @@ class Learner:
 
     @property
     def workers(self) -> int:
-        """The number of threads that compute: ``threads`` on a CPU, one on a GPU, which only this thread has chosen."""
-        return self.threads if self.backend.name == "numpy" else 1
+        """The number of threads that compute."""
+        return self.backend.workers(self.threads)

@@ -74,6 +74,10 @@ class Tally:
         samples, loss, mistakes, residual, free, nudged = map(float, numbers)
         return cls(int(samples), loss, int(mistakes), residual, int(free), int(nudged))
 
+    def is_guessing(self, classes: int) -> bool:
+        """Return whether hardly more labels were right than by guessing one of ``classes``."""
+        return self.mistakes >= 0.9 * (1 - 1 / classes) * self.samples
+
     @property
     def loss(self) -> float:
         """The mean loss of a sample."""
@@ -179,7 +183,7 @@ def train_batch(
     weights = PreparedWeights(learner.network, state.parameters, dropout=masks is not None)
 
     def work(shard: slice) -> tuple[dict[str, Array], list[float]]:
-        xs, target, ys = _to_backend(learner, x[shard], labels[shard])
+        xs, target, ys = on_backend(learner, x[shard], labels[shard])
         if learner.smoothing:
             target = smooth(target, learner.smoothing)
         own = masks and [None if m is None else learner.backend.asarray(m[shard]) for m in masks]
@@ -274,8 +278,7 @@ def _require_alive(learner: Learner, where: str, epoch: Tally, samples: int, dea
 
     A net that fits its batch exactly has no gradient either, so the whole ``epoch`` must be no better than guessing.
     """
-    guessing = 1 - 1 / learner.network.architecture.classes
-    if dead and samples >= ENOUGH and epoch.mistakes >= 0.9 * guessing * epoch.samples:
+    if dead and samples >= ENOUGH and epoch.is_guessing(learner.network.architecture.classes):
         what = f"every unit of {dead} is at a bound, so no weight below the outputs has a gradient, and it only guesses"
         raise _diverged(learner, f"{where}: {what}", dtype)
 
@@ -357,7 +360,7 @@ def evaluate(
     weights = PreparedWeights(network, parameters)
 
     def work(shard: slice) -> list[float]:
-        xs, target, ys = _to_backend(learner, x[shard], labels[shard])
+        xs, target, ys = on_backend(learner, x[shard], labels[shard])
         prepared = PreparedNetwork(network, weights, xs)
         free = relax(prepared, None, learner.phases.free)
         outputs = network.outputs(parameters, free.states)
@@ -372,7 +375,7 @@ def evaluate(
     return total
 
 
-def _to_backend(learner: Learner, x: np.ndarray, labels: np.ndarray) -> tuple[Array, Array, Array]:
+def on_backend(learner: Learner, x: np.ndarray, labels: np.ndarray) -> tuple[Array, Array, Array]:
     """Return inputs, one-hot targets and labels on the learner's backend."""
     require_labels(labels, learner.network.architecture.classes)  # on the host, where reading values is cheap
     xs, ys = learner.backend.asarray(x), learner.backend.asarray(labels)

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from eqnp.backends.backend import Array, to_host
-from eqnp.dropout import Masks, scaled_masks
+from eqnp.dropout import Masks
 from eqnp.networks import Network, States
 
 
@@ -42,21 +42,19 @@ def units_at_bounds(network: Network, states: States, masks: Masks | None) -> Co
     ``states`` are s^1 .. s^L, each (N, ...). Units that dropout masks are left out; those that it keeps have the bounds
     that it scales. A unit of ``relu`` at 0 is at its only bound.
     """
-    scales = scaled_masks(masks, network.architecture) if masks else [None] * len(states)
+    architecture = network.architecture
     counts: Counts = []
     for n, (s, sigma) in enumerate(zip(states, network.activations, strict=True)):
-        bounds = [bound for bound in (sigma.low, sigma.high) if math.isfinite(bound)]
-        if not bounds:
+        if not sigma.has_bound:
             counts.append(None)
             continue
-        scale = scales[n]
-        low, high = (bound if scale is None else bound * scale for bound in (bounds[0], bounds[-1]))
-        at: Array = s <= low if math.isfinite(sigma.low) else s >= high
-        if len(bounds) == 2:
-            at |= s >= high
+        mask = masks and masks[n]
+        scaled = mask is not None and architecture.dropout_scaling == "states"
+        scale = s.dtype.type(1) / architecture.keep[n] if scaled else 1  # as dropout computes it, in the same dtype
+        at: Array = (s <= sigma.low * scale) | (s >= sigma.high * scale)
         units = math.prod(s.shape)
-        if scale is not None:
-            kept: Array = scale != 0
+        if mask is not None:
+            kept: Array = mask != 0
             at, units = at & kept, int(to_host(kept.sum()))
         counts.append((int(to_host(at.sum())), units))
     return counts

@@ -32,9 +32,8 @@ def find_cure(
     Each change is tried alone first, from small to large. If no single change is enough, all are tried together, and
     then each is taken back as far as the goal allows. If several settings reach the goal, the one with the fewest steps
     is chosen. All are tried without a tolerance; if there is one, leaving it out is the first change. ``sign`` is the
-    sign of beta, ``exact`` the reference gradient by parameter, ``now`` and ``goal`` are
-    qualities (``quality.grade``), at most 1. No beta below ``least_beta`` is tried: the run would round
-    too much.
+    sign of beta, ``exact`` the reference gradient by parameter, ``now`` and ``goal`` are qualities
+    (``quality.grade``), at most 1. No beta below ``least_beta`` is tried: the run would round too much.
 
     Returns the setting; its ``cosine`` with the exact gradient and its ``quality``; ``enough``: whether the quality
     reaches the goal (if not, the setting is the best of all); and ``tried``, a table with one array (K,) per column.

@@ -23,20 +23,19 @@ from eqnp.contrasts import nudged_network
 from eqnp.dynamics import Phase, relax
 from eqnp.errors import memory_errors
 from eqnp.learner import Learner
-from eqnp.losses import one_hot
 from eqnp.prepared import PreparedNetwork, PreparedWeights
+from eqnp.training import on_backend
 from eqnp.watching import squared_norm
 
-ONE_SIDED = ("one-sided", "random-sign")
 MOST = 0.5  # a drift above this share of the rest of the estimate causes a warning
 
 
 def drift_warning(learner: Learner, parameters: Mapping[str, Array], x: np.ndarray, labels: np.ndarray) -> str:
     """Return one line if the drift is large, measured on the first samples of x (N, ...), else an empty string.
 
-    ``labels`` (N,) and x are on the host. Other estimators than the one-sided ones, and BPTT, have no drift.
+    ``labels`` (N,) and x are on the host. Estimators that nudge in every phase, and BPTT, have no drift.
     """
-    if learner.bptt is not None or learner.estimator not in ONE_SIDED:
+    if learner.bptt is not None or all(beta for beta, _ in learner.stencil(0, 0).points):
         return ""
     shares: dict[str, float] = {}
     with suppress(MemoryError), memory_errors():  # the run itself reports it
@@ -59,8 +58,7 @@ def drift_shares(
     x is (N, ...), ``labels`` (N,), on the host.
     """
     weights = PreparedWeights(learner.network, parameters)
-    xs = learner.backend.asarray(x)
-    target = one_hot(learner.backend.asarray(labels), learner.network.architecture.classes, xs.dtype)
+    xs, target, _ = on_backend(learner, x, labels)
     stencil = learner.stencil(0, 0)
     found = learner.gradient(weights, xs, target, stencil, None)
     prepared, free = PreparedNetwork(learner.network, weights, xs), found.free.states

@@ -10,10 +10,9 @@ from eqnp.analysis.diagnostics import cosine, degrees
 from eqnp.contrasts import add_partners
 from eqnp.dynamics import Phase, relax
 from eqnp.learner import Learner
-from eqnp.losses import one_hot
 from eqnp.prepared import PreparedNetwork, PreparedWeights
 from eqnp.reference import implicit_gradient
-from eqnp.training import State
+from eqnp.training import State, on_backend
 from eqnp.watching import learns_below, norms
 
 SAMPLES = 20
@@ -29,10 +28,9 @@ def angle_with_exact(learner: Learner, state: State, x: np.ndarray, labels: np.n
     backward weights learn from one gradient, the exact gradient has the sum of both. Dropout is left out, and with a
     random sign the angle is that of the sign of the epoch's first batch.
     """
-    network, backend = learner.network, learner.backend
+    network = learner.network
     weights = PreparedWeights(network, state.parameters)
-    xs = backend.asarray(x)
-    target = one_hot(backend.asarray(labels), network.architecture.classes, xs.dtype)
+    xs, target, _ = on_backend(learner, x, labels)
     estimate = learner.gradient(weights, xs, target, learner.stencil(state.epoch, 0), None)
     prepared = PreparedNetwork(network, weights, xs)
     still = 16 * float(np.finfo(x.dtype).eps)

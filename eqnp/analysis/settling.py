@@ -18,7 +18,7 @@ from eqnp.analysis.diagnostics import sample_moves
 from eqnp.analysis.steady import Watch
 from eqnp.backends.backend import Array
 from eqnp.backends.world import Alone, World
-from eqnp.contrasts import Contrast, add_partners, common_contrast, default_contrast, nudged_network
+from eqnp.contrasts import Contrast, as_learned, default_contrast, nudged_network
 from eqnp.dynamics import WAYS, Phase, Relaxation, Way, relax
 from eqnp.errors import DivergedError
 from eqnp.networks import Gradient, Network, States
@@ -122,8 +122,7 @@ class _Probe:
         self.watch.stage(f"{way}: the exact gradient")
         omega = self.ways[way][1]
         exact = implicit_gradient(self.prepared, free, self.target, self.most, STILL, omega).gradient
-        if self.contrast is common_contrast:
-            add_partners(exact)
+        as_learned(self.contrast, exact)
         residuals = [self._moves(states, way) for states in ladder]
         self.watch.stage(f"{way}: T1 and T2")
         grid = [list(self._by_T2(states, T2s, way)) for states in ladder]

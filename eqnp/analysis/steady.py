@@ -16,9 +16,8 @@ from eqnp.analysis.diagnostics import sample_moves, total_norm
 from eqnp.backends.backend import Array, array_module, to_host
 from eqnp.contrasts import (
     Contrast,
-    add_partners,
+    as_learned,
     asymmetric_contrast,
-    common_contrast,
     default_contrast,
     nudged_network,
 )
@@ -196,8 +195,7 @@ class SettledPhases:
         found = implicit_gradient(
             prepared, at(self.free.states), target, self.steps, still(self.dtype), omega=self.way[1]
         )
-        if self.contrast is common_contrast:
-            add_partners(found.gradient)
+        as_learned(self.contrast, found.gradient)
         return found
 
     def is_solved(self, found: Implicit) -> bool:

@@ -21,7 +21,7 @@ from scipy.stats import t as student_t
 from eqnp.analysis.diagnostics import Agreement, ep_steps, minus, total_norm
 from eqnp.analysis.steady import SettledPhases, Watch
 from eqnp.backends.backend import Array, to_host
-from eqnp.contrasts import Contrast, add_partners, asymmetric_contrast, common_contrast, vector_field_contrast
+from eqnp.contrasts import Contrast, as_learned, asymmetric_contrast, common_contrast, vector_field_contrast
 from eqnp.networks import Gradient, Network, accumulate
 from eqnp.prepared import PreparedNetwork
 from eqnp.reference import backpropagate, bptt_gradient, trajectory
@@ -76,9 +76,7 @@ def check_steps(
     prepared = PreparedNetwork(network, parameters, x)
     path = trajectory(prepared, T1, T2)
     total = bptt_gradient(prepared, path, target)
-    common = contrast is common_contrast
-    if common:
-        add_partners(total)
+    as_learned(contrast, total)
     (watch or Watch()).stage("step by step against BPTT")
     series = {
         name: ep_steps(prepared, path.final.states, target, make(beta), T2, contrast) for name, make in STENCILS.items()
@@ -87,8 +85,7 @@ def check_steps(
     sums: dict[str, Gradient] = {name: {} for name in (*STENCILS, "bptt")}
     along: dict[str, dict[str, list[float]]] = {name: {p: [0.0] for p in total} for name in sums}
     for _, reference in backpropagate(prepared, path, target):
-        if common:
-            add_partners(reference)
+        as_learned(contrast, reference)
         updates = {name: next(steps) for name, steps in series.items()}
         for name, update in (*updates.items(), ("bptt", reference)):
             accumulate(sums[name], update)

@@ -25,7 +25,7 @@ from eqnp.analysis.steady import SettledPhases, growing
 from eqnp.contrasts import asymmetric_contrast
 from eqnp.networks import Gradient, VectorFieldNetwork
 from eqnp.stencils import Stencil, symmetric
-from eqnp.watching import learns_below, norms, squared_norm
+from eqnp.watching import learns_below, norms
 
 NEAR = 0.01  # a cure must come this near to the quality at beta -> 0, if that is not good
 FOLDS = 5
@@ -40,10 +40,9 @@ def judge(
     ``tolerance`` and ``every`` belong to the configured phases (see ``relax``). Cures are tried without a tolerance.
 
     Returns ``of`` (number of samples) and ``samples`` (how many settle). If none does, ``growing`` is the number of
-    samples whose states grow without limit, if there are any. If there is no exact gradient, ``unknown``
-    says why: ``zero``, ``outputs`` (it is zero for all weights below those of the outputs) or ``adjoint`` (its fixed
-    point does not converge). Otherwise, with g the configured estimate and
-    r the exact gradient, over all parameters:
+    samples whose states grow without limit, if there are any. If there is no exact gradient, ``unknown`` says why:
+    ``zero``, ``outputs`` (it is zero for all weights below those of the outputs) or ``adjoint`` (its fixed point does
+    not converge). Otherwise, with g the configured estimate and r the exact gradient, over all parameters:
 
         cosine, distance, length   <g, r> / (|g| |r|), |g - r| / |r|, |g| / |r|
         layers, quality            cosine by weight; ``quality.grade``
@@ -76,9 +75,9 @@ def judge(
     result |= _compared(estimate, exact) | {"length": total_norm(estimate) / size, "sign": sign}
     free = phases.free_after(setting.T1, tolerance, every)
     result |= {"residual": free.residual, "free_steps": free.steps}
-    result["silent"] = ", ".join(n for n, g in exact.items() if n.endswith(".weight") and not squared_norm(g))
     result["fifths"] = _fifths(phases, setting, stencil, tolerance, every)
-    result["layers"] = layer_cosines(estimate, exact)
+    layers = result["layers"] = layer_cosines(estimate, exact)
+    result["silent"] = ", ".join(name for name in exact if name.endswith(".weight") and name not in layers)
     limit = phases.settled_estimate(symmetric(_smallest(setting.beta, phases.dtype)))
     result |= {"limit": cosine(limit, exact), "quality": grade(estimate, exact)}
     result |= _split(phases, setting.T2, stencil, estimate, exact, limit)

@@ -98,7 +98,7 @@ def saturation_warning(state: State, classes: int) -> str:
     """
     measured = dict(state.measured)
     full = [name for name, share in measured.items() if name.startswith("at_bound_percent_") and share == 100]
-    if not full or state.tally.mistakes < 0.9 * (1 - 1 / classes) * state.tally.samples:
+    if not full or not state.tally.is_guessing(classes):
         return ""
     return (
         f"warning: every unit of {full[-1].rpartition('_')[2]} is at a bound and the network only guesses; what "

@@ -13,7 +13,7 @@ from typing import Any
 from eqnp.api.plotting import read_curves
 from eqnp.api.poster import is_full_size, method_of, published
 from eqnp.errors import ConfigurationError, EqnpError
-from eqnp.runs.changes import Change, comparable, differences, flat, resumable
+from eqnp.runs.changes import differences, flat, is_of_measuring, resumable
 from eqnp.runs.config import Config
 from eqnp.runs.configfile import load
 from eqnp.runs.runfolder import RunFolder
@@ -35,7 +35,6 @@ _FREE = _FREE_IN_SWEEPS | {
     "dynamics.check_every",
 }
 
-_DAMAGED = "history.csv is damaged"
 _LONGER = {"training.epochs", "training.patience", "optimizer.T_max"}  # a run may be resumed for more epochs
 
 
@@ -194,8 +193,8 @@ def _state(folder: RunFolder, config: Config) -> tuple[str, str, dict[str, str]]
     losses = [_number(text) for name, text in last.items() if name.endswith("_loss")]
     if not all(loss is not None and math.isfinite(loss) for loss in losses):
         return "failed", f"it diverged in epoch {last['epoch']}", last
-    changed = {key: epoch for key, epoch in _history(folder).items() if key in flat(config) or key == _DAMAGED}
-    early = _patience_ended(rows, config, changed)
+    changed = _changed_on_the_way(folder, config)
+    early = _patience_ended(rows, config, changed or {})
     if int(last["epoch"]) < of and not early:
         return "unfinished", f"{last['epoch']} of {of} epochs", last
     if config.data.validation:
@@ -205,23 +204,20 @@ def _state(folder: RunFolder, config: Config) -> tuple[str, str, dict[str, str]]
     if _number(last.get("test_error_percent", "")) is None and not config.data.validation:
         return "failed", "metrics.csv has no test error", last
     notes = [f"by training.patience after {last['epoch']} of {of} epochs"] if early else []
-    return "finished", "; ".join(notes + _changed_on_the_way(changed)), last
+    if changed is None:
+        notes.append("history.csv is damaged")
+    elif own := sorted(changed.keys() - _FREE - _LONGER):
+        notes.append(f"{', '.join(own)} changed on the way (history.csv)")
+    return "finished", "; ".join(notes), last
 
 
-def _history(folder: RunFolder) -> dict[str, int]:
-    """Return what changed while a run was trained, and since which epoch: keys of any name, as the file has them."""
+def _changed_on_the_way(folder: RunFolder, config: Config) -> dict[str, int] | None:
+    """Return the keys that changed while a run was trained, each with its last epoch; None if they cannot be read."""
+    keys = flat(config).keys()  # others are of the environment, or of a stranger
     try:
-        return {row["key"]: int(row["epoch"]) for row in folder.history()}
+        return {row["key"]: int(row["epoch"]) for row in folder.history() if row["key"] in keys}
     except (ConfigurationError, KeyError, ValueError):
-        return {_DAMAGED: 0}
-
-
-def _changed_on_the_way(changed: Mapping[str, int]) -> list[str]:
-    """Return which keys changed while a run was trained, as a list of one line or none; more epochs do not count."""
-    if _DAMAGED in changed:
-        return [_DAMAGED]
-    own = sorted(changed.keys() - _FREE - _LONGER)
-    return [f"{', '.join(own)} changed on the way (history.csv)"] if own else []
+        return None
 
 
 def _patience_ended(rows: Sequence[dict[str, str]], config: Config, changed: Mapping[str, int]) -> bool:
@@ -230,7 +226,7 @@ def _patience_ended(rows: Sequence[dict[str, str]], config: Config, changed: Map
     The comparison of errors starts anew where a key ``changed`` that defines what is measured.
     """
     patience, split = config.training.patience, "validation" if config.data.validation else "test"
-    anew = [epoch for key, epoch in changed.items() if comparable([Change(key, None, None)], split == "validation")]
+    anew = [epoch for key, epoch in changed.items() if is_of_measuring(key, split == "validation")]
     rows = [row for row in rows if int(row["epoch"]) >= max(anew, default=0)]
     errors = [_number(row.get(f"{split}_error_percent", "")) for row in rows]
     known = [error for error in errors if error is not None]

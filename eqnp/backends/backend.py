@@ -55,6 +55,10 @@ class Backend:
         if self.name == "cupy":
             self.xp.cuda.get_current_stream().synchronize()
 
+    def workers(self, threads: int) -> int:
+        """Return how many of ``threads`` compute: all on a CPU, one on a GPU, which only one thread has chosen."""
+        return threads if self.name == "numpy" else 1
+
     def available_memory(self) -> int | None:
         """Return how many bytes are still available for arrays, or None if the system does not report it."""
         if self.name != "cupy":

@@ -52,9 +52,14 @@ class Activation:
         """Whether sigma has a lower and an upper bound; then states cannot grow without limit."""
         return math.isfinite(self.low) and math.isfinite(self.high)
 
+    @property
+    def has_bound(self) -> bool:
+        """Whether sigma has a lower or an upper bound."""
+        return math.isfinite(self.low) or math.isfinite(self.high)
+
     def clip(self, s: Array) -> None:
         """Clip s (any shape) to the range of sigma, in place. A range may have one bound only, or none."""
-        if math.isfinite(self.low) or math.isfinite(self.high):
+        if self.has_bound:
             array_module(s).clip(s, self.low, self.high, out=s)
 
 

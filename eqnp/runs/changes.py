@@ -170,8 +170,12 @@ def comparable(changes: Sequence[Change], validation: bool) -> Change | None:
 
     With a ``validation`` set, errors on the test set are not compared.
     """
-    keys = set(_OF_MEASURING) - ({"data.test_samples"} if validation else set())
-    return next((change for change in changes if change.key in keys), None)
+    return next((change for change in changes if is_of_measuring(change.key, validation)), None)
+
+
+def is_of_measuring(key: str, validation: bool) -> bool:
+    """Return whether errors before and after a change of ``key`` cannot be compared; ``validation`` as above."""
+    return key in _OF_MEASURING and not (validation and key == "data.test_samples")
 
 
 def keep_schedule(before: Config, after: Config, begun: bool, overrides: Sequence[str]) -> Config:

@@ -189,7 +189,7 @@ def with_shards(config: Config, world: World, backend: Backend) -> Config:
     training, size = config.training, world.size
     if size == 1:
         return config
-    shards = training.shards or size * (training.threads if backend.name == "numpy" else 1)
+    shards = training.shards or size * backend.workers(training.threads)
     for name, count in (("training.shards", shards), ("training.batch_size", training.batch_size)):
         if count < size:
             raise ConfigurationError(f"{name}: {count} for {size} processes; give at least {size}, or start fewer")
@@ -203,7 +203,7 @@ def require_shards(config: Config, world: World, backend: Backend) -> None:
         ConfigurationError: the run cuts its batches into fewer shards.
     """
     training, size = config.training, world.size
-    shards = training.shards or (training.threads if backend.name == "numpy" else 1)
+    shards = training.shards or backend.workers(training.threads)
     if min(shards, training.batch_size) < size:
         of = "training.shards" if training.shards else "training.threads"
         raise ConfigurationError(

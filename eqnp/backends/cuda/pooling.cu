@@ -13,7 +13,8 @@ INLINE size_t first_place(index_t e)
 }
 
 // pooled = the maximum of the window + bias, winner = its place. A later place wins only if it is larger by more than
-// |x| spread[k], with |x| of the window, so the first of equal values wins: eqnp/ops/ties.py.  `pooled` and `bias` may be null.
+// |x| spread[k], with |x| of the window, so the first of equal values wins: eqnp/ops/ties.py.  `pooled` and `bias` may
+// be null.
 KERNEL max_pool(const REAL *u, const REAL *bias, const REAL *reached, const REAL *spread, REAL *pooled, place_t *winner,
                 index_t count)
 {

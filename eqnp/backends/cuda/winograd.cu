@@ -98,8 +98,8 @@ INLINE void outputs_of(const REAL *m, index_t e, index_t count, REAL (&y)[M][M])
 }
 
 // The state above = pooling((A^T x A^T) M) + bias, and its winners.  A later place wins only if it is larger by more
-// than |x| spread[k], with |x| of the tile, so the first of equal outputs wins: eqnp/ops/ties.py.  `bias` may be null.  With POOL
-// MAX, `above` may be null; with another POOL, `reached`, `spread` and `winner` may be null.
+// than |x| spread[k], with |x| of the tile, so the first of equal outputs wins: eqnp/ops/ties.py.  `bias` may be null.
+// With POOL MAX, `above` may be null; with another POOL, `reached`, `spread` and `winner` may be null.
 KERNEL pool_outputs(const REAL *m, const REAL *bias, const REAL *reached, const REAL *spread, REAL *above, place_t *winner,
                     index_t count)
 {
